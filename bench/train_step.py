@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""One training step of the Bahdanau translator (E256 H512, V8000, B64 S16 T16): attn and PyTorch, in turn, in one run.
+
+usage: train_step.py BUILD_DIR [--threads 2] [--repeats 15] [--json]
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+V, E, H, B, S, T = 8000, 256, 512, 64, 16, 16
+# multiply-adds of one step's matrix products, forward; backward costs twice as much
+MACS = 2 * B * S * (E + H) * 3 * H + B * S * 2 * H * H + B * T * (H * H + 3 * H * (E + 2 * H + H) + (3 * H + E) * E + E * V)
+
+
+class Bahdanau(nn.Module):
+    """The same equations with PyTorch's fused GRU and batched products."""
+
+    def __init__(self):
+        super().__init__()
+        self.source, self.target = nn.Embedding(V, E), nn.Embedding(V, E)
+        self.encoder = nn.GRU(E, H, bidirectional=True)
+        self.first = nn.Linear(H, H)
+        self.query, self.key = nn.Linear(H, H), nn.Linear(2 * H, H, bias=False)
+        self.v = nn.Linear(H, 1, bias=False)
+        self.cell = nn.GRUCell(E + 2 * H, H)
+        self.readout, self.output = nn.Linear(E + 3 * H, E), nn.Linear(E, V)
+
+    def forward(self, x, y, mask):
+        h, _ = self.encoder(self.source(x))
+        state = torch.tanh(self.first(h[0, :, H:]))
+        keys, annotations, y = self.key(h).transpose(0, 1), h.transpose(0, 1), self.target(y)
+        rows = []
+        for step in y:
+            energy = self.v(torch.tanh(self.query(state)[:, None] + keys)).squeeze(-1)
+            alignment = energy.masked_fill(~mask, float("-inf")).softmax(-1)
+            context = torch.bmm(alignment[:, None], annotations)[:, 0]
+            state = self.cell(torch.cat([step, context], -1), state)
+            rows.append(torch.cat([state, context, step], -1))
+        return self.output(torch.tanh(self.readout(torch.stack(rows))))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = Bahdanau()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+    x, y = torch.randint(0, V, (S, B)), torch.randint(0, V, (T + 1, B))
+    mask = torch.ones(B, S, dtype=torch.bool)
+
+    def torch_step():
+        start = time.perf_counter()
+        loss = F.cross_entropy(model(x, y[:-1], mask).flatten(0, 1), y[1:].flatten(), label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return 1e3 * (time.perf_counter() - start), float(loss)
+
+    ours = subprocess.Popen([f"{args.build}/bench/train_step"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                            env={**__import__("os").environ, "ATTN_NUM_THREADS": str(args.threads)})
+
+    def attn_step():
+        ours.stdin.write("step\n")
+        ours.stdin.flush()
+        ms, loss = ours.stdout.readline().split()
+        return float(ms), float(loss)
+
+    times = {"attn": [], "pytorch": []}
+    for i in range(args.repeats + 2):
+        for name, step in (("attn", attn_step), ("pytorch", torch_step)):
+            ms, loss = step()
+            if i >= 2:
+                times[name].append(ms)
+            time.sleep(0.05)
+    ours.stdin.close()
+    ours.wait()
+    gflop = 6e-9 * MACS
+    result = {"gflop": gflop, "threads": args.threads}
+    for name, values in times.items():
+        result[name] = {"min_ms": min(values), "median_ms": statistics.median(values), "gflops": gflop / (1e-3 * min(values))}
+    result["ratio_min"] = result["pytorch"]["min_ms"] / result["attn"]["min_ms"]
+    result["ratio_median"] = statistics.median(p / a for a, p in zip(times["attn"], times["pytorch"]))
+    if args.json:
+        print(json.dumps(result))
+        return
+    for name in times:
+        r = result[name]
+        print(f"{name:8} min {r['min_ms']:8.1f} ms  median {r['median_ms']:8.1f} ms  {r['gflops']:6.0f} GFLOP/s")
+    print(f"ratio    min {result['ratio_min']:.2f}  median of pairs {result['ratio_median']:.2f}  ({gflop:.1f} GFLOP a step)")
+
+
+if __name__ == "__main__":
+    main()

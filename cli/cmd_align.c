@@ -1,0 +1,221 @@
+/* cmd_align.c: attn align. */
+#include "common.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const symmetrize_names[] = {
+    "forward", "reverse", "intersect", "union", "grow-diag", "grow-diag-final-and", NULL};
+
+typedef struct settings {
+    text_list data, extra;
+    const char *output, *gold, *gloss;
+    long long iterations, threads, limit;
+    int symmetrize;
+    bool reverse, split, one_based, json, quiet;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const option_spec options[] = {
+    {"data", 'd', OPTION_LIST, AT(data), "FILE",
+     "source TAB target, or given twice: source lines, target lines; these pairs are aligned", 0, 0, NULL},
+    {"extra", 0, OPTION_LIST, AT(extra), "FILE", "more pairs to learn from (once or twice, as --data)", 0, 0, NULL},
+    {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
+    {"limit", 0, OPTION_INT, AT(limit), "N", "the first N pairs of --data only", 0, 1e12, NULL},
+    {"split", 0, OPTION_FLAG, AT(split), NULL, "separate punctuation from words first (text that is not tokenised)", 0,
+     0, NULL},
+    {"symmetrize", 's', OPTION_CHOICE, AT(symmetrize), "HOW", "(intersect)", 0, 0, symmetrize_names},
+    {"iterations", 0, OPTION_INT, AT(iterations), "N", "of expectation-maximisation (5)", 1, 100, NULL},
+    {"output", 'o', OPTION_TEXT, AT(output), "FILE", "links, a line a pair, i-j (default: standard output)", 0, 0,
+     NULL},
+    {"gold", 0, OPTION_TEXT, AT(gold), "FILE", "print the alignment error rate against links by hand instead", 0, 0,
+     NULL},
+    {"one-based", 0, OPTION_FLAG, AT(one_based), NULL, "the gold file counts words from 1", 0, 0, NULL},
+    {"gloss", 0, OPTION_TEXT, AT(gloss), "TEXT", "print TEXT word by word by the learned lexicon instead", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON", 0, 0, NULL},
+    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no messages", 0, 0, NULL},
+};
+
+typedef struct lines {
+    const char **source, **target;
+    size_t n, own; /* lines; the first `own` are --data's */
+    bool split;
+} lines;
+
+static bool add_line(const command *c, lines *l, const attn_pair *p) {
+    attn_context *ctx = cli_context();
+    char *source = NULL, *target = NULL;
+    if (!l->split) {
+        l->source[l->n] = p->source;
+        l->target[l->n++] = p->target;
+        return true;
+    }
+    if (attn_words_split_punctuation(ctx, &source, p->source) != ATTN_OK ||
+        attn_words_split_punctuation(ctx, &target, p->target) != ATTN_OK) {
+        attn_text_free(ctx, source);
+        cli_fail_status(c);
+        return false;
+    }
+    l->source[l->n] = source;
+    l->target[l->n++] = target;
+    return true;
+}
+
+static void free_lines(lines *l) {
+    for (size_t i = 0; l->split && i < l->n; i++) {
+        attn_text_free(cli_context(), (void *)l->source[i]);
+        attn_text_free(cli_context(), (void *)l->target[i]);
+    }
+    free(l->source);
+    free(l->target);
+}
+
+static bool in_range(const attn_link *link, const char *source, const char *target) {
+    size_t words[2] = {0, 0};
+    const char *text[2] = {source, target};
+    for (int side = 0; side < 2; side++)
+        for (const char *at = text[side] + strspn(text[side], " \t"); *at; at += strspn(at, " \t")) {
+            at += strcspn(at, " \t");
+            words[side]++;
+        }
+    return (size_t)link->source < words[0] && (size_t)link->target < words[1];
+}
+
+static void drop_outside(attn_links *links, const char *source, const char *target, size_t *dropped) {
+    size_t kept = 0;
+    for (size_t i = 0; i < links->count; i++) {
+        if (in_range(&links->link[i], source, target)) links->link[kept++] = links->link[i];
+        else (*dropped)++;
+    }
+    links->count = kept;
+}
+
+static int print_aer(const command *c, const settings *s, const attn_aligner *aligner, const lines *l) {
+    attn_context *ctx = cli_context();
+    attn_links *sure, *possible, found;
+    size_t n, dropped = 0;
+    attn_aer aer = {0};
+    int code = EXIT_DONE;
+    if (attn_gold_read(ctx, &sure, &possible, &n, s->gold, s->one_based) != ATTN_OK) return cli_fail_status(c);
+    if (n != l->own) code = cli_fail(c, "%s: found %zu lines, expected %zu as in the data", s->gold, n, l->own);
+    for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
+        drop_outside(&sure[i], l->source[i], l->target[i], &dropped);
+        drop_outside(&possible[i], l->source[i], l->target[i], &dropped);
+        if (attn_aligner_align(aligner, &found, l->source[i], l->target[i], (attn_symmetrize)s->symmetrize) !=
+            ATTN_OK) {
+            code = cli_fail_status(c);
+            break;
+        }
+        attn_aer_add(&aer, &found, &sure[i], &possible[i]);
+        attn_text_free(ctx, found.link);
+    }
+    if (code == EXIT_DONE)
+        printf(s->json ? "{\"AER\":%.6f,\"symmetrize\":\"%s\",\"sentences\":%zu,\"links_dropped\":%zu}\n"
+                       : "AER %.4f  %s  sentences %zu  links_dropped %zu\n",
+               attn_aer_value(&aer), symmetrize_names[s->symmetrize], n, dropped);
+    attn_gold_free(ctx, sure, n);
+    attn_gold_free(ctx, possible, n);
+    return code;
+}
+
+static int print_gloss(const command *c, const settings *s, const attn_aligner *aligner) {
+    attn_context *ctx = cli_context();
+    char *text;
+    if (attn_words_split_punctuation(ctx, &text, s->gloss) != ATTN_OK) return cli_fail_status(c);
+    bool first = true;
+    for (char *save, *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        const char *gloss = attn_aligner_gloss(aligner, word, NULL);
+        printf("%s%s", first ? "" : " ", gloss ? gloss : word);
+        first = false;
+    }
+    putchar('\n');
+    attn_text_free(ctx, text);
+    return EXIT_DONE;
+}
+
+static int print_links(const command *c, const settings *s, const attn_aligner *aligner, const lines *l) {
+    attn_context *ctx = cli_context();
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    bool fine = out != NULL;
+    for (size_t i = 0; i < l->own && fine; i++) {
+        attn_links links;
+        fine =
+            attn_aligner_align(aligner, &links, l->source[i], l->target[i], (attn_symmetrize)s->symmetrize) == ATTN_OK;
+        if (!fine) break;
+        for (size_t k = 0; k < links.count; k++)
+            fprintf(out, "%s%d-%d", k ? " " : "", links.link[k].source, links.link[k].target);
+        fputc('\n', out);
+        attn_text_free(ctx, links.link);
+    }
+    if (out && fclose(out) != 0) fine = false;
+    if (!fine) cli_fail_status(c);
+    else fine = cli_write(c, s->output ? s->output : "-", text, bytes);
+    free(text);
+    return fine ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int align(const command *c, const settings *s, lines *l, const attn_corpus *data, const attn_corpus *extra) {
+    attn_context *ctx = cli_context();
+    size_t n = attn_corpus_count(data), more = extra ? attn_corpus_count(extra) : 0;
+    l->split = s->split;
+    l->source = malloc((n + more + 1) * sizeof *l->source);
+    l->target = malloc((n + more + 1) * sizeof *l->target);
+    if (!l->source || !l->target) return cli_fail(c, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        if (!add_line(c, l, attn_corpus_at(data, i))) return EXIT_FAILED;
+    l->own = l->n;
+    for (size_t i = 0; i < more; i++)
+        if (!add_line(c, l, attn_corpus_at(extra, i))) return EXIT_FAILED;
+    attn_align_options o = ATTN_ALIGN_OPTIONS_INIT;
+    o.iterations = (int)s->iterations;
+    attn_aligner *aligner;
+    if (attn_aligner_train(&aligner, ctx, l->source, l->target, l->n, &o) != ATTN_OK) return cli_fail_status(c);
+    int code = s->gold    ? print_aer(c, s, aligner, l)
+               : s->gloss ? print_gloss(c, s, aligner)
+                          : print_links(c, s, aligner, l);
+    attn_aligner_free(aligner);
+    return code;
+}
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {.symmetrize = ATTN_SYM_INTERSECT, .iterations = 5};
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code != GO_ON) return code;
+    if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
+    if (s.data.count < 1 || s.data.count > 2)
+        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
+    cli_quiet = s.quiet;
+    if (s.threads) cli_set_threads(s.threads);
+    attn_context *ctx = cli_context();
+    if (!ctx) return EXIT_FAILED;
+    attn_corpus *data = NULL, *extra = NULL;
+    attn_corpus_options o = ATTN_CORPUS_OPTIONS_INIT;
+    o.reverse = s.reverse;
+    lines l = {0};
+    if (s.extra.count && attn_corpus_read(&extra, ctx, s.extra.item, s.extra.count, &o) != ATTN_OK)
+        code = cli_fail_status(c);
+    o.limit = (size_t)s.limit;
+    if (code == GO_ON && attn_corpus_read(&data, ctx, s.data.item, s.data.count, &o) != ATTN_OK)
+        code = cli_fail_status(c);
+    if (code == GO_ON) code = align(c, &s, &l, data, extra);
+    free_lines(&l);
+    attn_corpus_free(data);
+    attn_corpus_free(extra);
+    return code;
+}
+
+const command command_align = {
+    .name = "align",
+    .summary = "align the words of a parallel text (Dyer, Chahuneau & Smith 2013)",
+    .operands = "",
+    .description =
+        "Learns word alignments in both directions from the text alone and joins them. White space separates words.",
+    .example = "  attn align --split --data data/tatoeba/de-en.train.tsv.xz -o links.txt\n"
+               "  attn align --split --data data/tatoeba/de-en.train.tsv.xz --gloss \"Kannst du mir helfen\"",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

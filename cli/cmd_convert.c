@@ -1,0 +1,47 @@
+/* cmd_convert.c: attn convert. */
+#include "common.h"
+
+#include <string.h>
+
+static const char *const dtype_names[] = {"f32", "bf16", "i8", NULL};
+static const attn_dtype dtypes[] = {ATTN_F32, ATTN_BF16, ATTN_I8};
+
+typedef struct settings {
+    const char *output;
+    int dtype;
+} settings;
+
+static const option_spec options[] = {
+    {"output", 'o', OPTION_TEXT, offsetof(settings, output), "DIR", "where the converted model goes", 0, 0, NULL},
+    {"dtype", 0, OPTION_CHOICE, offsetof(settings, dtype), "TYPE", "of the stored matrices", 0, 0, dtype_names},
+};
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {0};
+    char path[4096];
+    translator t;
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code != GO_ON) return code;
+    if (first + 1 != argc) return cli_wrong_use(c, "found %d operands, expected a model's folder", argc - first);
+    if (!s.output) return cli_wrong_use(c, "-o DIR is missing");
+    if (!cli_load_translator(c, &t, argv[first])) return EXIT_FAILED;
+    if (snprintf(path, sizeof path, "%s/tokenizer.json", s.output) >= (int)sizeof path)
+        code = cli_fail(c, "the path is too long");
+    else if (attn_model_save(t.model, s.output, dtypes[s.dtype]) != ATTN_OK ||
+             attn_tokenizer_save(t.tokenizer, path) != ATTN_OK)
+        code = cli_fail_status(c);
+    else code = EXIT_DONE;
+    cli_free_translator(&t);
+    return code;
+}
+
+const command command_convert = {
+    .name = "convert",
+    .summary = "write a model with other weights (bf16 or 8-bit integers)",
+    .operands = "DIR",
+    .description = "Matrices become bf16, or 8-bit integers with one scale a row; vectors stay f32.",
+    .example = "  attn convert out/de-en --dtype i8 -o models/de-en",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

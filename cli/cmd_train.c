@@ -1,0 +1,323 @@
+/* cmd_train.c: attn train. */
+#include "common.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const model_names[] = {"rnn", "bahdanau", NULL};
+static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
+
+typedef struct settings {
+    int model, schedule;
+    const char *config, *output, *tokenizer;
+    text_list data, valid, set;
+    bool resume, reverse, lowercase, quiet, augment, sample;
+    long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, threads, limit, valid_steps,
+        valid_sentences, patience, average, concatenate_words;
+    double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
+        weight_decay;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const option_spec options[] = {
+    {"model", 0, OPTION_CHOICE, AT(model), "NAME", "what to train", 0, 0, model_names},
+    {"config", 0, OPTION_TEXT, AT(config), "FILE", "the model's config.json (sizes, dropout); see --set", 0, 0, NULL},
+    {"set", 0, OPTION_LIST, AT(set), "KEY=VALUE", "one value of the config, e.g. --set hidden_size=256", 0, 0, NULL},
+    {"data", 'd', OPTION_LIST, AT(data), "FILE",
+     "source TAB target, or given twice: source lines, target lines (.xz, .gz too)", 0, 0, NULL},
+    {"valid", 0, OPTION_LIST, AT(valid), "FILE", "pairs to choose the best weights by; once or twice, as --data", 0, 0,
+     NULL},
+    {"sample", 0, OPTION_FLAG, AT(sample), NULL, "use the small German-English sample that ships as --data and --valid",
+     0, 0, NULL},
+    {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
+    {"resume", 0, OPTION_FLAG, AT(resume), NULL, "go on from DIR's checkpoint, to the same bytes", 0, 0, NULL},
+    {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
+    {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "lower-case everything (part of the tokenizer)", 0, 0, NULL},
+    {"limit", 0, OPTION_INT, AT(limit), "N", "use the first N pairs only", 0, 1e12, NULL},
+    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", "a tokenizer.json; default: one is trained on the data", 0, 0,
+     NULL},
+    {"vocab-size", 0, OPTION_INT, AT(vocab_size), "N", "tokens of the joint vocabulary (8000)", 300, 1e6, NULL},
+    {"epochs", 'e', OPTION_FLOAT, AT(epochs), "N", "passes over the data (10)", 0, 1e6, NULL},
+    {"steps", 0, OPTION_INT, AT(max_steps), "N", "stop after N steps", 0, 1e12, NULL},
+    {"minutes", 0, OPTION_FLOAT, AT(minutes), "N", "stop after N minutes; the schedule ends there too", 0, 1e6, NULL},
+    {"batch-tokens", 'b', OPTION_INT, AT(batch_tokens), "N", "target tokens a batch (4000)", 1, 1e7, NULL},
+    {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N", "leave out pairs longer than N tokens (100)", 2, 1e5, NULL},
+    {"lr", 0, OPTION_FLOAT, AT(learning_rate), "X", "peak learning rate (1e-3)", 0, 10, NULL},
+    {"final-lr", 0, OPTION_FLOAT, AT(final_learning_rate), "X", "learning rate at the end (0)", 0, 10, NULL},
+    {"schedule", 0, OPTION_CHOICE, AT(schedule), "NAME", "from the one to the other (linear)", 0, 0, schedule_names},
+    {"warmup", 0, OPTION_INT, AT(warmup), "N", "steps of rising learning rate (200)", 0, 1e9, NULL},
+    {"weight-decay", 0, OPTION_FLOAT, AT(weight_decay), "X", "AdamW's (0)", 0, 10, NULL},
+    {"clip", 0, OPTION_FLOAT, AT(clip), "X", "largest norm of the gradient (1)", 0, 1e9, NULL},
+    {"label-smoothing", 0, OPTION_FLOAT, AT(label_smoothing), "X", "(0.1)", 0, 0.99, NULL},
+    {"augment", 0, OPTION_FLAG, AT(augment), NULL,
+     "also train on lower-cased sources, without final punctuation, commas, umlauts", 0, 0, NULL},
+    {"augment-probability", 0, OPTION_FLOAT, AT(augment_probability), "P", "of each of these (0.1)", 0, 1, NULL},
+    {"concatenate", 0, OPTION_FLOAT, AT(concatenate), "P", "part of the examples made of 2-8 joined pairs (0)", 0, 1,
+     NULL},
+    {"concatenate-words", 0, OPTION_INT, AT(concatenate_words), "N", "their longest (60)", 2, 1e4, NULL},
+    {"valid-steps", 0, OPTION_INT, AT(valid_steps), "N", "steps between validations (0: once an epoch)", 0, 1e9, NULL},
+    {"valid-sentences", 0, OPTION_INT, AT(valid_sentences), "N", "BLEU on the first N valid pairs (500)", 1, 1e9, NULL},
+    {"patience", 0, OPTION_INT, AT(patience), "N", "stop after N validations without a better BLEU (0: never)", 0, 1e6,
+     NULL},
+    {"average", 0, OPTION_INT, AT(average), "N", "the result is the mean of the last N checkpoints (5)", 1, 100, NULL},
+    {"seed", 0, OPTION_INT, AT(seed), "N", "(1)", 0, 9e15, NULL},
+    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors); the result does not depend on it", 1, 1024, NULL},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no progress", 0, 0, NULL},
+};
+
+/* ---- progress ------------------------------------------------------------------------------------------- */
+
+typedef struct progress {
+    terminal terminal;
+    bool quiet, line_open;
+    double last;
+} progress;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void duration(char out[32], double seconds) {
+    long s = seconds > 0 && seconds < 1e9 ? (long)seconds : 0;
+    if (s >= 3600) snprintf(out, 32, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else snprintf(out, 32, "%ld:%02ld", s / 60, s % 60);
+}
+
+static void show_step(progress *p, const attn_train_event *e) {
+    double t = now();
+    char left[32], bar[21];
+    if (!p->terminal.is_terminal || t - p->last < 0.2) return;
+    p->last = t;
+    int filled = e->steps ? (int)(20 * ((double)e->step / (double)e->steps)) : 0;
+    for (int i = 0; i < 20; i++) bar[i] = i < filled ? '#' : '.';
+    bar[20] = 0;
+    duration(left, e->seconds_left);
+    fprintf(stderr, "\r[%s] step %zu/%zu  epoch %.2f  loss %.3f  %.0f tokens/s  %s left \x1b[K", bar, e->step, e->steps,
+            e->epoch, e->nll, e->tokens_per_second, left);
+    fflush(stderr);
+    p->line_open = true;
+}
+
+static bool on_event(void *user, const attn_train_event *e) {
+    progress *p = user;
+    char spent[32];
+    duration(spent, e->seconds);
+    if (!p->quiet) {
+        if (e->kind == ATTN_TRAIN_STEP) {
+            show_step(p, e);
+        } else {
+            if (p->line_open) fputs("\r\x1b[K", stderr);
+            p->line_open = false;
+            if (e->kind == ATTN_TRAIN_VALID)
+                fprintf(stderr,
+                        "%8s  step %6zu  epoch %6.2f  valid loss %.3f  perplexity %.2f  BLEU %.2f (best %.2f)\n", spent,
+                        e->step, e->epoch, e->nll, exp(e->nll), e->bleu, e->best_bleu);
+            else if (e->kind != ATTN_TRAIN_SAVED && e->text) fprintf(stderr, "%8s  %s\n", spent, e->text);
+        }
+    }
+    return !cli_interrupted;
+}
+
+/* ---- the model's config ------------------------------------------------------------------------------------ */
+
+/* "key=value" as JSON: a number, true, false, or else a string. */
+static bool set_key(const command *c, json_t *root, const char *text) {
+    const char *equal = strchr(text, '=');
+    char key[128];
+    if (!equal || equal == text || (size_t)(equal - text) >= sizeof key) {
+        cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE", text);
+        return false;
+    }
+    snprintf(key, sizeof key, "%.*s", (int)(equal - text), text);
+    json_t *value = json_loads(equal + 1, JSON_DECODE_ANY, NULL);
+    if (!value) value = json_string(equal + 1);
+    return json_object_set_new(root, key, value) == 0;
+}
+
+static char *make_config(const command *c, const settings *s, size_t vocab_size) {
+    json_error_t error;
+    json_t *root = s->config ? json_load_file(s->config, JSON_REJECT_DUPLICATES, &error) : json_object();
+    if (!root || !json_is_object(root)) {
+        cli_fail(c, "%s: line %d: %s", s->config, root ? 1 : error.line, root ? "expected an object" : error.text);
+        json_decref(root);
+        return NULL;
+    }
+    if (!json_object_get(root, "model_type"))
+        json_object_set_new(root, "model_type", json_string(model_names[s->model]));
+    json_object_set_new(root, "vocab_size", json_integer((json_int_t)vocab_size));
+    char *text = NULL;
+    bool fine = true;
+    for (size_t i = 0; i < s->set.count && fine; i++) fine = set_key(c, root, s->set.item[i]);
+    if (fine) text = json_dumps(root, JSON_INDENT(2));
+    json_decref(root);
+    return text;
+}
+
+/* ---- the tokenizer ------------------------------------------------------------------------------------------- */
+
+static attn_status train_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
+                                   const settings *s) {
+    size_t n = attn_corpus_count(corpus);
+    const char **lines = malloc(2 * n * sizeof *lines);
+    size_t *bytes = malloc(2 * n * sizeof *bytes);
+    attn_status status = ATTN_E_NOMEM;
+    if (lines && bytes) {
+        for (size_t i = 0; i < n; i++) {
+            const attn_pair *p = attn_corpus_at(corpus, i);
+            lines[2 * i] = p->source;
+            bytes[2 * i] = p->source_bytes;
+            lines[2 * i + 1] = p->target;
+            bytes[2 * i + 1] = p->target_bytes;
+        }
+        attn_bpe_options bpe = ATTN_BPE_OPTIONS_INIT;
+        bpe.vocab_size = (size_t)s->vocab_size;
+        bpe.lowercase = s->lowercase;
+        status = attn_tokenizer_train_bpe(out, ctx, lines, bytes, 2 * n, &bpe);
+    }
+    free(lines);
+    free(bytes);
+    return status;
+}
+
+static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
+                                 const settings *s) {
+    char path[PATH_MAX];
+    if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
+    if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX)
+        return attn_tokenizer_load(out, ctx, path);
+    return train_tokenizer(ctx, out, corpus, s);
+}
+
+/* ---- training ---------------------------------------------------------------------------------------------- */
+
+static void fill_options(attn_train_options *o, const settings *s) {
+    attn_train_options_init(o);
+    o->folder = s->output;
+    o->resume = s->resume;
+    o->seed = (uint64_t)s->seed;
+    o->epochs = s->epochs;
+    o->max_steps = (size_t)s->max_steps;
+    o->max_seconds = 60 * s->minutes;
+    o->batch_tokens = (size_t)s->batch_tokens;
+    o->max_tokens = (size_t)s->max_tokens;
+    o->schedule = (attn_schedule)s->schedule;
+    o->learning_rate = (float)s->learning_rate;
+    o->final_learning_rate = (float)s->final_learning_rate;
+    o->warmup_steps = (size_t)s->warmup;
+    o->weight_decay = (float)s->weight_decay;
+    o->clip = (float)s->clip;
+    o->label_smoothing = (float)s->label_smoothing;
+    o->concatenate = (float)s->concatenate;
+    o->concatenate_words = (size_t)s->concatenate_words;
+    if (s->augment) {
+        float p = (float)s->augment_probability;
+        o->augment = (attn_augment_options){sizeof o->augment, p, p, p, p};
+    }
+    o->valid_steps = (size_t)s->valid_steps;
+    o->valid_sentences = (size_t)s->valid_sentences;
+    o->lowercase_bleu = s->lowercase;
+    o->patience = (int)s->patience;
+    o->average = (int)s->average;
+}
+
+typedef struct job {
+    attn_corpus *data, *valid;
+    attn_tokenizer *tokenizer;
+    attn_model *model;
+} job;
+
+static int train(const command *c, const settings *s, job *j) {
+    attn_context *ctx = cli_context();
+    attn_corpus_options corpus = ATTN_CORPUS_OPTIONS_INIT;
+    corpus.reverse = s->reverse;
+    if (attn_corpus_read(&j->valid, ctx, s->valid.item, s->valid.count, &corpus) != ATTN_OK) return cli_fail_status(c);
+    corpus.limit = (size_t)s->limit;
+    if (attn_corpus_read(&j->data, ctx, s->data.item, s->data.count, &corpus) != ATTN_OK) return cli_fail_status(c);
+    if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
+    char *config = make_config(c, s, attn_tokenizer_size(j->tokenizer));
+    if (!config) return EXIT_FAILED;
+    attn_status status = attn_model_create(&j->model, ctx, config, (uint64_t)s->seed);
+    free(config);
+    if (status != ATTN_OK) return cli_fail_status(c);
+
+    progress p = {.terminal = cli_terminal(stderr), .quiet = s->quiet};
+    cli_note("%s: %.1f M parameters, %zu tokens in the vocabulary, %zu pairs; %d threads, %s",
+             attn_model_type(j->model), 1e-6 * (double)attn_parameters_elements(attn_model_parameters(j->model)),
+             attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), attn_threads(ctx), attn_cpu_level(ctx));
+    attn_train_options o;
+    fill_options(&o, s);
+    cli_catch_interrupt();
+    status = attn_train(j->model, j->tokenizer, j->data, j->valid, &o, on_event, &p);
+    if (p.line_open) fputc('\n', stderr);
+    if (status == ATTN_E_INTERRUPTED) return cli_fail(c, "stopped; --resume goes on from %s", s->output);
+    return status == ATTN_OK ? EXIT_DONE : cli_fail_status(c);
+}
+
+static bool sample_files(settings *s) {
+    static char data[PATH_MAX], valid[PATH_MAX];
+    const char *path = cli_share("data/tatoeba/de-en.sample.train.tsv.xz");
+    if (!path) return false;
+    snprintf(data, sizeof data, "%s", path);
+    path = cli_share("data/tatoeba/de-en.sample.valid.tsv.xz");
+    if (!path) return false;
+    snprintf(valid, sizeof valid, "%s", path);
+    s->data = (text_list){{data}, 1};
+    s->valid = (text_list){{valid}, 1};
+    return true;
+}
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {.model = 1,
+                  .schedule = ATTN_SCHEDULE_LINEAR,
+                  .vocab_size = 8000,
+                  .epochs = 10,
+                  .batch_tokens = 4000,
+                  .max_tokens = 100,
+                  .learning_rate = 1e-3,
+                  .warmup = 200,
+                  .clip = 1,
+                  .label_smoothing = 0.1,
+                  .augment_probability = 0.1,
+                  .concatenate_words = 60,
+                  .valid_sentences = 500,
+                  .average = 5,
+                  .seed = 1};
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code != GO_ON) return code;
+    if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
+    if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the model goes");
+    if (s.sample && !sample_files(&s)) return cli_fail(c, "the sample (data/tatoeba) was not found");
+    if (s.data.count < 1 || s.data.count > 2)
+        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
+    if (s.valid.count < 1 || s.valid.count > 2)
+        return cli_wrong_use(c, "--valid: found %zu files, expected 1 (TSV) or 2", s.valid.count);
+    cli_quiet = s.quiet;
+    if (s.threads) cli_set_threads(s.threads);
+    if (!cli_context()) return EXIT_FAILED;
+    job j = {0};
+    code = train(c, &s, &j);
+    attn_model_free(j.model);
+    attn_tokenizer_free(j.tokenizer);
+    attn_corpus_free(j.data);
+    attn_corpus_free(j.valid);
+    return code;
+}
+
+const command command_train = {
+    .name = "train",
+    .summary = "train a model",
+    .operands = "",
+    .description =
+        "Trains a translator on pairs of sentences. DIR holds the model (config.json, model.safetensors,\n"
+        "tokenizer.json), the checkpoint for --resume, log.jsonl and TensorBoard events. Ctrl-C saves and stops.",
+    .example = "  attn train --sample --minutes 5 -o out/first\n"
+               "  attn train --model bahdanau --data train.tsv.xz --valid valid.tsv.xz --augment -o out/de-en",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

@@ -1,0 +1,281 @@
+/* cmd_translate.c: attn translate. */
+#include "picture.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK = 256 }; /* lines of stdin translated together */
+
+typedef struct settings {
+    const char *model, *alignment;
+    long long beam_size, n_best, max_length, threads, batch_size;
+    double length_penalty;
+    bool show, no_show, explain, json, quiet;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const option_spec options[] = {
+    {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
+     0, NULL},
+    {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
+    {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
+    {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
+    {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
+    {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (32)", 1, 4096, NULL},
+    {"alignment", 'a', OPTION_TEXT, AT(alignment), "HOW",
+     "print the word alignment too: soft, hard, or a threshold such as 0.2 (Pharaoh)", 0, 0, NULL},
+    {"show", 0, OPTION_FLAG, AT(show), NULL, "draw the alignment below the translation", 0, 0, NULL},
+    {"no-show", 0, OPTION_FLAG, AT(no_show), NULL, "do not, not even on a terminal", 0, 0, NULL},
+    {"explain", 0, OPTION_FLAG, AT(explain), NULL,
+     "print energies, soft alignment, expected annotation and state at every step", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "one JSON object a line: tokens, scores, alignment", 0, 0, NULL},
+    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no messages", 0, 0, NULL},
+};
+
+enum alignment_kind { ALIGN_NONE, ALIGN_SOFT, ALIGN_HARD, ALIGN_THRESHOLD };
+
+typedef struct job {
+    const command *command;
+    const settings *settings;
+    translator translator;
+    attn_translate_options options;
+    enum alignment_kind alignment;
+    double threshold;
+    bool show;
+    terminal terminal;
+} job;
+
+/* ---- what is printed ------------------------------------------------------------------------------------- */
+
+/* Pharaoh: "source-target" of word indices; soft: rows of probabilities. */
+static bool print_alignment(const job *j, const attn_translation *t, const attn_hypothesis *h) {
+    picture p;
+    if (!picture_make(j->command, &p, t, h)) return false;
+    bool first = true;
+    for (size_t i = 0; i < p.map.rows; i++) {
+        const float *row = p.values + i * p.map.columns;
+        size_t best = 0;
+        for (size_t s = 1; s < p.map.columns; s++)
+            if (row[s] > row[best]) best = s;
+        for (size_t s = 0; s < p.map.columns; s++) {
+            if (j->alignment == ALIGN_SOFT) printf("%s%.4f", s ? "," : i ? " " : "", (double)row[s]);
+            else if (j->alignment == ALIGN_HARD ? s == best : (double)row[s] >= j->threshold) {
+                printf("%s%zu-%zu", first ? "" : " ", s, i);
+                first = false;
+            }
+        }
+    }
+    picture_free(&p);
+    return true;
+}
+
+static bool print_picture(const job *j, const attn_translation *t, const attn_hypothesis *h) {
+    picture p;
+    char *text;
+    if (!h->alignment || h->count <= 1) return true;
+    if (!picture_make(j->command, &p, t, h)) return false;
+    attn_terminal_options o = cli_terminal_options(&j->terminal);
+    attn_status status = attn_heatmap_terminal(cli_context(), &text, NULL, &p.map, &o);
+    if (status == ATTN_OK) {
+        printf("\n%s", text);
+        attn_text_free(cli_context(), text);
+    } else {
+        cli_fail_status(j->command);
+    }
+    picture_free(&p);
+    return status == ATTN_OK;
+}
+
+static void print_vector(const char *name, const float *x, size_t n, size_t most) {
+    printf("    %-20s", name);
+    for (size_t i = 0; i < n && i < most; i++) printf(" %8.4f", (double)x[i]);
+    printf("%s\n", n > most ? " …" : "");
+}
+
+/* Every step of the decoder, in the paper's words. */
+static void print_steps(const job *j, const attn_translation *t, const attn_hypothesis *h) {
+    size_t s = t->source.count;
+    printf("\nsource tokens:");
+    for (size_t i = 0; i < s; i++)
+        printf(" %zu:%s", i, attn_tokenizer_piece(j->translator.tokenizer, t->source.token[i].id));
+    printf("\n");
+    for (size_t i = 0; i < h->count; i++) {
+        printf("  step %zu: y = %s, log p = %.4f\n", i + 1, attn_tokenizer_piece(j->translator.tokenizer, h->id[i]),
+               (double)h->log_prob[i]);
+        if (h->energy) print_vector("energies e_ij", h->energy + i * s, s, s);
+        if (h->alignment) print_vector("soft alignment a_ij", h->alignment + i * s, s, s);
+        if (h->context)
+            print_vector(h->alignment ? "expected annotation" : "fixed context", h->context + i * t->context_size,
+                         t->context_size, 8);
+        if (h->state) print_vector("state s_i", h->state + i * t->state_size, t->state_size, 8);
+    }
+}
+
+static json_t *floats(const float *x, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_real((double)x[i]));
+    return list;
+}
+
+static json_t *matrix(const float *x, size_t rows, size_t columns) {
+    json_t *list = json_array();
+    for (size_t i = 0; x && i < rows; i++) json_array_append_new(list, floats(x + i * columns, columns));
+    return list;
+}
+
+static bool print_json(const job *j, const attn_translation *t) {
+    const attn_tokenizer *k = j->translator.tokenizer;
+    json_t *root = json_object(), *list = json_array(), *tokens = json_array();
+    for (size_t i = 0; i < t->source.count; i++)
+        json_array_append_new(tokens, json_string(attn_tokenizer_piece(k, t->source.token[i].id)));
+    json_object_set_new(root, "source", json_stringn(t->source.text ? t->source.text : "", t->source.bytes));
+    json_object_set_new(root, "source_tokens", tokens);
+    for (size_t n = 0; n < t->count; n++) {
+        const attn_hypothesis *h = &t->hypothesis[n];
+        json_t *one = json_object();
+        tokens = json_array();
+        for (size_t i = 0; i < h->count; i++)
+            json_array_append_new(tokens, json_string(attn_tokenizer_piece(k, h->id[i])));
+        json_object_set_new(one, "text", json_stringn(h->text, h->bytes));
+        json_object_set_new(one, "score", json_real((double)h->score));
+        json_object_set_new(one, "tokens", tokens);
+        json_object_set_new(one, "log_prob", floats(h->log_prob, h->count));
+        if (h->alignment) json_object_set_new(one, "alignment", matrix(h->alignment, h->count, t->source.count));
+        if (h->energy) json_object_set_new(one, "energy", matrix(h->energy, h->count, t->source.count));
+        if (h->context) json_object_set_new(one, "context", matrix(h->context, h->count, t->context_size));
+        if (h->state) json_object_set_new(one, "state", matrix(h->state, h->count, t->state_size));
+        json_array_append_new(list, one);
+    }
+    json_object_set_new(root, "translations", list);
+    int bad = json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
+    json_decref(root);
+    putchar('\n');
+    return bad == 0;
+}
+
+static bool print_translation(const job *j, const attn_translation *t) {
+    if (j->settings->json) return print_json(j, t);
+    for (size_t n = 0; n < t->count; n++) {
+        const attn_hypothesis *h = &t->hypothesis[n];
+        if (j->settings->n_best) printf("%.4f\t", (double)h->score);
+        fwrite(h->text, 1, h->bytes, stdout);
+        if (j->alignment != ALIGN_NONE) {
+            putchar('\t');
+            if (h->count > 1 && !print_alignment(j, t, h)) return false;
+        }
+        putchar('\n');
+        if (j->show && !print_picture(j, t, h)) return false;
+        if (j->settings->explain) print_steps(j, t, h);
+    }
+    return true;
+}
+
+/* ---- where texts come from --------------------------------------------------------------------------------- */
+
+static bool translate(const job *j, const char *const *texts, const size_t *bytes, size_t n) {
+    attn_context *ctx = cli_context();
+    attn_translation *out = calloc(n, sizeof *out);
+    if (!out) return cli_fail(j->command, "out of memory") == EXIT_DONE;
+    bool fine =
+        attn_translate(j->translator.model, j->translator.tokenizer, out, texts, bytes, n, &j->options) == ATTN_OK;
+    if (!fine) cli_fail_status(j->command);
+    for (size_t i = 0; i < n && fine; i++) fine = print_translation(j, &out[i]);
+    for (size_t i = 0; i < n; i++) attn_translation_clear(ctx, &out[i]);
+    free(out);
+    return fine && fflush(stdout) == 0;
+}
+
+/* One line in, one line out, blank ones too. A terminal gets each answer at once. */
+static bool translate_stream(const job *j) {
+    line_reader reader = {.stream = stdin, .name = "standard input"};
+    size_t chunk = isatty(fileno(stdin)) ? 1 : CHUNK, n = 0, bytes[CHUNK];
+    char *texts[CHUNK];
+    bool fine = true, more = true;
+    while (fine && more) {
+        more = cli_read_line(j->command, &reader);
+        if (more) {
+            bytes[n] = reader.bytes;
+            texts[n] = malloc(reader.bytes + 1);
+            if (!texts[n]) fine = cli_fail(j->command, "out of memory") == EXIT_DONE;
+            else memcpy(texts[n++], reader.text, reader.bytes + 1);
+        }
+        if (n == chunk || !more || !fine) {
+            if (fine && n > 0) fine = translate(j, (const char *const *)texts, bytes, n);
+            for (size_t i = 0; i < n; i++) free(texts[i]);
+            n = 0;
+        }
+    }
+    free(reader.text);
+    return fine && !reader.failed;
+}
+
+static char *join(char **words, int n) {
+    size_t bytes = 1;
+    for (int i = 0; i < n; i++) bytes += strlen(words[i]) + 1;
+    char *out = malloc(bytes), *at = out;
+    for (int i = 0; out && i < n; i++) at += sprintf(at, "%s%s", i ? " " : "", words[i]);
+    return out;
+}
+
+static bool read_alignment(job *j, const char *text) {
+    char *end;
+    if (!text) return true;
+    if (!strcmp(text, "soft")) j->alignment = ALIGN_SOFT;
+    else if (!strcmp(text, "hard")) j->alignment = ALIGN_HARD;
+    else {
+        j->alignment = ALIGN_THRESHOLD;
+        j->threshold = strtod(text, &end);
+        return end != text && !*end && j->threshold >= 0 && j->threshold <= 1;
+    }
+    return true;
+}
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32};
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code != GO_ON) return code;
+    job j = {.command = c, .settings = &s, .options = ATTN_TRANSLATE_OPTIONS_INIT, .terminal = cli_terminal(stdout)};
+    if (!read_alignment(&j, s.alignment))
+        return cli_wrong_use(c, "--alignment: found \"%s\", expected soft, hard, or a threshold from 0 to 1",
+                             s.alignment);
+    if (s.n_best > s.beam_size)
+        return cli_wrong_use(c, "--n-best is %lld, expected at most the beam size %lld", s.n_best, s.beam_size);
+    j.options.beam_size = (int)s.beam_size;
+    j.options.n_best = s.n_best ? (int)s.n_best : 1;
+    j.options.length_penalty = (float)s.length_penalty;
+    j.options.max_length = (int)s.max_length;
+    j.options.batch_size = (int)s.batch_size;
+    j.options.trace = s.explain;
+    bool operands = first < argc && !(first + 1 == argc && !strcmp(argv[first], "-"));
+    j.show = !s.no_show && (s.show || (operands && j.terminal.is_terminal && !s.json && j.alignment == ALIGN_NONE));
+    cli_quiet = s.quiet;
+    if (s.threads) cli_set_threads(s.threads);
+    if (!cli_load_translator(c, &j.translator, s.model)) return EXIT_FAILED;
+    bool fine;
+    if (operands) {
+        char *text = join(argv + first, argc - first);
+        fine = text && translate(&j, (const char *const *)&text, NULL, 1);
+        free(text);
+    } else {
+        fine = translate_stream(&j);
+    }
+    cli_free_translator(&j.translator);
+    return fine ? EXIT_DONE : EXIT_FAILED;
+}
+
+const command command_translate = {
+    .name = "translate",
+    .summary = "translate text with a trained model",
+    .operands = "[TEXT...]",
+    .description =
+        "Translates TEXT, or each line of standard input into a line of output. On a terminal the alignment\n"
+        "follows: which source word each word of the translation looked at.",
+    .example = "  attn translate \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
+               "  attn translate --alignment hard < german.txt > english.txt",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

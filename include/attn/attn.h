@@ -1,0 +1,15 @@
+/* attn/attn.h: everything. */
+#ifndef ATTN_ATTN_H
+#define ATTN_ATTN_H
+
+#include <attn/base.h>
+#include <attn/tensor.h>
+#include <attn/ops.h>
+#include <attn/nn.h>
+#include <attn/text.h>
+#include <attn/io.h>
+#include <attn/models.h>
+#include <attn/train.h>
+#include <attn/viz.h>
+
+#endif

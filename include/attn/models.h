@@ -1,0 +1,98 @@
+/* attn/models.h: models in folders (config.json, model.safetensors, tokenizer.json), and translating with them. */
+#ifndef ATTN_MODELS_H
+#define ATTN_MODELS_H
+
+#include <attn/nn.h>
+#include <attn/text.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct attn_model attn_model;
+
+/* A new model from the text of a config.json ({"model_type": "bahdanau", "hidden_size": 512, …}); keys it does not
+ * know, wrong types and values are refused by name. Keys left out have defaults. docs/models.md lists them. gives. */
+ATTN_API attn_status attn_model_create(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);
+/* Reads a folder's config.json and model.safetensors; a missing, extra or misshaped tensor is named. gives. */
+ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *folder);
+/* Writes both files, each whole or not at all. dtype: ATTN_F32, ATTN_BF16, or ATTN_I8 (matrices: a scale a row). */
+ATTN_API attn_status attn_model_save(const attn_model *model, const char *folder, attn_dtype dtype);
+ATTN_API void attn_model_free(attn_model *model);
+ATTN_API attn_parameters *attn_model_parameters(const attn_model *model);
+ATTN_API const char *attn_model_type(const attn_model *model);   /* "rnn", "bahdanau" */
+ATTN_API const char *attn_model_config(const attn_model *model); /* the whole config as JSON text */
+ATTN_API size_t attn_model_vocab_size(const attn_model *model);
+
+/* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. */
+typedef struct attn_pair_batch {
+    size_t batch;                      /* B */
+    size_t source_steps, target_steps; /* S, T */
+    const int32_t *source;             /* (S, B), each ends with </s> */
+    const int32_t *source_lengths;     /* (B), with </s> */
+    const int32_t *target_in;          /* (T, B), starts with <s> */
+    const int32_t *target_out;         /* (T, B), ends with </s>; −1 past the length */
+    const int32_t *target_lengths;     /* (B) */
+} attn_pair_batch;
+
+/* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. */
+ATTN_API attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch,
+                                   float label_smoothing, float grad_scale, attn_loss_stats *stats);
+
+/* ---- translating ---------------------------------------------------------------------------- */
+
+typedef struct attn_translate_options {
+    size_t struct_size;
+    int beam_size;        /* 5; 1 is greedy */
+    int n_best;           /* 1; ≤ beam_size */
+    float length_penalty; /* α of score / length^α, 1.0 */
+    int max_length;       /* tokens; 0: 2 × source + 10 */
+    int batch_size;       /* sentences decoded together, 32 */
+    bool trace;           /* keep energies, contexts and states of each hypothesis */
+} attn_translate_options;
+#define ATTN_TRANSLATE_OPTIONS_INIT \
+    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false }
+
+typedef struct attn_hypothesis {
+    char *text; /* NUL-terminated */
+    size_t bytes;
+    int32_t *id;      /* with the final </s>, if it was reached */
+    attn_token *span; /* (count) bytes and word of each id in text */
+    size_t count;
+    float *log_prob;  /* (count) */
+    float score;      /* Σ log p / count^α */
+    float *alignment; /* (count, S) over source tokens, </s> included; rows sum to 1. NULL for "rnn" */
+    float *energy;    /* (count, S), with trace */
+    float *context;   /* (count, context_size), with trace */
+    float *state;     /* (count, state_size), with trace */
+} attn_hypothesis;
+
+typedef struct attn_translation {
+    attn_tokens source; /* with </s> */
+    attn_hypothesis *hypothesis;
+    size_t count;
+    size_t context_size, state_size;
+} attn_translation;
+
+/* Translates n texts; out has n elements, each released with attn_translation_clear. Empty texts give empty
+ * translations. A translation does not depend on what else is in the batch. */
+ATTN_API attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                                    const char *const *texts, const size_t *bytes, size_t n,
+                                    const attn_translate_options *options);
+/* The same for given translations (forced decoding): one hypothesis each, its log-probabilities and alignment. */
+ATTN_API attn_status attn_translate_forced(const attn_model *model, const attn_tokenizer *tokenizer,
+                                           attn_translation *out, const char *const *sources,
+                                           const char *const *targets, size_t n, const attn_translate_options *options);
+ATTN_API void attn_translation_clear(attn_context *ctx, attn_translation *translation);
+
+/* Token alignment (T, S) → word alignment (words of target, words of source): summed over a source word's tokens,
+ * averaged over a target word's; special tokens left out; rows are made to sum to 1 again where renormalise. out:
+ * (*rows, *columns), gives (attn_text_free). */
+ATTN_API attn_status attn_alignment_words(attn_context *ctx, float **out, size_t *rows, size_t *columns,
+                                          const float *alignment, const attn_token *target, size_t target_count,
+                                          const attn_token *source, size_t source_count, bool renormalise);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

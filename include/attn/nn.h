@@ -1,0 +1,175 @@
+/* attn/nn.h: parameters, and a tape of fused operations with reverse-mode differentiation.
+ *
+ *     attn_var *x = attn_tape_input(tape, &tensor);
+ *     attn_var *h = attn_tape_linear(tape, x, weight, bias, NULL, ATTN_TANH);
+ *     attn_var *loss = attn_tape_cross_entropy(tape, h, targets, 0.1f, NULL);
+ *     if (attn_tape_backward(tape, loss) != ATTN_OK) ...;      // fills weight->grad
+ *     attn_tape_reset(tape);
+ *
+ * A model is written forward only. The first failure is kept by the tape: every later operation
+ * on it returns NULL, and attn_tape_backward or attn_tape_status reports it. So a model's code
+ * needs one check, at its end.
+ *
+ * Every attn_var belongs to its tape and lives until attn_tape_reset. Values are contiguous f32
+ * unless a comment says otherwise. A tape made with record = false keeps nothing for backward.
+ *
+ * Gradients of a weight that is used at many time steps are gathered: the rows (x, dy) of all its
+ * uses are stacked and multiplied once, when backward ends.                                     */
+#ifndef ATTN_NN_H
+#define ATTN_NN_H
+
+#include <attn/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- parameters --------------------------------------------------------------------------- */
+
+typedef struct attn_parameters attn_parameters; /* an ordered set of named tensors */
+
+typedef struct attn_parameter {
+    const char *name;
+    attn_tensor value;          /* f32, contiguous */
+    attn_tensor grad;           /* the same shape; data is NULL until the first backward */
+    struct attn_packed *packed; /* GEMM forms of the value; private, see attn_parameter_touch */
+} attn_parameter;
+
+typedef enum attn_init {
+    ATTN_INIT_ZERO,
+    ATTN_INIT_ONE,
+    ATTN_INIT_NORMAL,     /* N(0, scale²) */
+    ATTN_INIT_UNIFORM,    /* U(−scale, scale) */
+    ATTN_INIT_XAVIER,     /* U(−a, a), a = scale · sqrt(6 / (fan_in + fan_out)); shape (out, in) */
+    ATTN_INIT_ORTHOGONAL, /* each square block of rows orthogonal, times scale */
+} attn_init;
+
+ATTN_API attn_status attn_parameters_create(attn_parameters **gives, attn_context *ctx, uint64_t seed);
+ATTN_API void attn_parameters_free(attn_parameters *set);
+/* Adds a parameter; its initial values depend on (seed, name) alone. The set owns it. */
+ATTN_API attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, const char *name, attn_init init,
+                                         float scale, int rank, const size_t *shape);
+ATTN_API size_t attn_parameters_count(const attn_parameters *set);
+ATTN_API attn_parameter *attn_parameters_at(const attn_parameters *set, size_t index);
+ATTN_API attn_parameter *attn_parameters_find(const attn_parameters *set, const char *name);
+ATTN_API size_t attn_parameters_elements(const attn_parameters *set);
+ATTN_API void attn_parameters_zero_grad(attn_parameters *set);
+/* Says that a value was changed by hand or by an optimizer: packed forms are made anew. */
+ATTN_API void attn_parameter_touch(attn_parameter *parameter);
+
+/* ---- the tape ------------------------------------------------------------------------------ */
+
+typedef struct attn_tape attn_tape;
+typedef struct attn_var attn_var;
+
+typedef enum attn_activation {
+    ATTN_IDENTITY,
+    ATTN_TANH,
+    ATTN_SIGMOID,
+    ATTN_RELU,
+    ATTN_GELU,      /* exact, with erf */
+    ATTN_GELU_TANH, /* tanh form (GPT-2) */
+    ATTN_SILU,
+} attn_activation;
+
+/* keeps ctx. With record false nothing is kept for backward and dropout is the identity. */
+ATTN_API attn_status attn_tape_create(attn_tape **gives, attn_context *ctx, bool record);
+ATTN_API void attn_tape_free(attn_tape *tape);
+ATTN_API void attn_tape_reset(attn_tape *tape); /* drops all variables and the failure, keeps the memory */
+/* Dropout masks depend on (seed, step, position of the operation on the tape) alone. */
+ATTN_API void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step);
+ATTN_API attn_status attn_tape_status(const attn_tape *tape);
+/* Ends what follows with a failure of the model's own; the text goes to the context. */
+ATTN_API attn_var *attn_tape_fail(attn_tape *tape, attn_status status, const char *format, ...) ATTN_PRINTF(3, 4);
+
+ATTN_API const attn_tensor *attn_var_value(const attn_var *var);
+/* After backward; data NULL if none reached it. Lasting for inputs with needs_grad and for parameters; backward reuses
+ * the memory of other variables' gradients on its way. */
+ATTN_API const attn_tensor *attn_var_grad(const attn_var *var);
+
+/* Adds d(loss)/d(parameter) to every parameter's grad. loss holds one element. Once per tape; after a failure the
+ * gradients are incomplete. */
+ATTN_API attn_status attn_tape_backward(attn_tape *tape, attn_var *loss);
+
+/* borrows nothing but the data: keeps the pointer until reset. needs_grad: attn_var_grad is wanted. */
+ATTN_API attn_var *attn_tape_input(attn_tape *tape, const attn_tensor *tensor, bool needs_grad);
+ATTN_API attn_var *attn_tape_zeros(attn_tape *tape, int rank, const size_t *shape);
+ATTN_API attn_var *attn_tape_parameter(attn_tape *tape, attn_parameter *parameter); /* its value as a variable */
+
+/* ---- operations ----------------------------------------------------------------------------- */
+
+/* y = act(x Wᵀ + b + residual). x (…, K), W (N, K), b (N) or NULL, residual (…, N) or NULL; y (…, N). */
+ATTN_API attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn_parameter *b,
+                                    attn_var *residual, attn_activation act);
+/* y[i] = table[ids[i]]. ids: count of them, copied; table (V, E); y (shape…, E) with rank ≤ 3 leading dims. */
+ATTN_API attn_var *attn_tape_embedding(attn_tape *tape, attn_parameter *table, const int32_t *ids, int rank,
+                                       const size_t *shape);
+/* x · Bernoulli(1 − p) / (1 − p) */
+ATTN_API attn_var *attn_tape_dropout(attn_tape *tape, attn_var *x, float p);
+ATTN_API attn_var *attn_tape_add(attn_tape *tape, attn_var *a, attn_var *b); /* same shapes */
+ATTN_API attn_var *attn_tape_activation(attn_tape *tape, attn_var *x, attn_activation act);
+ATTN_API attn_var *attn_tape_maxout(attn_tape *tape, attn_var *x); /* (…, 2N) → (…, N), pairs of neighbours */
+ATTN_API attn_var *attn_tape_concat(attn_tape *tape, attn_var *const *parts, size_t n); /* along the last dimension */
+ATTN_API attn_var *attn_tape_stack(attn_tape *tape, attn_var *const *parts, size_t n);  /* n × (…) → (n, …) */
+ATTN_API attn_var *attn_tape_row(attn_tape *tape, attn_var *x, size_t index); /* x[index] of the first dimension */
+ATTN_API attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first,
+                                   size_t count); /* of the last dimension */
+/* Rows of the second dimension: x (T, B, C), out (T, n, C) with out[:, i] = x[:, index[i]] (beams). Forward only. */
+ATTN_API attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n);
+/* x (T, B, C) → (B, C): x[lengths[b] − 1, b], zeros where the length is 0. */
+ATTN_API attn_var *attn_tape_last(attn_tape *tape, attn_var *x, const int32_t *lengths);
+
+/* One direction of a GRU over a whole sequence (Cho et al. 2014), as one operation.
+ *     z = σ(W_z x + b_z + U_z h + c_z)      r = σ(W_r x + b_r + U_r h + c_r)
+ *     n = tanh(W_n x + b_n + r ∘ (U_n h + c_n))          reset_after true (PyTorch, cuDNN)
+ *     n = tanh(W_n x + b_n + U_n (r ∘ h) + c_n)          reset_after false (the paper)
+ *     h' = (1 − z) ∘ n + z ∘ h
+ * gates are ordered r, z, n (as PyTorch). x (T, B, E); w (3H, E); u (3H, H); b, c (3H) or NULL;
+ * h0 (B, H) or NULL for zeros; lengths B ints, copied: past its length a sequence keeps its state
+ * (reverse runs from the sequence's own end; y past it is the state it starts from). y (T, B, H). */
+typedef struct attn_gru_weights {
+    attn_parameter *w, *u, *b, *c;
+} attn_gru_weights;
+ATTN_API attn_var *attn_tape_gru(attn_tape *tape, attn_var *x, const attn_gru_weights *weights, attn_var *h0,
+                                 const int32_t *lengths, bool reverse, bool reset_after);
+/* One step. gx (…, 3H) = W x + b (the caller's linear, whatever x is made of); h (…, H); h' (…, H). */
+ATTN_API attn_var *attn_tape_gru_cell(attn_tape *tape, attn_var *gx, attn_var *h, attn_parameter *u, attn_parameter *c,
+                                      bool reset_after);
+
+/* Bahdanau's attention, one fused operation. Never T×S×A memory.
+ *     e_ij = vᵀ tanh(sq_i + hk_j)    α = softmax over j < lengths[b]    c_i = Σ_j α_ij h_j
+ * sq (B, A) for one step or (T, B, A); hk (S, B, A); v (A); h (S, B, C); lengths B ints, copied, or NULL.
+ * c (B, C) or (T, B, C). *alignment (NULL: not wanted) gets α (B, S) or (T, B, S) and *energy e, both
+ * without gradient. A sequence of length 0 gives zeros. */
+ATTN_API attn_var *attn_tape_additive_attention(attn_tape *tape, attn_var *sq, attn_var *hk, attn_parameter *v,
+                                                attn_var *h, const int32_t *lengths, attn_var **alignment,
+                                                attn_var **energy);
+/* Luong's dot score: e_ij = scale · q_i · k_j. q (B, C) or (T, B, C); k (S, B, C); h (S, B, Cv). "general" projects
+ * k or q by a linear before; "concat" is the additive form. Same outputs. */
+ATTN_API attn_var *attn_tape_dot_attention(attn_tape *tape, attn_var *q, attn_var *k, attn_var *h, float scale,
+                                           const int32_t *lengths, attn_var **alignment, attn_var **energy);
+
+ATTN_API attn_var *attn_tape_layer_norm(attn_tape *tape, attn_var *x, attn_parameter *gain, attn_parameter *bias,
+                                        float epsilon);
+ATTN_API attn_var *attn_tape_rms_norm(attn_tape *tape, attn_var *x, attn_parameter *gain, float epsilon);
+ATTN_API attn_var *attn_tape_log_softmax(attn_tape *tape, attn_var *x); /* over the last dimension */
+ATTN_API attn_var *attn_tape_softmax(attn_tape *tape, attn_var *x);
+
+/* What a cross entropy saw; losses in nats. */
+typedef struct attn_loss_stats {
+    double loss;    /* sum over tokens, with label smoothing */
+    double nll;     /* sum over tokens of −log p(target), without */
+    size_t tokens;  /* targets ≥ 0 */
+    size_t correct; /* argmax equals target (the lowest index wins a tie) */
+} attn_loss_stats;
+/* logits (…, V); targets: one per row, copied; negative ones are padding.
+ * loss = Σ [(1−ε)·(−log p_target) + ε · mean_v(−log p_v)] · grad_scale, one element.
+ * *stats (NULL: not wanted) is added to. On a recording tape logits that come straight from a linear or an add are
+ * replaced by their gradient: no operation may use them afterwards. */
+ATTN_API attn_var *attn_tape_cross_entropy(attn_tape *tape, attn_var *logits, const int32_t *targets,
+                                           float label_smoothing, float grad_scale, attn_loss_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,197 @@
+/* attn/text.h: Unicode text to token ids and back; parallel corpora. */
+#ifndef ATTN_TEXT_H
+#define ATTN_TEXT_H
+
+#include <attn/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- normalisation -------------------------------------------------------------------------- */
+
+/* NFC, and the named mappings: U+00A0 and U+202F to a space, U+2019 to an apostrophe; runs of white space (tabs and
+ * line ends too) become one space, none at the ends. Never NFKC. Gives *out (release with attn_text_free); text need
+ * not be valid UTF-8: each bad byte becomes U+FFFD; *bad (NULL: not wanted) gets the byte offset of the first, or
+ * SIZE_MAX. */
+ATTN_API attn_status attn_text_normalise(attn_context *ctx, char **out, size_t *out_bytes, const char *text,
+                                         size_t bytes, size_t *bad);
+ATTN_API attn_status attn_text_lowercase(attn_context *ctx, char **out, size_t *out_bytes, const char *text,
+                                         size_t bytes);
+ATTN_API void attn_text_free(attn_context *ctx, void *text);
+
+/* ---- tokenizer ------------------------------------------------------------------------------ */
+
+typedef struct attn_tokenizer attn_tokenizer;
+
+typedef struct attn_token {
+    int32_t id;
+    size_t first, end; /* bytes of the normalised text: [first, end); equal for special tokens */
+    int32_t word;      /* index of the white-space word it lies in; −1 for special tokens */
+} attn_token;
+
+typedef struct attn_tokens {
+    attn_token *token;
+    size_t count, capacity;
+    char *text; /* the normalised text, NUL-terminated */
+    size_t bytes;
+} attn_tokens;
+
+#define ATTN_TOKENS_INIT \
+    { NULL, 0, 0, NULL, 0 }
+
+/* Ids that are the same in every vocabulary trained here. */
+enum { ATTN_ID_BOS = 0, ATTN_ID_PAD = 1, ATTN_ID_EOS = 2, ATTN_ID_UNK = 3 };
+
+/* Reads tokenizer.json (Hugging Face's form). What is not supported is refused by name. gives. */
+ATTN_API attn_status attn_tokenizer_load(attn_tokenizer **gives, attn_context *ctx, const char *path);
+ATTN_API attn_status attn_tokenizer_save(const attn_tokenizer *tokenizer, const char *path); /* atomic */
+ATTN_API void attn_tokenizer_free(attn_tokenizer *tokenizer);
+ATTN_API size_t attn_tokenizer_size(const attn_tokenizer *tokenizer);
+/* The token's own text ("▁help", "<0xC3>", "</s>"), NULL if there is no such id. */
+ATTN_API const char *attn_tokenizer_piece(const attn_tokenizer *tokenizer, int32_t id);
+/* add_eos appends </s>. *tokens is reused: its arrays grow; release with attn_tokens_free. */
+ATTN_API attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
+                                   bool add_eos);
+ATTN_API void attn_tokens_free(attn_context *ctx, attn_tokens *tokens);
+/* Text of ids, special ones left out. Gives *out. If spans is not NULL it gets n attn_tokens: bytes and word of each id
+ * in *out. */
+ATTN_API attn_status attn_detokenize(const attn_tokenizer *tokenizer, char **out, size_t *out_bytes, const int32_t *ids,
+                                     size_t n, attn_token *spans);
+
+typedef struct attn_bpe_options {
+    size_t struct_size;
+    size_t vocab_size;      /* 8000, with 4 special tokens and 256 bytes */
+    size_t min_frequency;   /* 2 */
+    bool lowercase;         /* part of the tokenizer's normaliser */
+    size_t max_piece_bytes; /* 0: no limit */
+} attn_bpe_options;
+#define ATTN_BPE_OPTIONS_INIT \
+    { sizeof(attn_bpe_options), 8000, 2, false, 0 }
+
+/* Trains byte-pair encoding (Sennrich, Haddow & Birch 2016) on lines of text; deterministic. gives. */
+ATTN_API attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, const char *const *lines,
+                                              const size_t *bytes, size_t n, const attn_bpe_options *options);
+
+/* ---- corpora -------------------------------------------------------------------------------- */
+
+/* Pairs of lines. Texts are NUL-terminated, as in the file (not normalised), valid UTF-8. */
+typedef struct attn_pair {
+    const char *source, *target;
+    size_t source_bytes, target_bytes;
+    size_t line; /* from 1 */
+} attn_pair;
+
+typedef struct attn_corpus attn_corpus;
+
+typedef struct attn_corpus_options {
+    size_t struct_size;
+    bool reverse; /* swap source and target */
+    size_t limit; /* 0: all; else the first so many pairs */
+} attn_corpus_options;
+#define ATTN_CORPUS_OPTIONS_INIT \
+    { sizeof(attn_corpus_options), false, 0 }
+
+/* One path: a TSV file, `source TAB target` (further columns ignored); two paths: line i of both. A name that ends in
+ * .xz or .gz is decompressed; "-" is stdin. Blank lines are skipped in TSV (refused if only one side is blank); a BOM
+ * is dropped; CR LF is a line end. Broken UTF-8, a missing TAB, unequal line counts, a NUL byte: ATTN_E_FORMAT with
+ * file, line, found, expected. gives. */
+ATTN_API attn_status attn_corpus_read(attn_corpus **gives, attn_context *ctx, const char *const *paths, size_t n,
+                                      const attn_corpus_options *options);
+ATTN_API void attn_corpus_free(attn_corpus *corpus);
+ATTN_API size_t attn_corpus_count(const attn_corpus *corpus);
+ATTN_API const attn_pair *attn_corpus_at(const attn_corpus *corpus, size_t index);
+/* A text file whole (.xz, .gz, "-"), NUL-terminated; release with attn_text_free. */
+ATTN_API attn_status attn_read_text(attn_context *ctx, char **out, size_t *bytes, const char *path);
+
+/* What augmentation does to a pair, each with its own probability (MODELS: spellings people type). Gives new strings.
+ */
+typedef struct attn_augment_options {
+    size_t struct_size;
+    float lowercase_source, drop_final_punctuation, drop_source_commas, fold_umlauts; /* probabilities, 0 */
+} attn_augment_options;
+ATTN_API attn_status attn_augment_pair(attn_context *ctx, char **source, char **target, const attn_pair *pair,
+                                       const attn_augment_options *options, uint64_t seed, uint64_t index);
+
+/* ---- measures of translation --------------------------------------------------------------- */
+
+typedef struct attn_bleu {
+    double score, precision[4], brevity_penalty;
+    size_t hypothesis_tokens, reference_tokens, correct[4], total[4];
+} attn_bleu;
+
+/* Corpus BLEU as sacreBLEU computes it: 13a tokenisation, exponential smoothing, one reference. lowercase: both sides.
+ * No sentence at all is ATTN_E_ARGUMENT. */
+ATTN_API attn_status attn_bleu_score(attn_context *ctx, attn_bleu *bleu, const char *const *hypotheses,
+                                     const char *const *references, size_t n, bool lowercase);
+/* Corpus chrF2 as sacreBLEU computes it (6-grams of characters, β = 2, no words), 0 … 100. */
+ATTN_API attn_status attn_chrf_score(attn_context *ctx, double *score, const char *const *hypotheses,
+                                     const char *const *references, size_t n);
+
+/* ---- word alignment (Dyer, Chahuneau & Smith 2013) ------------------------------------------ */
+
+typedef struct attn_link {
+    int32_t source, target;
+} attn_link; /* word indices from 0 */
+typedef struct attn_links {
+    attn_link *link;
+    size_t count;
+} attn_links; /* one sentence */
+
+typedef enum attn_symmetrize {
+    ATTN_SYM_FORWARD,
+    ATTN_SYM_REVERSE,
+    ATTN_SYM_INTERSECT,
+    ATTN_SYM_UNION,
+    ATTN_SYM_GROW_DIAG,
+    ATTN_SYM_GROW_DIAG_FINAL_AND
+} attn_symmetrize;
+
+typedef struct attn_align_options {
+    size_t struct_size;
+    int iterations;        /* 5 */
+    float p_null;          /* 0.08 */
+    float tension;         /* 4.0, optimised while training */
+    bool optimise_tension; /* true */
+    float dirichlet_alpha; /* 0.01; variational Bayes; 0: maximum likelihood */
+    bool lowercase;        /* true: words compared in lower case */
+} attn_align_options;
+#define ATTN_ALIGN_OPTIONS_INIT \
+    { sizeof(attn_align_options), 5, 0.08f, 4.0f, true, 0.01f, true }
+
+/* White-space words with punctuation apart, as the aligner wants lines: marks and symbols become words of their own,
+ * but 1,000.5 and six-year stay whole and a run of one mark (...) is one word. An apostrophe begins an English short
+ * form ("Tom 's", "we 'll") and else ends its word ("l' homme"). Nothing but white space changes. Gives *out
+ * (attn_text_free). */
+ATTN_API attn_status attn_words_split_punctuation(attn_context *ctx, char **out, const char *text);
+
+typedef struct attn_aligner attn_aligner;
+/* Trains both directions on white-space words of source and target lines; a pair with a blank side, or with more than
+ * 512 words on one, teaches nothing. The same bits from any number of threads. options may be NULL. gives. */
+ATTN_API attn_status attn_aligner_train(attn_aligner **gives, attn_context *ctx, const char *const *sources,
+                                        const char *const *targets, size_t n, const attn_align_options *options);
+ATTN_API void attn_aligner_free(attn_aligner *aligner);
+/* Gives links->link (attn_text_free). */
+ATTN_API attn_status attn_aligner_align(const attn_aligner *aligner, attn_links *links, const char *source,
+                                        const char *target, attn_symmetrize how);
+/* The lexicon: the best target word for a source word, NULL if unknown; *probability may be NULL. For glosses. The word
+ * is in lower case where the aligner compares so; it lives as long as the aligner. */
+ATTN_API const char *attn_aligner_gloss(const attn_aligner *aligner, const char *source_word, float *probability);
+
+/* Alignment error rate (Och & Ney 2003) with |A∩S|, |A∩P|, |A|, |S| summed over sentences. What is sure is possible
+ * too. found has each link once. */
+typedef struct attn_aer {
+    size_t hits_sure, hits_possible, links, sure;
+} attn_aer;
+ATTN_API void attn_aer_add(attn_aer *aer, const attn_links *found, const attn_links *sure, const attn_links *possible);
+ATTN_API double attn_aer_value(const attn_aer *aer);
+/* Reads gold links, a line a sentence, "i-j" sure, "ipj" or "i?j" possible. one_based: indices from 1. gives arrays of
+ * n. */
+ATTN_API attn_status attn_gold_read(attn_context *ctx, attn_links **sure, attn_links **possible, size_t *n,
+                                    const char *path, bool one_based);
+ATTN_API void attn_gold_free(attn_context *ctx, attn_links *links, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,69 @@
+/* attn/train.h: training a model on pairs. */
+#ifndef ATTN_TRAIN_H
+#define ATTN_TRAIN_H
+
+#include <attn/models.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum attn_schedule {
+    ATTN_SCHEDULE_CONSTANT,
+    ATTN_SCHEDULE_LINEAR,
+    ATTN_SCHEDULE_COSINE,
+    ATTN_SCHEDULE_INVERSE_SQRT,
+    ATTN_SCHEDULE_PLATEAU
+} attn_schedule;
+
+typedef struct attn_train_options {
+    size_t struct_size;
+    const char *folder; /* where config, tokenizer, checkpoints, log.jsonl and events go */
+    bool resume;        /* go on from folder's checkpoint; byte-exact */
+    uint64_t seed;
+    double epochs;       /* 10 */
+    size_t max_steps;    /* 0: none */
+    double max_seconds;  /* 0: none; the schedule then follows the time only if schedule says steps are unknown */
+    size_t batch_tokens; /* target tokens a batch, padding included; 4000 */
+    size_t max_tokens;   /* longer pairs are left out (counted and said); 100 */
+    attn_schedule schedule;
+    float learning_rate, final_learning_rate;  /* 5e-4, 0 */
+    size_t warmup_steps;                       /* 200 */
+    float beta1, beta2, epsilon, weight_decay; /* .9 .98 1e-9 0 */
+    float clip;                                /* global norm, 1 */
+    float label_smoothing;                     /* .1 */
+    float concatenate;                         /* part of the examples made of 2–8 pairs joined, up to max_words; 0 */
+    size_t concatenate_words;                  /* 60 */
+    attn_augment_options augment;
+    size_t valid_steps;     /* steps between validations; 0: once an epoch */
+    size_t valid_sentences; /* BLEU on the first so many, greedy; 500 */
+    bool lowercase_bleu;
+    int patience;        /* validations without a better BLEU before stopping; 0: never */
+    int average;         /* the result is the mean of the last so many checkpoints; 5 */
+    double save_seconds; /* between checkpoints for resume, besides those at validations; 300 */
+} attn_train_options;
+ATTN_API void attn_train_options_init(attn_train_options *options);
+
+typedef struct attn_train_event {
+    enum { ATTN_TRAIN_STEP, ATTN_TRAIN_VALID, ATTN_TRAIN_SAVED, ATTN_TRAIN_NOTE, ATTN_TRAIN_DONE } kind;
+    size_t step, steps; /* steps: the planned total */
+    double epoch, seconds, seconds_left;
+    double loss, nll, learning_rate, grad_norm, tokens_per_second; /* per token */
+    double valid_loss, bleu, best_bleu;
+    const char *text; /* NOTE: a sentence; SAVED: the file */
+} attn_train_event;
+/* Called from the training thread; returning false saves and stops (ATTN_E_INTERRUPTED). */
+typedef bool attn_train_callback(void *user, const attn_train_event *event);
+
+/* Trains model on train; keeps nothing after return. Writes folder/checkpoint.safetensors (everything that resume
+ * needs), folder/best/ and folder/ itself (config.json, model.safetensors, tokenizer.json: the averaged model),
+ * folder/log.jsonl and TensorBoard events. A loss or gradient that is not finite stops with ATTN_E_NUMERIC, the step
+ * and the tensor named, and the last checkpoint stays. */
+ATTN_API attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *train,
+                                const attn_corpus *valid, const attn_train_options *options,
+                                attn_train_callback *callback, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

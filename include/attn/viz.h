@@ -1,0 +1,61 @@
+/* attn/viz.h: pictures of attention and of learning: terminal, SVG, PNG. One drawing, three surfaces; deterministic. */
+#ifndef ATTN_VIZ_H
+#define ATTN_VIZ_H
+
+#include <attn/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A matrix of weights in 0 … 1 with a word for each row and column. Words are any UTF-8; they are drawn as text, never
+ * interpreted: control characters, bidi marks and markup are escaped or shown. */
+typedef struct attn_heatmap {
+    const char *title;                  /* or NULL */
+    const char *row_axis, *column_axis; /* "target", "source"; or NULL */
+    const char *const *row_labels, *const *column_labels;
+    const float *values; /* (rows, columns) */
+    size_t rows, columns;
+} attn_heatmap;
+
+typedef struct attn_plot_series {
+    const char *name;
+    const double *x, *y;
+    size_t n;
+} attn_plot_series;
+
+typedef struct attn_plot {
+    const char *title, *x_axis, *y_axis;
+    const attn_plot_series *series;
+    size_t n;
+    bool y_from_zero;
+} attn_plot;
+
+typedef struct attn_terminal_options {
+    size_t struct_size;
+    int width;    /* columns; 0: 80 */
+    int colours;  /* 0: none (NO_COLOR, TERM=dumb), 256, or 1 << 24 */
+    bool unicode; /* block characters allowed */
+} attn_terminal_options;
+#define ATTN_TERMINAL_OPTIONS_INIT \
+    { sizeof(attn_terminal_options), 0, 0, true }
+
+/* Each gives text or bytes (attn_text_free); bytes may be NULL. The same input gives the same bytes, in every locale.
+ * Labels NULL: 0, 1, …; what cannot be seen in a label becomes <U+202E>, a byte that is not UTF-8 <0xE2>. A value that is no
+ * weight (NaN, infinite, negative, above one) is hatched, and in a plot leaves a gap. PNG: scale 0.1 to 16; at most 2^27 pixels.
+ * Errors: ATTN_E_ARGUMENT (NULL, scale, size), ATTN_E_SHAPE, ATTN_E_VERSION (struct_size), ATTN_E_NOMEM. Threads: one call at
+ * a time per context. */
+ATTN_API attn_status attn_heatmap_terminal(attn_context *ctx, char **out, size_t *bytes, const attn_heatmap *map,
+                                           const attn_terminal_options *options);
+ATTN_API attn_status attn_heatmap_svg(attn_context *ctx, char **out, size_t *bytes, const attn_heatmap *map);
+ATTN_API attn_status attn_heatmap_png(attn_context *ctx, char **out, size_t *bytes, const attn_heatmap *map,
+                                      double scale);
+ATTN_API attn_status attn_plot_terminal(attn_context *ctx, char **out, size_t *bytes, const attn_plot *plot,
+                                        const attn_terminal_options *options);
+ATTN_API attn_status attn_plot_svg(attn_context *ctx, char **out, size_t *bytes, const attn_plot *plot);
+ATTN_API attn_status attn_plot_png(attn_context *ctx, char **out, size_t *bytes, const attn_plot *plot, double scale);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Runs every test of the given build folders and counts test cases, not programs.
+
+usage: test.py [--quick] BUILD...
+
+The programs come from meson's own list. Cases come from the XML that cmocka writes; a program without cmocka is one case
+(exit status 77: skipped). A crash or a timeout is a failed case. The last line is "N passed, N failed[, N skipped]".
+"""
+import concurrent.futures
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CASE = re.compile(r'<testcase name="([^"]*)" time="[^"]*"\s*>(.*?)</testcase>', re.S)
+FAILURE = re.compile(r"<failure>(?:<!\[CDATA\[)?(.*?)(?:\]\]>)?\s*</failure>", re.S)
+QUICK_TIMEOUT = 60
+
+
+class Result:
+    """What one program's cases came to; failures are (case, text)."""
+
+    def __init__(self):
+        self.passed, self.skipped, self.failures = 0, 0, []
+
+    def fail(self, case, text):
+        self.failures.append((case, text.strip()))
+
+
+def status_text(code):
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def count_cases(result, output, code):
+    """Sorts a program's output into result."""
+    cases = CASE.findall(output)
+    for name, body in cases:
+        failure = FAILURE.search(body)
+        if failure:
+            result.fail(name, html.unescape(failure.group(1)))
+        elif "<skipped" in body:
+            result.skipped += 1
+        elif "<error" in body:
+            result.fail(name, body)
+        else:
+            result.passed += 1
+    if not cases and code == 0:
+        result.passed += 1
+    elif not cases and code == 77:
+        result.skipped += 1
+    elif code != 0 and not result.failures:
+        result.fail("(program)", f"{status_text(code)}\n{output[-8000:]}")
+
+
+def run_program(command, environment, timeout):
+    result = Result()
+    env = dict(os.environ, **environment, CMOCKA_MESSAGE_OUTPUT="xml")
+    env.pop("CMOCKA_XML_FILE", None)
+    for name in ("ATTN_NUM_THREADS", "ATTN_CPU"):
+        env.pop(name, None)
+    env.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1:detect_stack_use_after_return=1")
+    env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+    # A session of its own, so that a timeout also ends what the program started.
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+        count_cases(result, output.decode("utf-8", "replace"), process.returncode)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        result.fail("(program)", f"no end after {timeout} s\n{output.decode('utf-8', 'replace')[-4000:]}")
+    return result
+
+
+def programs_of(build, quick):
+    listing = subprocess.run(["meson", "introspect", "--tests", build], check=True, stdout=subprocess.PIPE).stdout
+    label = " (sanitizers)" if build.rstrip("/").endswith("-asan") else ""
+    for test in json.loads(listing):
+        if quick and any(suite.split(":")[-1] == "slow" for suite in test["suite"]):
+            continue
+        timeout = min(test["timeout"], QUICK_TIMEOUT) if quick else test["timeout"] * (4 if label else 1)
+        environment = test["env"] if isinstance(test["env"], dict) else {}
+        yield test["name"] + label, test["cmd"], environment, timeout
+
+
+def check_exports(build):
+    """Shared libraries export what the public headers declare, and nothing else."""
+    result = Result()
+    declared = set()
+    for name in os.listdir(os.path.join(ROOT, "include", "attn")):
+        with open(os.path.join(ROOT, "include", "attn", name), encoding="utf-8") as file:
+            declared.update(re.findall(r"\b(attn_\w+)\s*\(", file.read()))
+    for name in ("libattn.so", "libattn-core.so"):
+        path = os.path.join(build, "src", name)
+        if not os.path.exists(path):
+            continue
+        listing = subprocess.run(["nm", "-D", "--defined-only", path], stdout=subprocess.PIPE, check=True).stdout
+        exported = {line.split()[-1].split("@")[0] for line in listing.decode().splitlines() if line}
+        private = sorted(exported - declared)
+        if private:
+            result.fail(name, "exported, but in no public header: " + " ".join(private))
+        else:
+            result.passed += 1
+    return result
+
+
+def main():
+    arguments = sys.argv[1:]
+    quick = "--quick" in arguments
+    builds = [argument for argument in arguments if argument != "--quick"]
+    started = time.monotonic()
+    jobs = [("includes", lambda: run_program([sys.executable, os.path.join(ROOT, "scripts", "lint.py"), "includes"], {}, 60)),
+            ("exports", lambda: check_exports(builds[0]))]
+    for build in builds:
+        for name, command, environment, timeout in programs_of(build, quick):
+            jobs.append((name, lambda c=command, e=environment, t=timeout: run_program(c, e, t)))
+    passed = failed = skipped = 0
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(os.sched_getaffinity(0))
+                                               if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)) as pool:
+        futures = [(name, pool.submit(job)) for name, job in jobs]
+        for name, future in futures:
+            try:
+                result = future.result()
+            except (OSError, subprocess.CalledProcessError) as error:
+                result = Result()
+                result.fail("(program)", str(error))
+            passed, skipped, failed = passed + result.passed, skipped + result.skipped, failed + len(result.failures)
+            for case, text in result.failures:
+                print(f"FAILED {name}: {case}")
+                print("    " + text.replace("\n", "\n    "), flush=True)
+    print(f"{len(jobs)} programs, {time.monotonic() - started:.0f} s")
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

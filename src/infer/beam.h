@@ -1,0 +1,21 @@
+/* beam.h: batched beam search over any model's decoder (see model/model.h). */
+#ifndef ATTN_INFER_BEAM_H
+#define ATTN_INFER_BEAM_H
+
+#include "model/model.h"
+
+/* One sentence of a search: in, the source tokens and, to force a translation, its ids (with </s>); out, hypotheses
+ * without text and spans, best first. The hypotheses' arrays are given to the caller (attn_release). */
+typedef struct attn_search {
+    const attn_tokens *source;
+    const int32_t *forced;
+    size_t forced_count;
+    attn_hypothesis *hypothesis;
+    size_t count, context_size, state_size;
+} attn_search;
+
+attn_status attn_beam_search(const attn_model *model, attn_search *sentences, size_t n,
+                             const attn_translate_options *options);
+void attn_hypothesis_clear(attn_context *ctx, attn_hypothesis *hypothesis);
+
+#endif

@@ -1,0 +1,199 @@
+/* translate.c: texts in, translations with their alignments out. */
+#include "infer/beam.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- options and results ----------------------------------------------------------------------------- */
+
+static attn_status check_options(attn_context *ctx, const attn_translate_options *o) {
+    if (o->struct_size != sizeof *o)
+        return attn_fail(ctx, ATTN_E_VERSION, "translate options: struct_size is %zu, expected %zu", o->struct_size,
+                         sizeof *o);
+    if (o->beam_size < 1 || o->beam_size > 64)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "beam_size is %d, expected 1 to 64", o->beam_size);
+    if (o->n_best < 1 || o->n_best > o->beam_size)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "n_best is %d, expected 1 to the beam size %d", o->n_best, o->beam_size);
+    if (o->batch_size < 1)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "batch_size is %d, expected at least 1", o->batch_size);
+    if (!(o->length_penalty >= 0 && o->length_penalty <= 10))
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "length_penalty is %g, expected 0 to 10", (double)o->length_penalty);
+    return ATTN_OK;
+}
+
+void attn_translation_clear(attn_context *ctx, attn_translation *t) {
+    attn_tokens_free(ctx, &t->source);
+    for (size_t i = 0; i < t->count; i++) attn_hypothesis_clear(ctx, &t->hypothesis[i]);
+    attn_release(ctx, t->hypothesis);
+    *t = (attn_translation){.source = ATTN_TOKENS_INIT};
+}
+
+static void clear_all(attn_context *ctx, attn_translation *out, size_t n) {
+    for (size_t i = 0; i < n; i++) attn_translation_clear(ctx, &out[i]);
+}
+
+static attn_status check_vocabulary(const attn_model *model, const attn_tokenizer *tokenizer) {
+    if (attn_tokenizer_size(tokenizer) == model->vocab_size) return ATTN_OK;
+    return attn_fail(model->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu",
+                     attn_tokenizer_size(tokenizer), model->vocab_size);
+}
+
+static attn_status write_texts(const attn_tokenizer *tokenizer, attn_context *ctx, attn_translation *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        attn_hypothesis *h = &t->hypothesis[i];
+        h->span = attn_alloc(ctx, h->count, sizeof *h->span);
+        if (!h->span) return ATTN_E_NOMEM;
+        ATTN_TRY(attn_detokenize(tokenizer, &h->text, &h->bytes, h->id, h->count, h->span));
+    }
+    return ATTN_OK;
+}
+
+/* ---- batches: sentences of like length together --------------------------------------------------------- */
+
+typedef struct ordered {
+    size_t tokens, index;
+} ordered;
+
+typedef struct job {
+    attn_search *search;
+    attn_translation *out;
+    ordered *order; /* longest first, then as given */
+    size_t n;
+} job;
+
+static int longest_first(const void *a, const void *b) {
+    const ordered *x = a, *y = b;
+    if (x->tokens != y->tokens) return x->tokens < y->tokens ? 1 : -1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static attn_status run_batch(const attn_model *model, const attn_tokenizer *tokenizer, job *j, size_t first, size_t n,
+                             const attn_translate_options *options) {
+    attn_status status = attn_beam_search(model, j->search + first, n, options);
+    for (size_t i = first; i < first + n; i++) {
+        attn_translation *t = &j->out[j->order[i].index];
+        t->hypothesis = j->search[i].hypothesis;
+        t->count = j->search[i].count;
+        t->context_size = j->search[i].context_size;
+        t->state_size = j->search[i].state_size;
+        if (status == ATTN_OK) status = write_texts(tokenizer, model->ctx, t);
+    }
+    return status;
+}
+
+/* Texts without a word need no model. */
+static attn_status give_empty(attn_context *ctx, attn_translation *t) {
+    t->hypothesis = attn_alloc_zero(ctx, 1, sizeof *t->hypothesis);
+    if (!t->hypothesis) return ATTN_E_NOMEM;
+    t->count = 1;
+    t->hypothesis->text = attn_copy_text(ctx, "", 0);
+    return t->hypothesis->text ? ATTN_OK : ATTN_E_NOMEM;
+}
+
+static attn_status run_all(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out, size_t n,
+                           const attn_tokens *forced, const attn_translate_options *options) {
+    attn_context *ctx = model->ctx;
+    job j = {attn_alloc_zero(ctx, n, sizeof *j.search), out, attn_alloc(ctx, n, sizeof *j.order), 0};
+    attn_status status = j.search && j.order ? ATTN_OK : ATTN_E_NOMEM;
+    for (size_t i = 0; i < n && status == ATTN_OK; i++) {
+        if (out[i].source.count > 1) j.order[j.n++] = (ordered){out[i].source.count, i};
+        else status = give_empty(ctx, &out[i]);
+    }
+    if (status == ATTN_OK) qsort(j.order, j.n, sizeof *j.order, longest_first);
+    int32_t *ids = NULL;
+    size_t ids_count = 0, at = 0;
+    for (size_t i = 0; forced && i < n; i++) ids_count += forced[i].count;
+    if (forced && status == ATTN_OK && !(ids = attn_alloc(ctx, ids_count, sizeof *ids))) status = ATTN_E_NOMEM;
+    for (size_t i = 0; i < j.n && status == ATTN_OK; i++) {
+        j.search[i].source = &out[j.order[i].index].source;
+        if (!forced) continue;
+        const attn_tokens *target = &forced[j.order[i].index];
+        j.search[i].forced = ids + at;
+        j.search[i].forced_count = target->count;
+        for (size_t k = 0; k < target->count; k++) ids[at++] = target->token[k].id;
+    }
+    for (size_t i = 0; i < j.n && status == ATTN_OK; i += (size_t)options->batch_size)
+        status = run_batch(model, tokenizer, &j, i, ATTN_MIN((size_t)options->batch_size, j.n - i), options);
+    attn_release(ctx, ids);
+    attn_release(ctx, j.order);
+    attn_release(ctx, j.search);
+    return status;
+}
+
+attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                           const char *const *texts, const size_t *bytes, size_t n,
+                           const attn_translate_options *options) {
+    attn_translate_options defaults = ATTN_TRANSLATE_OPTIONS_INIT;
+    if (!options) options = &defaults;
+    for (size_t i = 0; i < n; i++) out[i] = (attn_translation){.source = ATTN_TOKENS_INIT};
+    ATTN_TRY(check_options(model->ctx, options));
+    ATTN_TRY(check_vocabulary(model, tokenizer));
+    attn_status status = ATTN_OK;
+    for (size_t i = 0; i < n && status == ATTN_OK; i++)
+        status = attn_tokenize(tokenizer, &out[i].source, texts[i], bytes ? bytes[i] : strlen(texts[i]), true);
+    if (status == ATTN_OK) status = run_all(model, tokenizer, out, n, NULL, options);
+    if (status != ATTN_OK) clear_all(model->ctx, out, n);
+    return status;
+}
+
+attn_status attn_translate_forced(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                                  const char *const *sources, const char *const *targets, size_t n,
+                                  const attn_translate_options *options) {
+    attn_translate_options defaults = ATTN_TRANSLATE_OPTIONS_INIT;
+    attn_context *ctx = model->ctx;
+    if (!options) options = &defaults;
+    for (size_t i = 0; i < n; i++) out[i] = (attn_translation){.source = ATTN_TOKENS_INIT};
+    ATTN_TRY(check_options(ctx, options));
+    ATTN_TRY(check_vocabulary(model, tokenizer));
+    attn_tokens *forced = attn_alloc_zero(ctx, n, sizeof *forced);
+    attn_status status = forced ? ATTN_OK : ATTN_E_NOMEM;
+    for (size_t i = 0; i < n && status == ATTN_OK; i++) {
+        status = attn_tokenize(tokenizer, &out[i].source, sources[i], strlen(sources[i]), true);
+        if (status == ATTN_OK) status = attn_tokenize(tokenizer, &forced[i], targets[i], strlen(targets[i]), true);
+    }
+    if (status == ATTN_OK) status = run_all(model, tokenizer, out, n, forced, options);
+    for (size_t i = 0; forced && i < n; i++) attn_tokens_free(ctx, &forced[i]);
+    attn_release(ctx, forced);
+    if (status != ATTN_OK) clear_all(ctx, out, n);
+    return status;
+}
+
+/* ---- words ---------------------------------------------------------------------------------------------- */
+
+static size_t word_count(const attn_token *token, size_t n) {
+    size_t words = 0;
+    for (size_t i = 0; i < n; i++)
+        if (token[i].word >= 0) words = ATTN_MAX(words, (size_t)token[i].word + 1);
+    return words;
+}
+
+attn_status attn_alignment_words(attn_context *ctx, float **out, size_t *rows, size_t *columns, const float *alignment,
+                                 const attn_token *target, size_t target_count, const attn_token *source,
+                                 size_t source_count, bool renormalise) {
+    *rows = word_count(target, target_count);
+    *columns = word_count(source, source_count);
+    float *words = attn_alloc_zero(ctx, *rows * *columns, sizeof *words);
+    size_t *tokens = attn_alloc_zero(ctx, *rows, sizeof *tokens);
+    *out = NULL;
+    if (!words || !tokens) {
+        attn_release(ctx, words);
+        attn_release(ctx, tokens);
+        return ATTN_E_NOMEM;
+    }
+    for (size_t i = 0; i < target_count; i++) {
+        if (target[i].word < 0) continue;
+        float *row = words + (size_t)target[i].word * *columns;
+        tokens[target[i].word]++;
+        for (size_t j = 0; j < source_count; j++)
+            if (source[j].word >= 0) row[source[j].word] += alignment[i * source_count + j];
+    }
+    for (size_t i = 0; i < *rows; i++) {
+        float sum = 0, *row = words + i * *columns;
+        for (size_t j = 0; j < *columns; j++) sum += row[j];
+        float scale = renormalise ? (sum > 0 ? 1 / sum : 0) : (tokens[i] ? 1 / (float)tokens[i] : 0);
+        for (size_t j = 0; j < *columns; j++) row[j] *= scale;
+    }
+    attn_release(ctx, tokens);
+    *out = words;
+    return ATTN_OK;
+}

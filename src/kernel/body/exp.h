@@ -1,0 +1,40 @@
+/* exp.h: the exponential function of a vector.
+ *
+ *     x = n·ln 2 + r, n an integer, |r| ≤ ln 2 / 2;   e^x = 2^n (1 + r + r²·q(r))
+ *
+ * q is the minimax polynomial of degree 4 (3e-9 relative); the reduction is exact but for the last bits of ln 2.
+ * Error ≤ 1 ulp; results below 2^−126 are 0; NaN comes through. */
+#ifndef ATTN_KERNEL_BODY_EXP_H
+#define ATTN_KERNEL_BODY_EXP_H
+
+#include <math.h>
+
+/* e^r for |r| ≤ ln 2 / 2, with *n = round(x / ln 2). */
+V_FN V v_exp_reduced(V x, V *n) {
+    *n = v_round(v_mul(x, v_set(0x1.715476p+0f)));
+    V r = v_fnma(*n, v_set(0x1.62e430p-1f), x);
+    r = v_fma(*n, v_set(0x1.05c610p-29f), r);
+    V q = v_fma(v_set(0.001381459733475546f), r, v_set(0.008368716998634961f));
+    q = v_fma(q, r, v_set(0.041668388072741404f));
+    q = v_fma(q, r, v_set(0.16666520630430748f));
+    q = v_fma(q, r, v_set(0.4999999344765969f));
+    return v_add(v_fma(v_mul(r, r), q, r), v_set(1.0f));
+}
+
+#define EXP_LOWEST (-87.33654f) /* ln 2^−126, rounded towards 0 */
+
+/* e^x for x ≤ 0. */
+V_FN V v_exp_negative(V x) {
+    V n, p = v_exp_reduced(v_max(v_set(EXP_LOWEST), x), &n);
+    return v_select(v_lt(x, v_set(EXP_LOWEST)), v_zero(), v_mul(p, v_pow2i(n)));
+}
+
+/* e^x for any x; past 88.72 it is +inf. */
+V_FN V v_exp(V x) {
+    V n, p = v_exp_reduced(v_min(v_set(89.0f), v_max(v_set(EXP_LOWEST), x)), &n);
+    V m = v_min(v_set(127.0f), n); /* 2^128 is no float: the last doubling is made by hand */
+    p = v_fma(p, v_sub(n, m), p);
+    return v_select(v_lt(x, v_set(EXP_LOWEST)), v_zero(), v_mul(p, v_pow2i(m)));
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* isa.c: all kernels, for one instruction set. Compiled once for each, with
+ *     -DATTN_ISA=avx2 -DATTN_ISA_HEADER="simd/avx2.h" and that instruction set's compiler flags. */
+#include ATTN_ISA_HEADER
+#include "kernel/kernels.h"
+
+#include "kernel/body/exp.h"
+#include "kernel/body/rows.h"
+#include "kernel/body/activation.h"
+#include "kernel/body/softmax.h"
+#include "kernel/body/norm.h"
+#include "kernel/body/pointwise.h"
+#include "kernel/body/additive.h"
+#include "kernel/body/gru.h"
+#include "kernel/body/gemm.h"
+
+#define ATTN_ISA_JOIN_(a, b) a##b
+#define ATTN_ISA_JOIN(a, b) ATTN_ISA_JOIN_(a, b)
+#define ATTN_ISA_TEXT_(a) #a
+#define ATTN_ISA_TEXT(a) ATTN_ISA_TEXT_(a)
+
+#define ATTN_ISA_TABLE ATTN_ISA_JOIN(attn_kernels_, ATTN_ISA)
+extern const attn_kernels ATTN_ISA_TABLE;
+
+const attn_kernels ATTN_ISA_TABLE = {
+    .level = ATTN_ISA_TEXT(ATTN_ISA),
+    .lanes = V_LANES,
+#define ATTN_KERNEL_ENTRY(result, name, arguments) .name = name,
+    ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY)
+#undef ATTN_KERNEL_ENTRY
+};

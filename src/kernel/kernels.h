@@ -1,0 +1,119 @@
+/* kernels.h: THE list of kernels. It makes the table of function pointers that a context holds, one per CPU level.
+ *
+ *     ctx->kernels->gemm_block(&block);
+ *
+ * A kernel sees raw pointers, sizes and strides (in elements); it never fails, allocates or starts threads.
+ * To add one: a line here, a `static` function of that name in a file of body/, and that file's include in isa.c. */
+#ifndef ATTN_KERNEL_KERNELS_H
+#define ATTN_KERNEL_KERNELS_H
+
+#include <attn/nn.h> /* attn_activation */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Columns of a packed panel, at every level. */
+#define ATTN_PANEL 16
+
+/* One block of a matrix product: C = act(A·B + bias + residual), or C += A·B. B begins at a panel. */
+typedef struct attn_gemm_block {
+    size_t m, n, k; /* n: columns that are left from B's first panel on, or fewer; a multiple of 16 unless it ends C */
+    const float *a;
+    ptrdiff_t a_row, a_column;
+    const void *b; /* [panel][k][16] */
+    bool b_bf16;
+    float *c;
+    ptrdiff_t c_row;
+    const float *bias, *residual; /* or NULL */
+    ptrdiff_t residual_row;
+    attn_activation act;
+    bool accumulate;
+    float *scratch; /* ATTN_GEMM_SCRATCH floats, for A in another order; NULL: A is read where it lies */
+} attn_gemm_block;
+#define ATTN_GEMM_ROWS 96    /* rows that share a copy of A; the copy stays in L2 */
+#define ATTN_GEMM_DEPTH 1024 /* k of that copy, a multiple of the chain's 256 */
+#define ATTN_GEMM_SCRATCH ((size_t)(ATTN_GEMM_ROWS + 16) * ATTN_GEMM_DEPTH)
+
+/* AdamW's numbers for one step: see body/pointwise.h. */
+typedef struct attn_adamw_factors {
+    float beta1, beta2, epsilon, grad_scale;
+    float decay;      /* 1 − learning rate · weight decay */
+    float rate;       /* learning rate / (1 − β1^step) */
+    float correction; /* 1 / sqrt(1 − β2^step) */
+} attn_adamw_factors;
+
+/* Gradients of additive energies for some columns; rows are `…_stride` apart. See body/additive.h. */
+typedef struct attn_additive_bwd {
+    size_t t, s, width;
+    const float *sq, *hk, *v, *de; /* (t, width) (s, width) (width) (t, s) */
+    ptrdiff_t sq_stride, hk_stride, de_stride;
+    float *dsq, *dhk, *dv; /* (t, width) (s, width) (width), or NULL */
+    ptrdiff_t dsq_stride, dhk_stride;
+    bool accumulate;
+} attn_additive_bwd;
+
+/* X(result, name, (arguments)); one section for each file of body/. */
+#define ATTN_KERNEL_LIST(X)                                                                                         \
+    /* body/gemm.h */                                                                                               \
+    X(void, gemm_block, (const attn_gemm_block *block))                                                             \
+    X(void, gemm_pack_panel,                                                                                        \
+      (void *to, bool bf16, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns))             \
+    X(void, column_sums, (float *sums, const float *x, ptrdiff_t x_row, size_t rows, size_t n))                     \
+    /* body/activation.h */                                                                                         \
+    X(void, activation_fwd, (float *y, const float *x, size_t n, attn_activation act))                              \
+    X(void, activation_bwd,                                                                                         \
+      (float *dx, const float *dy, const float *xy, size_t n, attn_activation act, bool accumulate))                \
+    /* body/softmax.h */                                                                                            \
+    X(float, softmax_row, (float *y, const float *x, size_t n))                                                     \
+    X(void, softmax_row_bwd, (float *dx, const float *dy, const float *y, size_t n, float scale, bool accumulate))  \
+    X(void, log_softmax_row, (float *y, const float *x, size_t n))                                                  \
+    X(void, log_softmax_row_bwd, (float *dx, const float *dy, const float *y, size_t n, bool accumulate))           \
+    X(bool, cross_entropy_row,                                                                                      \
+      (float *dx, const float *x, size_t n, size_t target, float smoothing, float scale, double out[2]))            \
+    X(void, top_k_row, (int32_t * ids, float *values, const float *x, size_t n, size_t k))                          \
+    /* body/norm.h */                                                                                               \
+    X(void, layer_norm_row,                                                                                         \
+      (float *y, float *mean, float *rstd, const float *x, const float *gain, const float *bias, size_t n,          \
+       float epsilon))                                                                                              \
+    X(void, layer_norm_row_bwd,                                                                                     \
+      (float *dx, const float *dy, const float *x, const float *gain, float mean, float rstd, size_t n,             \
+       bool accumulate))                                                                                            \
+    X(void, rms_norm_row, (float *y, float *rstd, const float *x, const float *gain, size_t n, float epsilon))      \
+    X(void, rms_norm_row_bwd,                                                                                       \
+      (float *dx, const float *dy, const float *x, const float *gain, float rstd, size_t n, bool accumulate))       \
+    X(void, norm_columns,                                                                                           \
+      (float *dgain, float *dbias, const float *dy, const float *x, ptrdiff_t stride, const float *mean,            \
+       const float *rstd, size_t rows, size_t width, bool accumulate))                                              \
+    /* body/pointwise.h */                                                                                          \
+    X(void, vector_add, (float *y, const float *a, const float *b, size_t n))                                       \
+    X(double, sum_of_squares, (const float *x, size_t n))                                                           \
+    X(void, adamw, (float *value, float *m, float *v, const float *grad, size_t n, const attn_adamw_factors *f))    \
+    X(void, dropout,                                                                                                \
+      (float *y, const float *x, size_t n, uint32_t threshold, float scale, uint64_t seed, uint64_t offset,         \
+       uint64_t block))                                                                                             \
+    /* body/rows.h */                                                                                               \
+    X(void, rows_dot,                                                                                               \
+      (float *out, const float *x, const float *rows, ptrdiff_t stride, size_t n, size_t width, float scale))       \
+    X(void, rows_mix,                                                                                               \
+      (float *out, const float *w, ptrdiff_t w_stride, const float *rows, ptrdiff_t stride, size_t n, size_t width, \
+       bool accumulate))                                                                                            \
+    /* body/additive.h */                                                                                           \
+    X(void, additive_energy,                                                                                        \
+      (float *e, const float *sq, const float *hk, ptrdiff_t hk_stride, const float *v, size_t n, size_t width))    \
+    X(void, additive_bwd, (const attn_additive_bwd *p))                                                             \
+    /* body/gru.h */                                                                                                \
+    X(void, gru_point_row, (float *y, float *rzn, const float *gx, const float *gh, const float *h, size_t size))   \
+    X(void, gru_point_row_bwd,                                                                                      \
+      (float *dgx, float *dgh, float *dh, const float *dy, const float *rzn, const float *gh, const float *h,       \
+       size_t size))
+
+typedef struct attn_kernels {
+    const char *level; /* "scalar", "avx2", "avx512", "neon" */
+    size_t lanes;      /* floats in a vector */
+#define ATTN_KERNEL_POINTER(result, name, arguments) result(*name) arguments;
+    ATTN_KERNEL_LIST(ATTN_KERNEL_POINTER)
+#undef ATTN_KERNEL_POINTER
+} attn_kernels;
+
+#endif

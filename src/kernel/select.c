@@ -1,0 +1,50 @@
+#include "kernel/select.h"
+#include <string.h>
+
+extern const attn_kernels attn_kernels_scalar;
+#if defined(__x86_64__)
+extern const attn_kernels attn_kernels_avx2, attn_kernels_avx512;
+/* __builtin_cpu_supports also asks whether the operating system saves these registers. */
+static bool has_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#elif defined(__aarch64__)
+extern const attn_kernels attn_kernels_neon;
+#endif
+
+const attn_kernels *attn_kernels_for(const char *level) {
+    const attn_kernels *best = NULL;
+#define ATTN_OFFER(table)                                                                                              \
+    if (!level || strcmp(level, table.level) == 0) best = &table
+    ATTN_OFFER(attn_kernels_scalar);
+#if defined(__x86_64__)
+    if (has_avx2()) ATTN_OFFER(attn_kernels_avx2);
+    if (has_avx512()) ATTN_OFFER(attn_kernels_avx512);
+#elif defined(__aarch64__)
+    ATTN_OFFER(attn_kernels_neon);
+#endif
+#undef ATTN_OFFER
+    return best;
+}
+
+const char *const *attn_kernels_levels(void) {
+#if defined(__x86_64__)
+    static const char *const levels[] = {"scalar", "avx2", "avx512", NULL};
+    static const char *const up_to_avx2[] = {"scalar", "avx2", NULL};
+    static const char *const up_to_scalar[] = {"scalar", NULL};
+    if (has_avx512()) return levels;
+    if (has_avx2()) return up_to_avx2;
+    return up_to_scalar;
+#elif defined(__aarch64__)
+    static const char *const levels[] = {"scalar", "neon", NULL};
+    return levels;
+#else
+    static const char *const levels[] = {"scalar", NULL};
+    return levels;
+#endif
+}

@@ -1,0 +1,113 @@
+/* neon.h: the vocabulary of the kernels for AArch64's Advanced SIMD, 4 lanes. scalar.h says what each name means. */
+#ifndef ATTN_KERNEL_SIMD_H
+#define ATTN_KERNEL_SIMD_H
+
+#include <arm_neon.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define V_LANES 4
+#define V_FN static inline __attribute__((always_inline))
+#define V_GEMM_ROWS 6
+#define V_GEMM_PANELS 1
+#define V_GEMM_TILES(X) X(1) X(2) X(3) X(4) X(6)
+#define V_GEMM_FEW_ROWS 2
+#define V_GEMM_FEW_PANELS 2
+#define V_GEMM_FEW_TILES(X) X(1) X(2)
+
+typedef float32x4_t V;
+typedef uint32x4_t VM; /* all bits of a lane, or none */
+
+V_FN V v_zero(void) { return vdupq_n_f32(0.0f); }
+V_FN V v_set(float x) { return vdupq_n_f32(x); }
+V_FN V v_iota(void) { return (V){0, 1, 2, 3}; }
+V_FN V v_load(const float *p) { return vld1q_f32(p); }
+V_FN void v_store(float *p, V a) { vst1q_f32(p, a); }
+V_FN V v_load_n(const float *p, size_t n) {
+    float part[V_LANES] = {0};
+    memcpy(part, p, n * sizeof *p);
+    return vld1q_f32(part);
+}
+V_FN void v_store_n(float *p, V a, size_t n) {
+    float part[V_LANES];
+    vst1q_f32(part, a);
+    memcpy(p, part, n * sizeof *p);
+}
+
+V_FN VM v_lt(V a, V b) { return vcltq_f32(a, b); }
+V_FN VM v_le(V a, V b) { return vcleq_f32(a, b); }
+V_FN VM v_gt(V a, V b) { return vcgtq_f32(a, b); }
+V_FN VM v_eq(V a, V b) { return vceqq_f32(a, b); }
+V_FN VM v_is_nan(V a) { return vmvnq_u32(vceqq_f32(a, a)); }
+V_FN VM v_first(size_t n) { return vcltq_u32((VM){0, 1, 2, 3}, vdupq_n_u32((uint32_t)n)); }
+V_FN VM v_and(VM a, VM b) { return vandq_u32(a, b); }
+V_FN bool v_any(VM m) { return vmaxvq_u32(m) != 0; }
+V_FN V v_and_mask(VM m, V a) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a))); }
+V_FN V v_select(VM m, V a, V b) { return vbslq_f32(m, a, b); }
+
+V_FN V v_add(V a, V b) { return vaddq_f32(a, b); }
+V_FN V v_sub(V a, V b) { return vsubq_f32(a, b); }
+V_FN V v_mul(V a, V b) { return vmulq_f32(a, b); }
+V_FN V v_div(V a, V b) { return vdivq_f32(a, b); }
+V_FN V v_fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
+V_FN V v_fnma(V a, V b, V c) { return vfmsq_f32(c, a, b); }
+V_FN V v_min(V a, V b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+V_FN V v_max(V a, V b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+V_FN V v_abs(V a) { return vabsq_f32(a); }
+V_FN V v_neg(V a) { return vnegq_f32(a); }
+V_FN V v_copysign(V a, V sign) { return vbslq_f32(vdupq_n_u32(0x80000000), sign, a); }
+V_FN V v_round(V a) { return vrndnq_f32(a); }
+V_FN V v_sqrt(V a) { return vsqrtq_f32(a); }
+V_FN V v_pow2i(V n) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
+}
+V_FN V v_scale(V a, V n) { return vmulq_f32(a, v_pow2i(n)); }
+
+V_FN float v_sum(V a) {
+    float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
+}
+V_FN float v_max_of(V a) {
+    V b = v_max(a, vextq_f32(a, a, 2));
+    return vgetq_lane_f32(v_max(b, vextq_f32(b, b, 1)), 0);
+}
+
+V_FN void v_transpose(V x[V_LANES]) {
+    float64x2_t low0 = vreinterpretq_f64_f32(vtrn1q_f32(x[0], x[1])), low1 = vreinterpretq_f64_f32(vtrn1q_f32(x[2], x[3]));
+    float64x2_t high0 = vreinterpretq_f64_f32(vtrn2q_f32(x[0], x[1])), high1 = vreinterpretq_f64_f32(vtrn2q_f32(x[2], x[3]));
+    x[0] = vreinterpretq_f32_f64(vtrn1q_f64(low0, low1));
+    x[1] = vreinterpretq_f32_f64(vtrn1q_f64(high0, high1));
+    x[2] = vreinterpretq_f32_f64(vtrn2q_f64(low0, low1));
+    x[3] = vreinterpretq_f32_f64(vtrn2q_f64(high0, high1));
+}
+
+V_FN V v_bf16_widen(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
+V_FN uint16x4_t v_bf16_narrow(V a) {
+    uint32x4_t bits = vreinterpretq_u32_f32(a), high = vshrq_n_u32(bits, 16);
+    uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+    uint32x4_t nearest = vshrq_n_u32(vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd), 16);
+    return vmovn_u32(vbslq_u32(v_is_nan(a), vorrq_u32(high, vdupq_n_u32(0x40)), nearest));
+}
+V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(vld1_u16(p)); }
+V_FN void v_store_bf16(uint16_t *p, V a) { vst1_u16(p, v_bf16_narrow(a)); }
+V_FN V v_load_bf16_n(const uint16_t *p, size_t n) {
+    uint16_t part[V_LANES] = {0};
+    memcpy(part, p, n * sizeof *p);
+    return v_load_bf16(part);
+}
+V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
+    uint16_t part[V_LANES];
+    v_store_bf16(part, a);
+    memcpy(p, part, n * sizeof *p);
+}
+V_FN V v_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+V_FN V v_load_i8(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+
+#endif

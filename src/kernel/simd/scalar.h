@@ -1,0 +1,108 @@
+/* scalar.h: the vocabulary of the kernels in plain C, one lane. Runs anywhere, and says what each name means.
+ *
+ * Bodies are written in these names only; avx2.h, avx512.h and neon.h define the same ones.
+ *   - a partial form (…_n) takes n = 0 … V_LANES lanes: a load gives 0 in the rest, a store leaves the rest
+ *     untouched, and no byte past n elements is read or written;
+ *   - no pointer needs an alignment;
+ *   - v_min and v_max are a < b ? a : b and a > b ? a : b: a NaN in b comes through, a NaN in a does not;
+ *   - v_fma is one rounding in every file, so a body's bits depend on V_LANES alone. */
+#ifndef ATTN_KERNEL_SIMD_H
+#define ATTN_KERNEL_SIMD_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define V_LANES 1
+#define V_FN static inline __attribute__((always_inline))
+/* The micro-kernel of a matrix product: rows × panels of 16 columns in registers, and what fewer rows are split into. */
+#define V_GEMM_ROWS 4
+#define V_GEMM_PANELS 1
+#define V_GEMM_TILES(X) X(1) X(4)
+#define V_GEMM_FEW_ROWS 1
+#define V_GEMM_FEW_PANELS 2
+#define V_GEMM_FEW_TILES(X) X(1)
+
+typedef float V;
+typedef bool VM;
+
+V_FN V v_zero(void) { return 0.0f; }
+V_FN V v_set(float x) { return x; }
+V_FN V v_iota(void) { return 0.0f; } /* 0, 1, 2 … */
+V_FN V v_load(const float *p) { return *p; }
+V_FN void v_store(float *p, V a) { *p = a; }
+V_FN V v_load_n(const float *p, size_t n) { return n ? *p : 0.0f; }
+V_FN void v_store_n(float *p, V a, size_t n) {
+    if (n) *p = a;
+}
+
+V_FN V v_add(V a, V b) { return a + b; }
+V_FN V v_sub(V a, V b) { return a - b; }
+V_FN V v_mul(V a, V b) { return a * b; }
+V_FN V v_div(V a, V b) { return a / b; }
+V_FN V v_fma(V a, V b, V c) { return __builtin_fmaf(a, b, c); }   /* a·b + c */
+V_FN V v_fnma(V a, V b, V c) { return __builtin_fmaf(-a, b, c); } /* c − a·b */
+V_FN V v_min(V a, V b) { return a < b ? a : b; }
+V_FN V v_max(V a, V b) { return a > b ? a : b; }
+V_FN V v_abs(V a) { return __builtin_fabsf(a); }
+V_FN V v_neg(V a) { return -a; }
+V_FN V v_copysign(V a, V sign) { return __builtin_copysignf(a, sign); }
+V_FN V v_round(V a) { return rintf(a); } /* to nearest, ties to even */
+V_FN V v_sqrt(V a) { return sqrtf(a); }
+V_FN V v_pow2i(V n) { /* 2ⁿ for an integral n in −126 … 127 */
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+V_FN V v_scale(V a, V n) { return a * v_pow2i(n); } /* a · 2ⁿ, the same n */
+
+V_FN VM v_lt(V a, V b) { return a < b; }
+V_FN VM v_le(V a, V b) { return a <= b; }
+V_FN VM v_gt(V a, V b) { return a > b; }
+V_FN VM v_eq(V a, V b) { return a == b; }
+V_FN VM v_is_nan(V a) { return a != a; }
+V_FN VM v_first(size_t n) { return n > 0; } /* lanes 0 … n−1 */
+V_FN VM v_and(VM a, VM b) { return a && b; }
+V_FN bool v_any(VM m) { return m; }
+V_FN V v_and_mask(VM m, V a) { return m ? a : 0.0f; } /* 0 where m is false */
+V_FN V v_select(VM m, V a, V b) { return m ? a : b; }
+
+/* Across lanes: upper half onto lower half, until one is left. */
+V_FN float v_sum(V a) { return a; }
+V_FN float v_max_of(V a) { return a; }
+
+V_FN void v_transpose(V x[V_LANES]) { (void)x; } /* lane i of x[j] ↔ lane j of x[i] */
+
+V_FN V v_load_bf16(const uint16_t *p) {
+    uint32_t bits = (uint32_t)*p << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+V_FN void v_store_bf16(uint16_t *p, V a) { /* to nearest, ties to even; NaN stays NaN */
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    if (a != a) *p = (uint16_t)(bits >> 16 | 0x40);
+    else *p = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return n ? v_load_bf16(p) : 0.0f; }
+V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
+    if (n) v_store_bf16(p, a);
+}
+V_FN V v_load_f16(const uint16_t *p) {
+    uint32_t magnitude = (uint32_t)(*p & 0x7fff) << 13, sign = (uint32_t)(*p & 0x8000) << 16;
+    float x;
+    memcpy(&x, &magnitude, sizeof x);
+    x *= 0x1p112f; /* the exponent's bias is 127 here, 15 there; subnormals come out right too */
+    memcpy(&magnitude, &x, sizeof x);
+    if ((*p & 0x7c00) == 0x7c00) magnitude |= 0x7f800000;
+    magnitude |= sign;
+    memcpy(&x, &magnitude, sizeof x);
+    return x;
+}
+V_FN V v_load_i8(const int8_t *p) { return (float)*p; }
+
+#endif

@@ -1,0 +1,117 @@
+/* config.c: a model's config.json by a table of fields. */
+#include "model/model.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+static const char *json_type_name(const json_t *value) {
+    static const char *const names[] = {"an object", "an array", "a string", "an integer",
+                                        "a number",  "true",     "false",    "null"};
+    return names[json_typeof(value)];
+}
+
+static attn_status wrong_type(attn_context *ctx, const char *key, const char *expected, const json_t *value) {
+    return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\": expected %s, found %s", key, expected, json_type_name(value));
+}
+
+static attn_status set_number(attn_context *ctx, char *at, const attn_field *field, double x) {
+    if (!(x >= field->low && x <= field->high))
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\": expected %g to %g, found %g", field->key, field->low,
+                         field->high, x);
+    if (field->kind == ATTN_FIELD_FLOAT) *(float *)at = (float)x;
+    else *(size_t *)at = (size_t)x;
+    return ATTN_OK;
+}
+
+static attn_status set_choice(attn_context *ctx, char *at, const attn_field *field, const char *text) {
+    attn_buffer list = ATTN_BUFFER_INIT(ctx);
+    for (int i = 0; field->choices[i]; i++) {
+        if (!strcmp(field->choices[i], text)) {
+            *(int *)at = i;
+            attn_buffer_free(&list);
+            return ATTN_OK;
+        }
+        attn_buffer_printf(&list, "%s\"%s\"", i ? ", " : "", field->choices[i]);
+    }
+    attn_status status = attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\": expected one of %s, found \"%.40s\"",
+                                   field->key, list.data ? list.data : "(none)", text);
+    attn_buffer_free(&list);
+    return status;
+}
+
+static attn_status set_field(attn_context *ctx, char *at, const attn_field *field, const json_t *value) {
+    switch (field->kind) {
+    case ATTN_FIELD_SIZE:
+        if (!json_is_integer(value)) return wrong_type(ctx, field->key, "an integer", value);
+        return set_number(ctx, at, field, (double)json_integer_value(value));
+    case ATTN_FIELD_FLOAT:
+        if (!json_is_number(value)) return wrong_type(ctx, field->key, "a number", value);
+        return set_number(ctx, at, field, json_number_value(value));
+    case ATTN_FIELD_BOOL:
+        if (!json_is_boolean(value)) return wrong_type(ctx, field->key, "true or false", value);
+        *(bool *)at = json_is_true(value);
+        return ATTN_OK;
+    case ATTN_FIELD_CHOICE:
+        if (!json_is_string(value)) return wrong_type(ctx, field->key, "a string", value);
+        return set_choice(ctx, at, field, json_string_value(value));
+    }
+    return ATTN_OK;
+}
+
+static attn_status set_fallback(attn_context *ctx, char *at, const attn_field *field) {
+    switch (field->kind) {
+    case ATTN_FIELD_SIZE:
+    case ATTN_FIELD_FLOAT:
+        if (field->fallback < field->low) return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\" is missing", field->key);
+        return set_number(ctx, at, field, field->fallback);
+    case ATTN_FIELD_BOOL: *(bool *)at = field->fallback != 0; break;
+    case ATTN_FIELD_CHOICE: *(int *)at = (int)field->fallback; break;
+    }
+    return ATTN_OK;
+}
+
+static attn_status read_object(attn_context *ctx, char *config, const attn_field *fields, size_t n, json_t *root) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) {
+        bool known = !strcmp(key, "model_type") || key[0] == '_';
+        for (size_t i = 0; i < n && !known; i++) known = !strcmp(key, fields[i].key);
+        if (!known) return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
+    }
+    for (size_t i = 0; i < n; i++) {
+        value = json_object_get(root, fields[i].key);
+        if (value) ATTN_TRY(set_field(ctx, config + fields[i].offset, &fields[i], value));
+        else ATTN_TRY(set_fallback(ctx, config + fields[i].offset, &fields[i]));
+    }
+    return ATTN_OK;
+}
+
+attn_status attn_config_read(attn_context *ctx, void *config, const attn_field *fields, size_t n, const char *json) {
+    json_error_t error;
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
+    if (!root) return attn_fail(ctx, ATTN_E_FORMAT, "config: line %d: %s", error.line, error.text);
+    attn_status status = json_is_object(root) ? read_object(ctx, config, fields, n, root)
+                                              : attn_fail(ctx, ATTN_E_FORMAT, "config: expected an object, found %s",
+                                                          json_type_name(root));
+    json_decref(root);
+    return status;
+}
+
+attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
+                              const attn_field *fields, size_t n) {
+    attn_buffer out = ATTN_BUFFER_INIT(ctx);
+    attn_buffer_printf(&out, "{\n  \"model_type\": \"%s\"", model_type);
+    for (size_t i = 0; i < n; i++) {
+        const char *at = (const char *)config + fields[i].offset;
+        attn_buffer_printf(&out, ",\n  \"%s\": ", fields[i].key);
+        switch (fields[i].kind) {
+        case ATTN_FIELD_SIZE: attn_buffer_printf(&out, "%zu", *(const size_t *)at); break;
+        case ATTN_FIELD_FLOAT: attn_buffer_printf(&out, "%.9g", (double)*(const float *)at); break;
+        case ATTN_FIELD_BOOL: attn_buffer_text(&out, *(const bool *)at ? "true" : "false"); break;
+        case ATTN_FIELD_CHOICE: attn_buffer_printf(&out, "\"%s\"", fields[i].choices[*(const int *)at]); break;
+        }
+    }
+    attn_buffer_text(&out, "\n}\n");
+    return attn_buffer_give(&out, json, NULL);
+}

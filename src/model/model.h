@@ -1,0 +1,91 @@
+/* model.h: what every model is to the trainer and to the translator.
+ *
+ * A model file is the forward equations of its paper. It fills one attn_model_class; everything else (files, training,
+ * beam search) goes through that table.                                                                             */
+#ifndef ATTN_MODEL_MODEL_H
+#define ATTN_MODEL_MODEL_H
+
+#include "base/base.h"
+#include <attn/models.h>
+
+struct attn_model {
+    attn_context *ctx;
+    const struct attn_model_class *class;
+    attn_parameters *parameters;
+    const struct attn_weights *stored; /* while a folder is read: where the parameters' values come from; else NULL */
+    char *config;                      /* JSON text, every key with its value */
+    size_t vocab_size;
+};
+
+/* The most beams a sentence may have. */
+enum { ATTN_MAX_BEAM = 64 };
+
+/* What a decoder carries from step to step. Every part has its sentences in dimension 1: (·, B, ·). The first `fixed`
+ * parts are the encoded source, the others the state (K, B, ·) of K beams. */
+enum { ATTN_DECODER_PARTS = 12 };
+typedef struct attn_decoder {
+    attn_var *part[ATTN_DECODER_PARTS];
+    size_t fixed, count;
+    size_t beams, batch;           /* K, B */
+    const int32_t *source_lengths; /* (B) */
+} attn_decoder;
+
+/* What one step lets be seen; NULL where the model has none. */
+typedef struct attn_step_view {
+    attn_var *alignment; /* (K, B, S) */
+    attn_var *energy;    /* (K, B, S) */
+    attn_var *context;   /* (K, B, context_size) */
+    attn_var *state;     /* (K, B, state_size) */
+} attn_step_view;
+
+typedef struct attn_model_class {
+    const char *type;
+    size_t bytes; /* of the struct that begins with attn_model */
+    /* Reads the config (JSON text) into the model, completes model->config and vocab_size. */
+    attn_status (*configure)(attn_model *model, const char *config_json);
+    /* Adds the parameters by attn_model_add. */
+    attn_status (*add_parameters)(attn_model *model);
+    attn_var *(*loss)(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
+                      float grad_scale, attn_loss_stats *stats);
+    /* Encodes source (S, B) for `beams` beams each; fills decoder. */
+    void (*encode)(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *source,
+                   size_t steps);
+    /* Feeds ids (K, B); the state parts are replaced. Gives logits (K, B, V). */
+    attn_var *(*step)(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *ids,
+                      attn_step_view *view);
+} attn_model_class;
+
+extern const attn_model_class attn_class_rnn, attn_class_bahdanau;
+
+/* A model with its configuration and no parameters yet. gives. */
+attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);
+/* Adds a parameter: with initial values, or, while a folder is read, with the stored ones. Nothing is allocated for a
+ * parameter that the folder does not hold, so that memory is bounded by the file, whatever the config says. */
+attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
+                           int rank, const size_t *shape);
+
+/* The weights of a folder that is being read. */
+typedef struct attn_weights attn_weights;
+attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
+                              int rank, const size_t *shape);
+
+/* ---- configuration: a table of fields makes reader, writer and checks ------------------------ */
+
+typedef enum attn_field_kind { ATTN_FIELD_SIZE, ATTN_FIELD_FLOAT, ATTN_FIELD_BOOL, ATTN_FIELD_CHOICE } attn_field_kind;
+
+typedef struct attn_field {
+    const char *key;
+    attn_field_kind kind;
+    size_t offset;              /* in the config struct: size_t, float, bool, int */
+    double fallback, low, high; /* default and allowed range; a fallback below `low` means: must be given */
+    const char *const *choices; /* NULL-terminated; the value is the index */
+} attn_field;
+
+/* Fills config by the table. "model_type" and keys that begin with "_" are passed over; any other unknown key is
+ * refused. */
+attn_status attn_config_read(attn_context *ctx, void *config, const attn_field *fields, size_t n, const char *json);
+/* Gives the JSON text of all fields. */
+attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
+                              const attn_field *fields, size_t n);
+
+#endif

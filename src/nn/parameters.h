@@ -1,0 +1,19 @@
+/* parameters.h: what the tape needs of parameters beyond their public face. */
+#ifndef ATTN_NN_PARAMETERS_H
+#define ATTN_NN_PARAMETERS_H
+
+#include "ops/gemm.h"
+
+/* Right sides made of a weight W (N, K), kept until attn_parameter_touch. */
+typedef enum attn_form {
+    ATTN_FORM_FORWARD,  /* Wᵀ (K, N), for y = x Wᵀ */
+    ATTN_FORM_BACKWARD, /* W (N, K), for dx = dy W */
+    ATTN_FORMS
+} attn_form;
+
+/* NULL with the error set in the context of the parameter's set. */
+const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form);
+/* The gradient's memory, made (as zeros) if there was none; NULL as above. */
+float *attn_parameter_grad(attn_parameter *parameter);
+
+#endif

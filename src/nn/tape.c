@@ -1,0 +1,340 @@
+#include "nn/tape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    attn_status (*backward)(attn_tape *tape, attn_node *node);
+} operations[] = {
+#define OPERATION_ROW(name) {#name, attn_backward_##name},
+    ATTN_OPERATION_LIST(OPERATION_ROW)
+#undef OPERATION_ROW
+};
+
+/* ---- life and failure ----------------------------------------------------------------------- */
+
+attn_status attn_tape_create(attn_tape **gives, attn_context *ctx, bool record) {
+    *gives = NULL;
+    attn_tape *tape = attn_alloc_zero(ctx, 1, sizeof *tape);
+    if (!tape) return ATTN_E_NOMEM;
+    tape->ctx = ctx;
+    tape->arena.ctx = ctx;
+    tape->record = record;
+    tape->packed = (attn_packed)ATTN_PACKED_INIT;
+    attn_tape_reset(tape);
+    *gives = tape;
+    return ATTN_OK;
+}
+
+void attn_tape_free(attn_tape *tape) {
+    if (!tape) return;
+    attn_context *ctx = tape->ctx;
+    attn_packed_free(ctx, &tape->packed);
+    attn_arena_free(&tape->arena);
+    attn_release(ctx, tape);
+}
+
+void attn_tape_reset(attn_tape *tape) {
+    attn_arena_reset(&tape->arena);
+    tape->status = ATTN_OK;
+    tape->text[0] = '\0';
+    tape->done = false;
+    tape->position = 0;
+    tape->last = NULL;
+    tape->gathers = NULL;
+    tape->gathers_end = &tape->gathers;
+}
+
+void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step) {
+    tape->seed = seed;
+    tape->step = step;
+}
+
+attn_status attn_tape_status(const attn_tape *tape) {
+    if (!tape) return ATTN_E_ARGUMENT;
+    return tape->status == ATTN_OK ? ATTN_OK : attn_fail(tape->ctx, tape->status, "%s", tape->text);
+}
+
+attn_var *attn_tape_fail(attn_tape *tape, attn_status status, const char *format, ...) {
+    if (!tape || tape->status != ATTN_OK || status == ATTN_OK) return NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(tape->text, sizeof tape->text, format, arguments);
+    va_end(arguments);
+    tape->status = attn_fail(tape->ctx, status, "%s", tape->text);
+    return NULL;
+}
+
+bool attn_tape_check(attn_tape *tape, attn_status status) {
+    if (status == ATTN_OK) return true;
+    if (tape->status == ATTN_OK) {
+        snprintf(tape->text, sizeof tape->text, "%s", attn_error(tape->ctx));
+        tape->status = status;
+    }
+    return false;
+}
+
+bool attn_tape_begin(attn_tape *tape) {
+    if (!tape || tape->status != ATTN_OK) return false;
+    tape->position++;
+    return true;
+}
+
+bool attn_tape_use(attn_tape *tape, const char *operation, const char *name, attn_var *var) {
+    if (!var) attn_tape_fail(tape, ATTN_E_ARGUMENT, "%s: %s is NULL, expected a variable", operation, name);
+    else if (var->tape != tape)
+        attn_tape_fail(tape, ATTN_E_ARGUMENT, "%s: %s is a variable of another tape", operation, name);
+    else if (var->spent)
+        attn_tape_fail(tape, ATTN_E_ARGUMENT, "%s: %s was given to a cross entropy, which replaced it by its gradient",
+                       operation, name);
+    else {
+        var->readers++;
+        return true;
+    }
+    return false;
+}
+
+/* ---- memory and variables ------------------------------------------------------------------- */
+
+void *attn_tape_memory(attn_tape *tape, size_t count, size_t size) {
+    void *memory = attn_arena_alloc(&tape->arena, count, size);
+    if (!memory) attn_tape_check(tape, ATTN_E_NOMEM);
+    return memory;
+}
+
+void *attn_tape_copy(attn_tape *tape, const void *data, size_t count, size_t size) {
+    void *copy = attn_tape_memory(tape, count, size);
+    if (copy && count) memcpy(copy, data, count * size);
+    return copy;
+}
+
+attn_var *attn_tape_var_of(attn_tape *tape, const attn_tensor *value, bool needs_grad) {
+    attn_var *var = attn_tape_memory(tape, 1, sizeof *var);
+    if (!var) return NULL;
+    *var = (attn_var){.tape = tape, .value = *value, .grad = *value, .needs_grad = needs_grad && tape->record};
+    var->grad.data = NULL;
+    return var;
+}
+
+attn_var *attn_tape_var(attn_tape *tape, int rank, const size_t *shape, bool needs_grad) {
+    size_t n = 1;
+    if (rank < 0 || rank > ATTN_MAX_RANK)
+        return attn_tape_fail(tape, ATTN_E_SHAPE, "a variable of rank %d, expected 0 … %d", rank, ATTN_MAX_RANK);
+    for (int i = 0; i < rank; i++)
+        if (!attn_size_mul(&n, n, shape[i]))
+            return attn_tape_fail(tape, ATTN_E_NOMEM, "a variable has more elements than memory can hold");
+    float *data = attn_tape_memory(tape, n, sizeof *data);
+    if (!data) return NULL;
+    attn_tensor value = attn_tensor_of(data, ATTN_F32, rank, shape);
+    return attn_tape_var_of(tape, &value, needs_grad);
+}
+
+attn_var *attn_tape_var_like(attn_tape *tape, const attn_tensor *t, size_t last, bool needs_grad) {
+    size_t shape[ATTN_MAX_RANK];
+    memcpy(shape, t->shape, sizeof shape);
+    shape[ATTN_MAX(t->rank, 1) - 1] = last;
+    return attn_tape_var(tape, ATTN_MAX(t->rank, 1), shape, needs_grad);
+}
+
+void *attn_tape_push(attn_tape *tape, attn_operation operation, attn_var *out, size_t bytes) {
+    attn_node *node = attn_tape_memory(tape, 1, bytes);
+    if (!node) return NULL;
+    memset(node, 0, bytes);
+    *node = (attn_node){tape->last, operation, out};
+    tape->last = node;
+    return node;
+}
+
+const attn_tensor *attn_var_value(const attn_var *var) { return var ? &var->value : NULL; }
+const attn_tensor *attn_var_grad(const attn_var *var) { return var ? &var->grad : NULL; }
+
+attn_var *attn_tape_input(attn_tape *tape, const attn_tensor *tensor, bool needs_grad) {
+    if (!attn_tape_begin(tape)) return NULL;
+    if (!tensor || tensor->dtype != ATTN_F32 || !attn_tensor_is_contiguous(tensor))
+        return attn_tape_fail(tape, ATTN_E_ARGUMENT, "input: %s, expected a contiguous F32 tensor",
+                              !tensor                     ? "the tensor is NULL"
+                              : tensor->dtype != ATTN_F32 ? attn_dtype_name(tensor->dtype)
+                                                          : "the tensor is not contiguous");
+    attn_var *var = attn_tape_var_of(tape, tensor, needs_grad);
+    if (var && var->needs_grad && !attn_tape_push(tape, ATTN_OPERATION_input, var, sizeof(attn_node))) return NULL;
+    return var;
+}
+
+attn_status attn_backward_input(attn_tape *tape, attn_node *node) {
+    (void)tape, (void)node;
+    return ATTN_OK;
+}
+
+attn_var *attn_tape_zeros(attn_tape *tape, int rank, const size_t *shape) {
+    if (!attn_tape_begin(tape)) return NULL;
+    attn_var *var = attn_tape_var(tape, rank, shape, false);
+    if (var) attn_fill_zero(tape->ctx, var->value.data, attn_tensor_count(&var->value));
+    return var;
+}
+
+attn_var *attn_tape_parameter(attn_tape *tape, attn_parameter *parameter) {
+    if (!attn_tape_begin(tape)) return NULL;
+    if (!parameter) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "parameter: it is NULL");
+    attn_var *var = attn_tape_var_of(tape, &parameter->value, true);
+    if (!var || !var->needs_grad) return var;
+    var->parameter = parameter;
+    return attn_tape_push(tape, ATTN_OPERATION_input, var, sizeof(attn_node)) ? var : NULL;
+}
+
+/* ---- gradients of variables ----------------------------------------------------------------- */
+
+float *attn_grad_begin(attn_tape *tape, attn_var *var, bool *accumulate) {
+    if (var->parent) {
+        *accumulate = true;
+        float *whole = attn_grad_zeroed(tape, var->parent);
+        var->grad.data = whole ? whole + var->offset : NULL;
+    } else if (var->parameter) {
+        *accumulate = true;
+        var->grad.data = attn_parameter_grad(var->parameter);
+    } else {
+        *accumulate = var->grad_written;
+        if (!var->grad.data) var->grad.data = attn_tape_memory(tape, attn_tensor_count(&var->grad), sizeof(float));
+    }
+    var->grad_written = var->grad.data != NULL;
+    return var->grad.data;
+}
+
+float *attn_grad_zeroed(attn_tape *tape, attn_var *var) {
+    bool accumulate;
+    float *grad = attn_grad_begin(tape, var, &accumulate);
+    if (grad && !accumulate) attn_fill_zero(tape->ctx, grad, attn_tensor_count(&var->grad));
+    return grad;
+}
+
+float *attn_grad_shadow(attn_tape *tape, attn_var *var, int index) {
+    float **shadow = &var->shadow[index];
+    if (*shadow) return *shadow;
+    size_t n = attn_tensor_count(&var->grad);
+    *shadow = attn_tape_memory(tape, n, sizeof(float));
+    if (*shadow) attn_fill_zero(tape->ctx, *shadow, n);
+    return *shadow;
+}
+
+attn_status attn_grad_pass(attn_tape *tape, attn_var *var, float *grad) {
+    if (!var->parent && !var->parameter && !var->grad_written) {
+        var->grad.data = grad;
+        var->grad_written = true;
+        return ATTN_OK;
+    }
+    bool accumulate;
+    float *sum = attn_grad_begin(tape, var, &accumulate);
+    return sum ? attn_add_floats(tape->ctx, sum, grad, attn_tensor_count(&var->grad)) : ATTN_E_NOMEM;
+}
+
+attn_status attn_grad_add(attn_tape *tape, attn_var *var, const float *grad) {
+    bool accumulate;
+    size_t n = attn_tensor_count(&var->grad);
+    float *sum = attn_grad_begin(tape, var, &accumulate);
+    if (!sum) return ATTN_E_NOMEM;
+    if (accumulate) return attn_add_floats(tape->ctx, sum, grad, n);
+    attn_copy_floats(tape->ctx, sum, grad, n);
+    return ATTN_OK;
+}
+
+/* ---- gathered gradients of weights ---------------------------------------------------------- */
+
+attn_status attn_tape_gather(attn_tape *tape, attn_parameter *w, attn_parameter *b, const float *x, const float *dy,
+                             size_t rows) {
+    if (rows == 0) return ATTN_OK;
+    attn_gather *gather = tape->gathers;
+    while (gather && (gather->w != w || gather->b != b)) gather = gather->next;
+    if (!gather) {
+        gather = attn_tape_memory(tape, 1, sizeof *gather);
+        if (!gather) return ATTN_E_NOMEM;
+        *gather = (attn_gather){NULL, w, b, NULL, 0};
+        *tape->gathers_end = gather;
+        tape->gathers_end = &gather->next;
+    }
+    attn_gather_block *block = attn_tape_memory(tape, 1, sizeof *block);
+    if (!block) return ATTN_E_NOMEM;
+    *block =
+        (attn_gather_block){gather->blocks, x, dy, rows}; /* backward goes back: the first becomes the tape's first */
+    gather->blocks = block;
+    gather->rows += rows;
+    return ATTN_OK;
+}
+
+/* Makes the gather one block. Blocks that already follow one another in memory are used where they are. */
+static attn_status stack_blocks(attn_tape *tape, attn_gather *gather, size_t k, size_t n) {
+    attn_gather_block *first = gather->blocks;
+    bool contiguous = true;
+    for (const attn_gather_block *block = first; block->next && contiguous; block = block->next)
+        contiguous = block->next->x == block->x + block->rows * k && block->next->dy == block->dy + block->rows * n;
+    if (!contiguous) {
+        float *x = attn_tape_memory(tape, gather->rows, k * sizeof *x);
+        float *dy = attn_tape_memory(tape, gather->rows, n * sizeof *dy);
+        if (!x || !dy) return ATTN_E_NOMEM;
+        size_t row = 0;
+        for (const attn_gather_block *block = first; block; row += block->rows, block = block->next) {
+            attn_copy_floats(tape->ctx, x + row * k, block->x, block->rows * k);
+            attn_copy_floats(tape->ctx, dy + row * n, block->dy, block->rows * n);
+        }
+        first->x = x, first->dy = dy;
+    }
+    first->next = NULL;
+    first->rows = gather->rows;
+    return ATTN_OK;
+}
+
+static attn_status finish_gather(attn_tape *tape, attn_gather *gather) {
+    size_t n = gather->w->value.shape[0], k = gather->w->value.shape[1];
+    float *dw = attn_parameter_grad(gather->w);
+    if (!dw) return ATTN_E_NOMEM;
+    ATTN_TRY(stack_blocks(tape, gather, k, n));
+    const attn_gather_block *all = gather->blocks;
+    if (k && n) {
+        ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, ATTN_F32, all->x, (ptrdiff_t)k, 1, all->rows, k));
+        attn_gemm gemm = {.m = n,
+                          .a = all->dy,
+                          .a_row = 1,
+                          .a_column = (ptrdiff_t)n,
+                          .b = &tape->packed,
+                          .c = dw,
+                          .c_row = (ptrdiff_t)k,
+                          .accumulate = true};
+        ATTN_TRY(attn_gemm_run(tape->ctx, &gemm));
+    }
+    if (!gather->b) return ATTN_OK;
+    float *db = attn_parameter_grad(gather->b);
+    if (!db) return ATTN_E_NOMEM;
+    attn_tensor sums = attn_tensor_f32(db, 1, n), dy = attn_tensor_f32((void *)all->dy, 2, all->rows, n);
+    return attn_column_sums(tape->ctx, &sums, &dy, true);
+}
+
+attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
+    ATTN_TRY(attn_tape_status(tape));
+    if (!loss || loss->tape != tape || attn_tensor_count(&loss->value) != 1)
+        attn_tape_fail(tape, ATTN_E_ARGUMENT, "backward: the loss is not a variable of this tape with one element");
+    else if (!tape->record) attn_tape_fail(tape, ATTN_E_ARGUMENT, "backward: the tape was made without recording");
+    else if (tape->done)
+        attn_tape_fail(tape, ATTN_E_ARGUMENT, "backward: it was run before, the tape must be reset first");
+    else if (!loss->needs_grad)
+        attn_tape_fail(tape, ATTN_E_ARGUMENT, "backward: the loss depends on nothing that needs a gradient");
+    ATTN_TRY(tape->status);
+    tape->done = true;
+
+    bool accumulate;
+    float *one = attn_grad_begin(tape, loss, &accumulate);
+    if (!one) return attn_tape_check(tape, ATTN_E_NOMEM), tape->status;
+    *one = accumulate ? *one + 1 : 1;
+    for (attn_node *node = tape->last; node; node = node->previous) {
+        attn_var *out = node->out;
+        for (int i = 0; i < 2; i++)
+            if (out->shadow[i] && !attn_tape_check(tape, attn_grad_pass(tape, out, out->shadow[i])))
+                return tape->status;
+        if (!out->grad_written) continue;
+        if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
+    }
+    for (attn_gather *gather = tape->gathers; gather; gather = gather->next) {
+        attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
+        if (!attn_tape_check(tape, finish_gather(tape, gather))) return tape->status;
+        attn_arena_rewind(&tape->arena, mark);
+    }
+    return ATTN_OK;
+}

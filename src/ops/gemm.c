@@ -1,0 +1,229 @@
+/* gemm.c: packing, and the spreading of matrix products over threads. The arithmetic is in kernel/body/gemm.h.
+ *
+ * C is cut into units of rows × panels, never along k, so that the cut cannot change a result. Workers, at most one for
+ * each thread, claim units in order; a worker owns the memory for its copies of A. */
+#include "ops/gemm.h"
+#include "kernel/kernels.h"
+
+#include <stdatomic.h>
+
+enum {
+    MANY = 16,               /* products of one dispatch */
+    UNITS_PER_THREAD = 4,    /* so that a thread that lost its processor for a while is waited for less */
+    ALONE = 2 << 20,         /* multiply-adds not worth a second thread */
+    READ_COST = 8,           /* multiply-adds in the time that it takes to read an element of B */
+    ROWS_ALIGN = 12,         /* a cut between rows falls on whole tiles of most levels */
+    STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
+    STRIP_DEPTH = 8192,      /* and the k it may have for that */
+    COPY_COLUMNS = 64,       /* A is copied if at least so many columns read it */
+    PACK_ELEMENTS = 1 << 14, /* packed on one thread */
+};
+
+/* ---- packing ------------------------------------------------------------------------------------ */
+
+static size_t panels_of(size_t n) { return n / ATTN_PANEL + (n % ATTN_PANEL != 0); }
+
+struct pack_job {
+    const attn_kernels *kernels;
+    const attn_packed *packed;
+    const float *b;
+    ptrdiff_t row, column;
+};
+
+static void pack_panel(void *arg, size_t panel) {
+    const struct pack_job *job = arg;
+    const attn_packed *packed = job->packed;
+    size_t first = panel * ATTN_PANEL, size = attn_dtype_size(packed->dtype);
+    job->kernels->gemm_pack_panel((char *)packed->data + first * packed->k * size, packed->dtype == ATTN_BF16,
+                                  job->b + (ptrdiff_t)first * job->column, job->row, job->column, packed->k,
+                                  ATTN_MIN(packed->n - first, ATTN_PANEL));
+}
+
+attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_dtype dtype, const float *b, ptrdiff_t row,
+                           ptrdiff_t column, size_t k, size_t n) {
+    if (dtype != ATTN_F32 && dtype != ATTN_BF16)
+        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "a packed matrix is F32 or BF16, not %s", attn_dtype_name(dtype));
+    size_t elements, bytes, padded;
+    if (!attn_size_add(&padded, n, ATTN_PANEL - 1) || !attn_size_mul(&elements, panels_of(n) * ATTN_PANEL, k) ||
+        !attn_size_mul(&bytes, elements, attn_dtype_size(dtype)))
+        return attn_fail(ctx, ATTN_E_NOMEM, "a packed matrix of %zu × %zu does not fit into memory", k, n);
+    if (!packed->data || packed->bytes < bytes) {
+        void *data = attn_alloc(ctx, bytes, 1);
+        if (!data) return ATTN_E_NOMEM;
+        attn_release(ctx, packed->data);
+        packed->data = data;
+        packed->bytes = bytes;
+    }
+    packed->k = k;
+    packed->n = n;
+    packed->dtype = dtype;
+    struct pack_job job = {ctx->kernels, packed, b, row, column};
+    if (elements > PACK_ELEMENTS) {
+        attn_parallel_for(ctx, panels_of(n), pack_panel, &job);
+    } else {
+        for (size_t panel = 0; panel < panels_of(n); panel++) pack_panel(&job, panel);
+    }
+    return ATTN_OK;
+}
+
+void attn_packed_free(attn_context *ctx, attn_packed *packed) {
+    if (!packed) return;
+    attn_release(ctx, packed->data);
+    *packed = (attn_packed)ATTN_PACKED_INIT;
+}
+
+/* ---- products ----------------------------------------------------------------------------------- */
+
+/* How one product is cut: rows into `down` parts, panels into `across` parts. */
+struct cut {
+    const attn_gemm *gemm;
+    attn_packed b;    /* data NULL: B lies at raw */
+    const float *raw;
+    ptrdiff_t raw_row, raw_column;
+    size_t down, across;
+    size_t end;       /* units up to and with this product's */
+    size_t copy;      /* floats of scratch for A, or 0 */
+    size_t strip;     /* floats of scratch for a strip of B, or 0 */
+};
+
+struct gemm_job {
+    const attn_kernels *kernels;
+    struct cut cuts[MANY];
+    size_t n, units;
+    float *scratch; /* [workers][scratch_each] or NULL */
+    size_t scratch_each;
+    atomic_size_t next;
+};
+
+/* Part i of n parts of `count`, in whole steps: where it begins. */
+static size_t part_start(size_t count, size_t step, size_t n, size_t i) {
+    size_t steps = count / step + (count % step != 0), start = (steps / n * i + ATTN_MIN(i, steps % n)) * step;
+    return ATTN_MIN(start, count);
+}
+
+/* Rows are cut first: each part reads all of B but only its rows of A. Few rows: B's panels are cut. */
+static void make_cut(const attn_context *ctx, struct cut *cut) {
+    const size_t threads = (size_t)ctx->threads, wanted = threads * UNITS_PER_THREAD;
+    const size_t m = cut->gemm->m, n = cut->b.n, k = cut->b.k;
+    const size_t row_steps = m / ROWS_ALIGN + (m % ROWS_ALIGN != 0), panel_steps = (panels_of(n) + 1) / 2;
+    cut->down = cut->across = 1;
+    if (threads > 1 && (double)(m + READ_COST) * (double)n * (double)ATTN_MAX(k, 1) > ALONE) {
+        if (row_steps >= 2 * wanted && !cut->raw) {
+            cut->down = wanted;
+        } else {
+            cut->across = ATTN_MIN(wanted, panel_steps);
+            if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
+        }
+    }
+    if (cut->gemm->a_column != 1 && n >= COPY_COLUMNS && !cut->raw)
+        cut->copy = (ATTN_MIN(m, ATTN_GEMM_ROWS) + 16) * ATTN_MIN(k, ATTN_GEMM_DEPTH);
+    if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
+}
+
+/* Columns column … column_end of a unit's rows. */
+static void run_columns(const struct gemm_job *job, const struct cut *cut, size_t row, size_t row_end, size_t column,
+                        size_t column_end, const void *b, float *copy) {
+    const attn_gemm *g = cut->gemm;
+    const attn_gemm_block block = {
+        .m = row_end - row,
+        .n = column_end - column,
+        .k = cut->b.k,
+        .a = g->a + (ptrdiff_t)row * g->a_row,
+        .a_row = g->a_row,
+        .a_column = g->a_column,
+        .b = b,
+        .b_bf16 = cut->b.dtype == ATTN_BF16,
+        .c = g->c + (ptrdiff_t)row * g->c_row + column,
+        .c_row = g->c_row,
+        .bias = g->bias ? g->bias + column : NULL,
+        .residual = g->residual ? g->residual + (ptrdiff_t)row * g->residual_row + column : NULL,
+        .residual_row = g->residual_row,
+        .act = g->act,
+        .accumulate = g->accumulate,
+        .scratch = copy,
+    };
+    if (block.m > 0 && block.n > 0) job->kernels->gemm_block(&block);
+}
+
+static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t unit, float *scratch) {
+    const attn_packed *b = &cut->b;
+    const size_t down = unit / cut->across, across = unit % cut->across, panels = panels_of(b->n);
+    const size_t row = part_start(cut->gemm->m, ROWS_ALIGN, cut->down, down);
+    const size_t row_end = part_start(cut->gemm->m, ROWS_ALIGN, cut->down, down + 1);
+    const size_t panel = part_start(panels, 2, cut->across, across);
+    const size_t panel_end = part_start(panels, 2, cut->across, across + 1);
+    const size_t column = panel * ATTN_PANEL, column_end = ATTN_MIN(b->n, panel_end * ATTN_PANEL);
+    if (!cut->raw) {
+        const char *data = (const char *)b->data + column * b->k * attn_dtype_size(b->dtype);
+        run_columns(job, cut, row, row_end, column, column_end, data, cut->copy ? scratch : NULL);
+        return;
+    }
+    for (size_t first = panel; first < panel_end; first += STRIP_PANELS) {
+        const size_t end = ATTN_MIN(first + STRIP_PANELS, panel_end);
+        for (size_t i = first; i < end; i++) {
+            const size_t j = i * ATTN_PANEL;
+            job->kernels->gemm_pack_panel(scratch + (i - first) * ATTN_PANEL * b->k, false,
+                                          cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row, cut->raw_column, b->k,
+                                          ATTN_MIN(b->n - j, ATTN_PANEL));
+        }
+        run_columns(job, cut, row, row_end, first * ATTN_PANEL, ATTN_MIN(b->n, end * ATTN_PANEL), scratch, NULL);
+    }
+}
+
+static void run_worker(void *arg, size_t worker) {
+    struct gemm_job *job = arg;
+    float *scratch = job->scratch ? job->scratch + worker * job->scratch_each : NULL;
+    size_t unit, product = 0;
+    while ((unit = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed)) < job->units) {
+        while (unit >= job->cuts[product].end) product++;
+        run_unit(job, &job->cuts[product], unit - (product ? job->cuts[product - 1].end : 0), scratch);
+    }
+}
+
+static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
+    for (size_t i = 0; i < job->n; i++) {
+        struct cut *cut = &job->cuts[i];
+        const attn_gemm *g = cut->gemm;
+        if (g->accumulate && (g->bias || g->residual || g->act != ATTN_IDENTITY))
+            return attn_fail(ctx, ATTN_E_ARGUMENT, "gemm: accumulate excludes bias, residual and activation");
+        make_cut(ctx, cut);
+        cut->end = job->units += cut->down * cut->across;
+        job->scratch_each = ATTN_MAX(job->scratch_each, ATTN_MAX(cut->copy, cut->strip));
+    }
+    const size_t workers = ATTN_MIN((size_t)ctx->threads, job->units);
+    if (job->scratch_each) {
+        job->scratch = attn_alloc(ctx, workers * job->scratch_each, sizeof *job->scratch);
+        if (!job->scratch) return ATTN_E_NOMEM;
+    }
+    attn_parallel_for(ctx, workers, run_worker, job);
+    attn_release(ctx, job->scratch);
+    return ATTN_OK;
+}
+
+attn_status attn_gemm_run_many(attn_context *ctx, const attn_gemm *gemms, size_t n) {
+    for (size_t first = 0; first < n; first += MANY) {
+        struct gemm_job job = {.kernels = ctx->kernels, .n = ATTN_MIN(n - first, (size_t)MANY)};
+        for (size_t i = 0; i < job.n; i++) job.cuts[i] = (struct cut){.gemm = &gemms[first + i], .b = *gemms[first + i].b};
+        ATTN_TRY(run_job(ctx, &job));
+    }
+    return ATTN_OK;
+}
+
+attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return attn_gemm_run_many(ctx, gemm, 1); }
+
+attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
+                                   ptrdiff_t column, size_t k, size_t n) {
+    if (gemm->m > ATTN_GEMM_ROWS || k > STRIP_DEPTH) {
+        attn_packed packed = ATTN_PACKED_INIT;
+        ATTN_TRY(attn_gemm_pack(ctx, &packed, ATTN_F32, b, row, column, k, n));
+        attn_gemm with = *gemm;
+        with.b = &packed;
+        attn_status status = attn_gemm_run(ctx, &with);
+        attn_packed_free(ctx, &packed);
+        return status;
+    }
+    struct gemm_job job = {.kernels = ctx->kernels, .n = 1};
+    job.cuts[0] = (struct cut){
+        .gemm = gemm, .b = {k, n, ATTN_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
+    return run_job(ctx, &job);
+}

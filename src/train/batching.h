@@ -1,0 +1,58 @@
+/* batching.h: one epoch of a corpus as batches of similar length.
+ *
+ *     attn_epoch epoch = ATTN_EPOCH_INIT(ctx);
+ *     ATTN_TRY(attn_epoch_build(&epoch, tokenizer, corpus, &options, 3));
+ *     for (size_t i = 0; i < epoch.batches; i++) {
+ *         attn_pair_batch batch;
+ *         ATTN_TRY(attn_epoch_batch(&epoch, i, &batch));      // valid until the next call
+ *     }
+ *     attn_epoch_free(&epoch);
+ *
+ * What an epoch holds depends on (corpus, tokenizer, options, seed, its number) alone.                            */
+#ifndef ATTN_TRAIN_BATCHING_H
+#define ATTN_TRAIN_BATCHING_H
+
+#include "base/base.h"
+#include <attn/models.h>
+
+typedef struct attn_batching_options {
+    size_t batch_tokens;      /* sentences × longest target ≤ this; × longest source ≤ twice this */
+    size_t max_tokens;        /* a side with more tokens (</s> not counted): the pair is left out */
+    float concatenate;        /* part of the examples that are 2–8 pairs joined by a space */
+    size_t concatenate_words; /* no side of a joined example is longer */
+    attn_augment_options augment;
+    uint64_t seed;
+    bool shuffle; /* false: all pairs sorted by length, in one window */
+} attn_batching_options;
+
+/* ids[offset …] are the source's tokens, then the target's; both end with </s>. */
+typedef struct attn_example {
+    size_t offset;
+    uint32_t source, target; /* tokens */
+    size_t index;            /* when it was made: the last sort key */
+} attn_example;
+
+typedef struct attn_epoch {
+    attn_context *ctx;
+    int32_t *ids;
+    size_t id_count, id_capacity;
+    attn_example *example;
+    size_t count, example_capacity;
+    size_t *batch_first, *batch_count; /* (batches) examples of each batch */
+    size_t batches, first_capacity, count_capacity;
+    size_t too_long, empty; /* pairs left out */
+    size_t target_tokens;
+    int32_t *buffer; /* what attn_epoch_batch hands out */
+    size_t buffer_capacity;
+} attn_epoch;
+#define ATTN_EPOCH_INIT(context) \
+    { .ctx = (context) }
+
+/* Fills epoch anew; its memory is used again. */
+attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                             const attn_batching_options *options, uint64_t number);
+/* The arrays belong to the epoch and stay until the next call. */
+attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);
+void attn_epoch_free(attn_epoch *epoch);
+
+#endif
