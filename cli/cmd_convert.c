@@ -13,7 +13,7 @@ typedef struct settings {
 
 static const option_spec options[] = {
     {"output", 'o', OPTION_TEXT, offsetof(settings, output), "DIR", "where the converted model goes", 0, 0, NULL},
-    {"dtype", 0, OPTION_CHOICE, offsetof(settings, dtype), "TYPE", "of the stored matrices", 0, 0, dtype_names},
+    {"dtype", 0, OPTION_CHOICE, offsetof(settings, dtype), "TYPE", "of the stored matrices (f32)", 0, 0, dtype_names},
 };
 
 static int run(const command *c, int argc, char **argv) {
@@ -22,15 +22,18 @@ static int run(const command *c, int argc, char **argv) {
     translator t;
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
-    if (first + 1 != argc) return cli_wrong_use(c, "found %d operands, expected a model's folder", argc - first);
-    if (!s.output) return cli_wrong_use(c, "-o DIR is missing");
+    if (first + 1 != argc) return cli_wrong_use(c, "found %d operands, expected one: a model's folder", argc - first);
+    if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the converted model goes");
     if (!cli_load_translator(c, &t, argv[first])) return EXIT_FAILED;
     if (snprintf(path, sizeof path, "%s/tokenizer.json", s.output) >= (int)sizeof path)
-        code = cli_fail(c, "the path is too long");
+        code = cli_fail(c, "%.60s…: the path is too long", s.output);
     else if (attn_model_save(t.model, s.output, dtypes[s.dtype]) != ATTN_OK ||
              attn_tokenizer_save(t.tokenizer, path) != ATTN_OK)
         code = cli_fail_status(c);
-    else code = EXIT_DONE;
+    else {
+        cli_note("%s: %s", s.output, dtype_names[s.dtype]);
+        code = EXIT_DONE;
+    }
     cli_free_translator(&t);
     return code;
 }
@@ -39,7 +42,7 @@ const command command_convert = {
     .name = "convert",
     .summary = "write a model with other weights (bf16 or 8-bit integers)",
     .operands = "DIR",
-    .description = "Matrices become bf16, or 8-bit integers with one scale a row; vectors stay f32.",
+    .description = "Matrices become bf16, or 8-bit integers with one scale a row; vectors stay f32. Any of them can be read.",
     .example = "  attn convert out/de-en --dtype i8 -o models/de-en",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

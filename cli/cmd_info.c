@@ -11,18 +11,19 @@ typedef struct settings {
 
 static const option_spec options[] = {{"json", 0, OPTION_FLAG, offsetof(settings, json), NULL, "as JSON", 0, 0, NULL}};
 
+/* Takes root. */
 static void put(const settings *s, json_t *root) {
     const char *key;
     json_t *value;
     if (s->json) {
-        json_dumpf(root, stdout, JSON_INDENT(2));
-        putchar('\n');
-    } else {
-        json_object_foreach(root, key, value) {
-            char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-            printf("%-28s %s\n", key, text ? text : json_string_value(value));
-            free(text);
-        }
+        cli_put_json(root, JSON_INDENT(2));
+        return;
+    }
+    json_object_foreach(root, key, value) {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        const char *shown = text ? text : json_string_value(value);
+        printf("%-28s %s\n", key, shown ? shown : "?");
+        free(text);
     }
     json_decref(root);
 }
@@ -40,18 +41,23 @@ static int machine(const settings *s) {
 }
 
 static void add_tensor(json_t *root, const char *name, const attn_tensor *t) {
-    char text[128];
+    char text[256];
     int at = snprintf(text, sizeof text, "%s (", attn_dtype_name(t->dtype));
-    for (int i = 0; i < t->rank; i++)
+    for (int i = 0; i < t->rank && at < (int)sizeof text; i++)
         at += snprintf(text + at, sizeof text - (size_t)at, "%s%zu", i ? ", " : "", t->shape[i]);
-    snprintf(text + at, sizeof text - (size_t)at, ")");
+    if (at < (int)sizeof text) snprintf(text + at, sizeof text - (size_t)at, ")");
     json_object_set_new(root, name, json_string(text));
 }
 
 static int tensors(const command *c, const settings *s, const char *path) {
     attn_safetensors *file;
     if (attn_safetensors_open(&file, cli_context(), path) != ATTN_OK) return cli_fail_status(c);
+    static const char *const keys[] = {"format", "model_type", "state.step", "state.steps", "state.epoch"};
     json_t *root = json_object();
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *value = attn_safetensors_metadata(file, keys[i]);
+        if (value) json_object_set_new(root, keys[i], json_string(value));
+    }
     for (size_t i = 0; i < attn_safetensors_count(file); i++) {
         const attn_named_tensor *t = attn_safetensors_at(file, i);
         add_tensor(root, t->name, &t->tensor);
@@ -65,6 +71,7 @@ static int model(const command *c, const settings *s, const char *folder) {
     translator t;
     if (!cli_load_translator(c, &t, folder)) return EXIT_FAILED;
     json_t *root = json_loads(attn_model_config(t.model), 0, NULL);
+    if (!root) root = json_object();
     attn_parameters *set = attn_model_parameters(t.model);
     json_object_set_new(root, "parameters", json_integer((json_int_t)attn_parameters_elements(set)));
     json_object_set_new(root, "tokens", json_integer((json_int_t)attn_tokenizer_size(t.tokenizer)));
@@ -82,7 +89,7 @@ static int run(const command *c, int argc, char **argv) {
     struct stat st;
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
-    if (first + 1 < argc) return cli_wrong_use(c, "found %d operands, expected one at most", argc - first);
+    if (first + 1 < argc) return cli_wrong_use(c, "found %d operands, expected at most one", argc - first);
     if (!cli_context()) return EXIT_FAILED;
     if (first == argc) return machine(&s);
     if (stat(argv[first], &st) == 0 && S_ISDIR(st.st_mode)) return model(c, &s, argv[first]);
@@ -93,6 +100,8 @@ const command command_info = {
     .name = "info",
     .summary = "describe a model's folder, a safetensors file, or this machine",
     .operands = "[DIR|FILE]",
+    .description = "Prints what config.json says and every tensor's type and shape; without an operand this machine's\n"
+                   "instruction sets and threads.",
     .example = "  attn info\n  attn info models/de-en",
     .options = options,
     .option_count = 1,

@@ -7,7 +7,7 @@
 typedef struct settings {
     const char *model;
     text_list data;
-    long long limit, batch_size, threads;
+    long long limit, batch_size, max_source;
     bool reverse, json;
 } settings;
 
@@ -19,38 +19,39 @@ static const option_spec options[] = {
      NULL},
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
     {"limit", 0, OPTION_INT, AT(limit), "N", "the first N pairs only", 0, 1e12, NULL},
+    {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
+     NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences together (64)", 1, 4096, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "a JSON object a line: the log-probability of every token", 0, 0, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
 };
 
-static void put(const settings *s, const translator *t, const attn_translation *tr) {
+static bool put(const settings *s, const translator *t, const attn_translation *tr) {
     const attn_hypothesis *h = tr->hypothesis;
     double sum = 0;
     for (size_t i = 0; i < h->count; i++) sum += (double)h->log_prob[i];
-    if (!s->json) {
-        printf("%.6f\t%zu\n", sum, h->count);
-        return;
-    }
+    if (!s->json) return printf("%.6f\t%zu\n", sum, h->count) > 0;
     json_t *root = json_object(), *list = json_array();
-    for (size_t i = 0; i < h->count; i++)
-        json_array_append_new(list,
-                              json_pack("[s,f]", attn_tokenizer_piece(t->tokenizer, h->id[i]), (double)h->log_prob[i]));
-    json_object_set_new(root, "log_prob", json_real(sum));
+    for (size_t i = 0; i < h->count; i++) {
+        json_t *one = json_array();
+        json_array_append_new(one, json_string(attn_tokenizer_piece(t->tokenizer, h->id[i])));
+        json_array_append_new(one, cli_json_number((double)h->log_prob[i]));
+        json_array_append_new(list, one);
+    }
+    json_object_set_new(root, "log_prob", cli_json_number(sum));
     json_object_set_new(root, "tokens", list);
-    json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-    putchar('\n');
-    json_decref(root);
+    return cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(7));
 }
 
 static bool score(const command *c, const settings *s, const translator *t, const attn_corpus *corpus) {
     attn_context *ctx = cli_context();
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.batch_size = (int)s->batch_size;
+    o.max_source_tokens = (size_t)s->max_source;
     size_t n = attn_corpus_count(corpus), chunk = 8 * (size_t)o.batch_size;
     const char **source = malloc(chunk * sizeof *source), **target = malloc(chunk * sizeof *target);
     attn_translation *out = calloc(chunk, sizeof *out);
     bool fine = source && target && out;
+    if (!fine) cli_fail_memory(c);
     for (size_t at = 0; at < n && fine; at += chunk) {
         size_t some = n - at < chunk ? n - at : chunk;
         for (size_t i = 0; i < some; i++) {
@@ -59,8 +60,9 @@ static bool score(const command *c, const settings *s, const translator *t, cons
         }
         fine = attn_translate_forced(t->model, t->tokenizer, out, source, target, some, &o) == ATTN_OK;
         if (!fine) cli_fail_status(c);
-        for (size_t i = 0; i < some && fine; i++) put(s, t, &out[i]);
+        for (size_t i = 0; i < some && fine; i++) fine = put(s, t, &out[i]);
         for (size_t i = 0; i < some; i++) attn_translation_clear(ctx, &out[i]);
+        fine = cli_flush() && fine;
     }
     free(source);
     free(target);
@@ -69,24 +71,19 @@ static bool score(const command *c, const settings *s, const translator *t, cons
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.batch_size = 64};
+    settings s = {.batch_size = 64, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
-    if (s.data.count < 1 || s.data.count > 2)
-        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
-    if (s.threads) cli_set_threads(s.threads);
+    if ((code = cli_check_files(c, "data", &s.data)) != GO_ON) return code;
     translator t;
     if (!cli_load_translator(c, &t, s.model)) return EXIT_FAILED;
     attn_corpus *corpus = NULL;
-    attn_corpus_options o = ATTN_CORPUS_OPTIONS_INIT;
-    o.reverse = s.reverse;
-    o.limit = (size_t)s.limit;
-    if (attn_corpus_read(&corpus, cli_context(), s.data.item, s.data.count, &o) != ATTN_OK) code = cli_fail_status(c);
-    else code = score(c, &s, &t, corpus) ? EXIT_DONE : EXIT_FAILED;
+    bool fine = cli_read_corpus(c, &corpus, &s.data, s.reverse, s.limit) &&
+                cli_check_pairs(c, t.tokenizer, corpus, &s.data, s.reverse, s.max_source) && score(c, &s, &t, corpus);
     attn_corpus_free(corpus);
     cli_free_translator(&t);
-    return code;
+    return fine ? EXIT_DONE : EXIT_FAILED;
 }
 
 const command command_score = {
@@ -94,7 +91,8 @@ const command command_score = {
     .summary = "log-probabilities of given translations",
     .operands = "",
     .description =
-        "Prints for each pair the log-probability (natural log) of the target given the source, and its tokens.",
+        "Prints for each pair the log-probability (natural log) of the target given the source, a TAB, and how many\n"
+        "tokens the target has, the end included.",
     .example = "  printf 'Guten Morgen!\\tGood morning!\\n' | attn score --data -",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

@@ -2,14 +2,15 @@
 #include "common.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct settings {
-    bool quiet;
+    bool json;
 } settings;
 
 static const option_spec options[] = {
-    {"quiet", 'q', OPTION_FLAG, offsetof(settings, quiet), NULL, "only the exit code", 0, 0, NULL}};
+    {"json", 0, OPTION_FLAG, offsetof(settings, json), NULL, "the figures as JSON", 0, 0, NULL}};
 
 /* Bahdanau's attention on small numbers against double arithmetic; the largest difference. */
 static double check_attention(attn_context *ctx) {
@@ -44,17 +45,21 @@ static double check_attention(attn_context *ctx) {
     return worst;
 }
 
-static bool check_translation(const command *c) {
+/* *text: the translation, malloc'd; NULL where no model ships with this installation. */
+static bool check_translation(const command *c, char **text) {
     translator t;
     attn_translation tr;
-    const char *text = "Kannst du mir helfen diesen Satz zu übersetzen";
-    if (!cli_share("models/de-en")) return true; /* nothing ships with this installation */
+    const char *german = "Kannst du mir helfen diesen Satz zu übersetzen";
+    *text = NULL;
+    if (!cli_share("models/de-en")) return true;
     if (!cli_load_translator(c, &t, NULL)) return false;
-    bool fine = attn_translate(t.model, t.tokenizer, &tr, &text, NULL, 1, NULL) == ATTN_OK;
+    bool fine = attn_translate(t.model, t.tokenizer, &tr, &german, NULL, 1, NULL) == ATTN_OK;
     if (fine) {
-        cli_note("translation: %s", tr.hypothesis->text);
+        *text = strdup(tr.hypothesis->text);
         fine = strstr(tr.hypothesis->text, "help") != NULL;
         attn_translation_clear(cli_context(), &tr);
+    } else {
+        cli_fail_status(c);
     }
     cli_free_translator(&t);
     return fine;
@@ -62,21 +67,33 @@ static bool check_translation(const command *c) {
 
 static int run(const command *c, int argc, char **argv) {
     settings s = {0};
+    char *text;
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
-    cli_quiet = s.quiet;
+    if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
+    if (!cli_context()) return EXIT_FAILED;
+    json_t *root = json_object(), *levels = json_object();
     bool fine = true;
     for (const char *const *level = attn_cpu_levels(); *level; level++) {
         attn_context_options o = ATTN_CONTEXT_OPTIONS_INIT;
+        o.threads = attn_threads(cli_context());
         o.cpu_level = *level;
         attn_context *ctx;
         double worst = attn_context_create(&ctx, &o) == ATTN_OK ? check_attention(ctx) : INFINITY;
         attn_context_free(ctx);
         cli_note("%-8s attention differs from double arithmetic by %.1e: %s", *level, worst,
                  worst < 1e-5 ? "fine" : "WRONG");
+        json_object_set_new(levels, *level, cli_json_number(worst));
         fine = fine && worst < 1e-5;
     }
-    fine = fine && check_translation(c);
+    fine = check_translation(c, &text) && fine;
+    if (text) cli_note("translation: %s", text);
+    json_object_set_new(root, "fine", json_boolean(fine));
+    json_object_set_new(root, "attention_error", levels);
+    json_object_set_new(root, "translation", text ? json_string(text) : json_null());
+    free(text);
+    if (s.json) cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(3));
+    else json_decref(root);
     return fine ? EXIT_DONE : cli_fail(c, "this installation does not work as it should");
 }
 

@@ -6,41 +6,25 @@
 
 typedef struct settings {
     const char *model, *output, *target, *title;
-    long long beam_size, threads;
+    long long beam_size, max_source;
     double scale;
-    bool tokens;
+    bool tokens, json;
 } settings;
 
 #define AT(field) offsetof(settings, field)
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
-    {"output", 'o', OPTION_TEXT, AT(output), "FILE", "x.png, x.svg, or - for the terminal (default)", 0, 0, NULL},
+    {"output", 'o', OPTION_TEXT, AT(output), "FILE", "x.png, x.svg, or - for text (the default)", 0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"title", 0, OPTION_TEXT, AT(title), "TEXT", "above the picture", 0, 0, NULL},
     {"tokens", 0, OPTION_FLAG, AT(tokens), NULL, "tokens and </s> instead of whole words", 0, 0, NULL},
     {"scale", 0, OPTION_FLOAT, AT(scale), "X", "size of a PNG (1)", 0.25, 8, NULL},
-    {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "(5)", 1, 64, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "the weights as JSON instead: rows, columns, weights", 0, 0, NULL},
+    {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step (5)", 1, 64, NULL},
+    {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
+     NULL},
 };
-
-/* The picture of tokens instead of words: labels are the pieces. */
-static bool token_labels(const command *c, picture *p, const translator *t, const attn_translation *tr) {
-    const attn_hypothesis *h = tr->hypothesis;
-    size_t rows = h->count, columns = tr->source.count;
-    *p = (picture){.labels = calloc(rows + columns + 1, sizeof *p->labels)};
-    p->map = (attn_heatmap){
-        .row_axis = "target", .column_axis = "source", .values = h->alignment, .rows = rows, .columns = columns};
-    bool fine = p->labels != NULL;
-    for (size_t i = 0; i < rows + columns && fine; i++) {
-        int32_t id = i < rows ? h->id[i] : tr->source.token[i - rows].id;
-        fine = (p->labels[i] = strdup(attn_tokenizer_piece(t->tokenizer, id))) != NULL;
-    }
-    p->map.row_labels = (const char *const *)p->labels;
-    p->map.column_labels = (const char *const *)(p->labels + rows);
-    if (!fine) cli_fail(c, "out of memory");
-    return fine;
-}
 
 static bool draw(const command *c, const settings *s, const picture *p) {
     attn_context *ctx = cli_context();
@@ -63,48 +47,79 @@ static bool draw(const command *c, const settings *s, const picture *p) {
     return fine;
 }
 
-static int show(const command *c, const settings *s, const char *text) {
-    translator t;
-    attn_context *ctx;
-    if (!cli_load_translator(c, &t, s->model)) return EXIT_FAILED;
-    ctx = cli_context();
+static json_t *words(const char *const *labels, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_string(labels[i]));
+    return list;
+}
+
+static bool put(const settings *s, const picture *p) {
+    const attn_heatmap *m = &p->map;
+    json_t *root = json_object();
+    if (s->title) json_object_set_new(root, "title", json_string(s->title));
+    json_object_set_new(root, "rows", words(m->row_labels, m->rows));
+    json_object_set_new(root, "columns", words(m->column_labels, m->columns));
+    json_object_set_new(root, "weights", cli_json_matrix(m->values, m->rows, m->columns));
+    return cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(7));
+}
+
+static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
+    const attn_hypothesis *h = tr->hypothesis;
+    picture p;
+    if (!h->alignment) {
+        cli_fail(c, "the text is blank: there is nothing to look at");
+        return false;
+    }
+    if (!(s->tokens ? picture_make_tokens(c, &p, t->tokenizer, tr, h) : picture_make(c, &p, tr, h))) return false;
+    p.map.title = s->title;
+    bool fine = p.map.rows && p.map.columns;
+    if (fine) fine = s->json ? put(s, &p) : draw(c, s, &p);
+    else cli_fail(c, "the translation is blank: there is nothing to look at");
+    picture_free(&p);
+    return fine;
+}
+
+static bool show(const command *c, const settings *s, const translator *t, const char *text) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    const char *const texts[] = {text, s->target}, *const names[] = {"the text", "--target"};
+    bool fine = cli_attends(c, t);
+    for (int i = 0; i < 2 && fine && texts[i]; i++)
+        fine = cli_check_text(c, names[i], 0, texts[i], strlen(texts[i])) &&
+               cli_check_length(c, t->tokenizer, &tokens, names[i], 0, texts[i], strlen(texts[i]), s->max_source);
+    attn_tokens_free(cli_context(), &tokens);
+    if (!fine) return false;
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.beam_size = (int)s->beam_size;
+    o.max_source_tokens = (size_t)s->max_source;
     attn_translation tr;
-    attn_status status = s->target ? attn_translate_forced(t.model, t.tokenizer, &tr, &text, &s->target, 1, &o)
-                                   : attn_translate(t.model, t.tokenizer, &tr, &text, NULL, 1, &o);
-    if (status != ATTN_OK) {
-        int code = cli_fail_status(c);
-        cli_free_translator(&t);
-        return code;
-    }
-    picture p = {0};
-    bool fine;
-    if (s->tokens && tr.hypothesis->alignment) fine = token_labels(c, &p, &t, &tr);
-    else fine = picture_make(c, &p, &tr, tr.hypothesis);
-    p.map.title = s->title;
-    fine = fine && draw(c, s, &p);
-    picture_free(&p);
-    attn_translation_clear(ctx, &tr);
-    cli_free_translator(&t);
-    return fine ? EXIT_DONE : EXIT_FAILED;
+    attn_status status = s->target ? attn_translate_forced(t->model, t->tokenizer, &tr, &text, &s->target, 1, &o)
+                                   : attn_translate(t->model, t->tokenizer, &tr, &text, NULL, 1, &o);
+    if (status != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    fine = look(c, s, t, &tr);
+    attn_translation_clear(cli_context(), &tr);
+    return fine;
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .scale = 1};
+    settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
-    if (first + 1 != argc) return cli_wrong_use(c, "found %d texts, expected 1 (in quotes)", argc - first);
-    if (s.output && strcmp(s.output, "-") != 0 && !cli_ends_with(s.output, ".png") && !cli_ends_with(s.output, ".svg"))
-        return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png or .svg, or -", s.output);
-    if (s.threads) cli_set_threads(s.threads);
-    return show(c, &s, argv[first]);
+    if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
+    if ((code = cli_check_picture_name(c, s.output)) != GO_ON) return code;
+    if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
+    translator t;
+    if (!cli_load_translator(c, &t, s.model)) return EXIT_FAILED;
+    char *text = cli_join(c, argv + first, argc - first);
+    bool fine = text && show(c, &s, &t, text);
+    free(text);
+    cli_free_translator(&t);
+    return fine ? EXIT_DONE : EXIT_FAILED;
 }
 
 const command command_show = {
     .name = "show",
     .summary = "draw which source word each word of a translation looked at",
-    .operands = "TEXT",
+    .operands = "TEXT...",
     .description =
         "Draws the soft alignment of a translation: source words along the top, target words along the left.",
     .example = "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"",

@@ -1,12 +1,12 @@
 /* cmd_tokenize.c: attn tokenize, and attn tokenize --train. */
 #include "common.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct settings {
     const char *model, *tokenizer, *train, *output;
-    text_list data;
     long long vocab_size;
     bool ids, json, decode, lowercase;
 } settings;
@@ -22,64 +22,97 @@ static const option_spec options[] = {
     {"train", 0, OPTION_TEXT, AT(train), "FILE",
      "train byte-pair encoding on the text file FILE (.xz, .gz too); needs -o", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", "where the new tokenizer.json goes", 0, 0, NULL},
-    {"vocab-size", 0, OPTION_INT, AT(vocab_size), "N", "(8000)", 300, 1e6, NULL},
+    {"vocab-size", 0, OPTION_INT, AT(vocab_size), "N", "of the new tokenizer (8000)", 300, 1e6, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "lower-case everything (with --train)", 0, 0, NULL},
 };
 
-static bool print_tokens(const command *c, const settings *s, const attn_tokenizer *k, attn_tokens *tokens,
-                         const char *text, size_t bytes) {
-    if (attn_tokenize(k, tokens, text, bytes, false) != ATTN_OK) {
-        cli_fail_status(c);
-        return false;
-    }
-    if (!s->json) {
-        for (size_t i = 0; i < tokens->count; i++) {
-            if (s->ids) printf("%s%d", i ? " " : "", tokens->token[i].id);
-            else printf("%s%s", i ? " " : "", attn_tokenizer_piece(k, tokens->token[i].id));
-        }
-        putchar('\n');
-        return true;
-    }
-    json_t *list = json_array();
+/* What is read, and where: a line of stdin, or an operand (line 0). */
+typedef struct input {
+    const char *name, *text;
+    size_t line, bytes;
+} input;
+
+static bool put_json(const attn_tokenizer *k, const attn_tokens *tokens) {
+    json_t *list = json_array(), *root = json_object();
     for (size_t i = 0; i < tokens->count; i++) {
         const attn_token *t = &tokens->token[i];
-        json_array_append_new(list,
-                              json_pack("{s:i,s:s,s:[II],s:i}", "id", t->id, "piece", attn_tokenizer_piece(k, t->id),
-                                        "bytes", (json_int_t)t->first, (json_int_t)t->end, "word", t->word));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:[II],s:i}", "id", (int)t->id, "piece",
+                                              attn_tokenizer_piece(k, t->id), "bytes", (json_int_t)t->first,
+                                              (json_int_t)t->end, "word", (int)t->word));
     }
-    json_t *root = json_pack("{s:o,s:o}", "text", json_stringn(tokens->text, tokens->bytes), "tokens", list);
-    json_dumpf(root, stdout, JSON_COMPACT);
-    json_decref(root);
-    putchar('\n');
-    return true;
+    json_object_set_new(root, "text", json_stringn(tokens->text, tokens->bytes));
+    json_object_set_new(root, "tokens", list);
+    return cli_put_json(root, JSON_COMPACT);
 }
 
-static bool print_text(const command *c, const attn_tokenizer *k, const char *line) {
-    size_t n = 0, capacity = strlen(line) / 2 + 1;
-    int32_t *ids = malloc(capacity * sizeof *ids);
-    char *end, *out;
-    if (!ids) return false;
-    for (;; line = end) {
-        long id = strtol(line, &end, 10);
-        if (end == line) break;
-        if (id < 0 || (size_t)id >= attn_tokenizer_size(k)) {
-            cli_fail(c, "found id %ld, expected 0 to %zu", id, attn_tokenizer_size(k) - 1);
+static bool print_tokens(const command *c, const settings *s, const attn_tokenizer *k, attn_tokens *tokens,
+                         const input *in) {
+    if (!cli_check_text(c, in->name, in->line, in->text, in->bytes)) return false;
+    if (attn_tokenize(k, tokens, in->text, in->bytes, false) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    if (s->json) return put_json(k, tokens);
+    for (size_t i = 0; i < tokens->count; i++) {
+        if (s->ids) printf("%s%d", i ? " " : "", (int)tokens->token[i].id);
+        else printf("%s%s", i ? " " : "", attn_tokenizer_piece(k, tokens->token[i].id));
+    }
+    putchar('\n');
+    return !ferror(stdout);
+}
+
+/* Ids with white space between; malloc'd. NULL after a message. */
+static int32_t *read_ids(const command *c, const attn_tokenizer *k, const input *in, size_t *n) {
+    int32_t *ids = malloc((in->bytes / 2 + 1) * sizeof *ids);
+    const char *at = in->text + strspn(in->text, " \t");
+    char why[128];
+    if (!ids) cli_fail_memory(c);
+    for (*n = 0; ids && *at; at += strspn(at, " \t")) {
+        char *end;
+        long id = strtol(at, &end, 10);
+        if (end == at || (*end && *end != ' ' && *end != '\t') || id < 0 || (size_t)id >= attn_tokenizer_size(k)) {
+            size_t length = strcspn(at, " \t");
+            snprintf(why, sizeof why, "found \"%.*s\", expected ids from 0 to %zu", length < 40 ? (int)length : 40, at,
+                     attn_tokenizer_size(k) - 1);
+            cli_fail_at(c, in->name, in->line, why);
             free(ids);
-            return false;
+            return NULL;
         }
-        ids[n++] = (int32_t)id;
+        ids[(*n)++] = (int32_t)id;
+        at = end;
     }
-    bool fine = line[strspn(line, " \t")] == 0;
-    if (!fine) cli_fail(c, "found \"%.20s\", expected ids with spaces between", line + strspn(line, " \t"));
-    else if (attn_detokenize(k, &out, NULL, ids, n, NULL) == ATTN_OK) {
-        puts(out);
-        attn_text_free(cli_context(), out);
-    } else {
-        cli_fail_status(c);
-        fine = false;
-    }
+    return ids;
+}
+
+static bool print_text(const command *c, const attn_tokenizer *k, const input *in) {
+    size_t n, bytes;
+    char *out;
+    int32_t *ids = read_ids(c, k, in, &n);
+    if (!ids) return false;
+    attn_status status = attn_detokenize(k, &out, &bytes, ids, n, NULL);
     free(ids);
-    return fine;
+    if (status != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    cli_put_text(out, bytes);
+    putchar('\n');
+    attn_text_free(cli_context(), out);
+    return !ferror(stdout);
+}
+
+/* Operands, else lines of stdin. */
+static bool each_text(const command *c, const settings *s, const attn_tokenizer *k, char **words, int n) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    line_reader reader = {.fd = -1};
+    bool fine = true, stream = n == 0 || (n == 1 && !strcmp(words[0], "-"));
+    for (int i = 0; i < n && fine && !stream; i++) {
+        input in = {"the text", words[i], 0, strlen(words[i])};
+        fine = s->decode ? print_text(c, k, &in) : print_tokens(c, s, k, &tokens, &in);
+    }
+    if (stream) fine = cli_open_lines(c, &reader, "-");
+    while (stream && fine && cli_read_line(c, &reader)) {
+        input in = {reader.name, reader.text, reader.line, reader.bytes};
+        fine = s->decode ? print_text(c, k, &in) : print_tokens(c, s, k, &tokens, &in);
+        if (!cli_line_waits(&reader)) fine = cli_flush() && fine;
+    }
+    cli_close_lines(&reader);
+    attn_tokens_free(cli_context(), &tokens);
+    return fine && !reader.failed;
 }
 
 static int train(const command *c, const settings *s) {
@@ -92,8 +125,11 @@ static int train(const command *c, const settings *s) {
     size_t *length = malloc((n + 1) * sizeof *length);
     attn_tokenizer *k = NULL;
     bool fine = line && length;
+    if (!fine) attn_text_free(ctx, text);
+    if (!fine) free(line), free(length);
+    if (!fine) return cli_fail_memory(c);
     n = 0;
-    for (char *at = text; fine && at < text + bytes;) {
+    for (char *at = text; at < text + bytes;) {
         char *end = memchr(at, '\n', (size_t)(text + bytes - at));
         if (!end) end = text + bytes;
         line[n] = at;
@@ -103,7 +139,7 @@ static int train(const command *c, const settings *s) {
     attn_bpe_options o = ATTN_BPE_OPTIONS_INIT;
     o.vocab_size = (size_t)s->vocab_size;
     o.lowercase = s->lowercase;
-    fine = fine && attn_tokenizer_train_bpe(&k, ctx, line, length, n, &o) == ATTN_OK &&
+    fine = attn_tokenizer_train_bpe(&k, ctx, line, length, n, &o) == ATTN_OK &&
            attn_tokenizer_save(k, s->output) == ATTN_OK;
     if (!fine) cli_fail_status(c);
     else cli_note("%s: %zu tokens from %zu lines", s->output, attn_tokenizer_size(k), n);
@@ -116,39 +152,35 @@ static int train(const command *c, const settings *s) {
 
 static int run(const command *c, int argc, char **argv) {
     settings s = {.vocab_size = 8000};
-    char path[4096];
+    char path[PATH_MAX];
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
+    if (s.train && !s.output) return cli_wrong_use(c, "--train needs -o FILE: where the new tokenizer goes");
+    if (s.train && first < argc) return cli_wrong_use(c, "found operand \"%s\", expected none with --train", argv[first]);
+    if (!s.train && s.output) return cli_wrong_use(c, "-o belongs to --train");
+    if (s.decode && (s.json || s.ids)) return cli_wrong_use(c, "--decode prints text, found --json or --ids too");
     attn_context *ctx = cli_context();
     if (!ctx) return EXIT_FAILED;
-    if (s.train) return s.output ? train(c, &s) : cli_wrong_use(c, "--train needs -o FILE");
+    if (s.train) return train(c, &s);
     if (!s.tokenizer) {
         const char *folder = s.model ? s.model : cli_share("models/de-en");
-        if (!folder) return cli_fail(c, "no tokenizer that ships was found; -m FOLDER or --tokenizer FILE names one");
-        if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= (int)sizeof path)
-            return cli_fail(c, "the path is too long");
+        if (!folder) return cli_fail(c, "no tokenizer that ships was found; -m DIR or --tokenizer FILE names one");
+        if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX)
+            return cli_fail(c, "%.60s…: the path is too long", folder);
         s.tokenizer = path;
     }
     attn_tokenizer *k;
     if (attn_tokenizer_load(&k, ctx, s.tokenizer) != ATTN_OK) return cli_fail_status(c);
-    attn_tokens tokens = ATTN_TOKENS_INIT;
-    bool fine = true;
-    for (int i = first; i < argc && fine; i++)
-        fine = s.decode ? print_text(c, k, argv[i]) : print_tokens(c, &s, k, &tokens, argv[i], strlen(argv[i]));
-    line_reader reader = {.stream = stdin, .name = "standard input"};
-    while (first == argc && fine && cli_read_line(c, &reader))
-        fine = s.decode ? print_text(c, k, reader.text) : print_tokens(c, &s, k, &tokens, reader.text, reader.bytes);
-    free(reader.text);
-    attn_tokens_free(ctx, &tokens);
+    bool fine = each_text(c, &s, k, argv + first, argc - first);
     attn_tokenizer_free(k);
-    return fine && !reader.failed ? EXIT_DONE : EXIT_FAILED;
+    return fine ? EXIT_DONE : EXIT_FAILED;
 }
 
 const command command_tokenize = {
     .name = "tokenize",
     .summary = "text to tokens and back; train a tokenizer",
     .operands = "[TEXT...]",
-    .description = "Prints the tokens of each TEXT, or of each line of standard input.",
+    .description = "Prints the tokens of each TEXT, or of each line of standard input; byte spans are those of the normalised text.",
     .example = "  attn tokenize --json \"Kannst du mir helfen?\"\n  attn tokenize --train corpus.txt --vocab-size 8000 "
                "-o tokenizer.json",
     .options = options,

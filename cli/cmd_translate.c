@@ -1,7 +1,6 @@
 /* cmd_translate.c: attn translate. */
 #include "picture.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,9 +9,9 @@ enum { CHUNK = 256 }; /* lines of stdin translated together */
 
 typedef struct settings {
     const char *model, *alignment;
-    long long beam_size, n_best, max_length, threads, batch_size;
+    long long beam_size, n_best, max_length, max_source, batch_size;
     double length_penalty;
-    bool show, no_show, explain, json, quiet;
+    bool show, no_show, explain, json;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -23,6 +22,8 @@ static const option_spec options[] = {
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
     {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
+    {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
+     NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (32)", 1, 4096, NULL},
     {"alignment", 'a', OPTION_TEXT, AT(alignment), "HOW",
      "print the word alignment too: soft, hard, or a threshold such as 0.2 (Pharaoh)", 0, 0, NULL},
@@ -31,8 +32,6 @@ static const option_spec options[] = {
     {"explain", 0, OPTION_FLAG, AT(explain), NULL,
      "print energies, soft alignment, expected annotation and state at every step", 0, 0, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "one JSON object a line: tokens, scores, alignment", 0, 0, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
-    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no messages", 0, 0, NULL},
 };
 
 enum alignment_kind { ALIGN_NONE, ALIGN_SOFT, ALIGN_HARD, ALIGN_THRESHOLD };
@@ -75,15 +74,17 @@ static bool print_alignment(const job *j, const attn_translation *t, const attn_
 static bool print_picture(const job *j, const attn_translation *t, const attn_hypothesis *h) {
     picture p;
     char *text;
-    if (!h->alignment || h->count <= 1) return true;
     if (!picture_make(j->command, &p, t, h)) return false;
     attn_terminal_options o = cli_terminal_options(&j->terminal);
-    attn_status status = attn_heatmap_terminal(cli_context(), &text, NULL, &p.map, &o);
-    if (status == ATTN_OK) {
-        printf("\n%s", text);
-        attn_text_free(cli_context(), text);
-    } else {
-        cli_fail_status(j->command);
+    attn_status status = ATTN_OK;
+    if (p.map.rows && p.map.columns) {
+        status = attn_heatmap_terminal(cli_context(), &text, NULL, &p.map, &o);
+        if (status == ATTN_OK) {
+            printf("\n%s", text);
+            attn_text_free(cli_context(), text);
+        } else {
+            cli_fail_status(j->command);
+        }
     }
     picture_free(&p);
     return status == ATTN_OK;
@@ -114,46 +115,33 @@ static void print_steps(const job *j, const attn_translation *t, const attn_hypo
     }
 }
 
-static json_t *floats(const float *x, size_t n) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_real((double)x[i]));
-    return list;
-}
-
-static json_t *matrix(const float *x, size_t rows, size_t columns) {
-    json_t *list = json_array();
-    for (size_t i = 0; x && i < rows; i++) json_array_append_new(list, floats(x + i * columns, columns));
-    return list;
+static void add_piece(const job *j, json_t *list, int32_t id) {
+    json_array_append_new(list, json_string(attn_tokenizer_piece(j->translator.tokenizer, id)));
 }
 
 static bool print_json(const job *j, const attn_translation *t) {
-    const attn_tokenizer *k = j->translator.tokenizer;
     json_t *root = json_object(), *list = json_array(), *tokens = json_array();
-    for (size_t i = 0; i < t->source.count; i++)
-        json_array_append_new(tokens, json_string(attn_tokenizer_piece(k, t->source.token[i].id)));
+    size_t columns = t->source.count;
+    for (size_t i = 0; i < columns; i++) add_piece(j, tokens, t->source.token[i].id);
     json_object_set_new(root, "source", json_stringn(t->source.text ? t->source.text : "", t->source.bytes));
     json_object_set_new(root, "source_tokens", tokens);
     for (size_t n = 0; n < t->count; n++) {
         const attn_hypothesis *h = &t->hypothesis[n];
         json_t *one = json_object();
         tokens = json_array();
-        for (size_t i = 0; i < h->count; i++)
-            json_array_append_new(tokens, json_string(attn_tokenizer_piece(k, h->id[i])));
+        for (size_t i = 0; i < h->count; i++) add_piece(j, tokens, h->id[i]);
         json_object_set_new(one, "text", json_stringn(h->text, h->bytes));
-        json_object_set_new(one, "score", json_real((double)h->score));
+        json_object_set_new(one, "score", cli_json_number((double)h->score));
         json_object_set_new(one, "tokens", tokens);
-        json_object_set_new(one, "log_prob", floats(h->log_prob, h->count));
-        if (h->alignment) json_object_set_new(one, "alignment", matrix(h->alignment, h->count, t->source.count));
-        if (h->energy) json_object_set_new(one, "energy", matrix(h->energy, h->count, t->source.count));
-        if (h->context) json_object_set_new(one, "context", matrix(h->context, h->count, t->context_size));
-        if (h->state) json_object_set_new(one, "state", matrix(h->state, h->count, t->state_size));
+        json_object_set_new(one, "log_prob", cli_json_floats(h->log_prob, h->count));
+        if (h->alignment) json_object_set_new(one, "alignment", cli_json_matrix(h->alignment, h->count, columns));
+        if (h->energy) json_object_set_new(one, "energy", cli_json_matrix(h->energy, h->count, columns));
+        if (h->context) json_object_set_new(one, "context", cli_json_matrix(h->context, h->count, t->context_size));
+        if (h->state) json_object_set_new(one, "state", cli_json_matrix(h->state, h->count, t->state_size));
         json_array_append_new(list, one);
     }
     json_object_set_new(root, "translations", list);
-    int bad = json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-    json_decref(root);
-    putchar('\n');
-    return bad == 0;
+    return cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(7));
 }
 
 static bool print_translation(const job *j, const attn_translation *t) {
@@ -161,13 +149,13 @@ static bool print_translation(const job *j, const attn_translation *t) {
     for (size_t n = 0; n < t->count; n++) {
         const attn_hypothesis *h = &t->hypothesis[n];
         if (j->settings->n_best) printf("%.4f\t", (double)h->score);
-        fwrite(h->text, 1, h->bytes, stdout);
+        cli_put_text(h->text, h->bytes);
         if (j->alignment != ALIGN_NONE) {
             putchar('\t');
-            if (h->count > 1 && !print_alignment(j, t, h)) return false;
+            if (h->alignment && !print_alignment(j, t, h)) return false;
         }
         putchar('\n');
-        if (j->show && !print_picture(j, t, h)) return false;
+        if (j->show && h->alignment && !print_picture(j, t, h)) return false;
         if (j->settings->explain) print_steps(j, t, h);
     }
     return true;
@@ -178,46 +166,62 @@ static bool print_translation(const job *j, const attn_translation *t) {
 static bool translate(const job *j, const char *const *texts, const size_t *bytes, size_t n) {
     attn_context *ctx = cli_context();
     attn_translation *out = calloc(n, sizeof *out);
-    if (!out) return cli_fail(j->command, "out of memory") == EXIT_DONE;
+    if (!out) return cli_fail_memory(j->command) == EXIT_DONE;
     bool fine =
         attn_translate(j->translator.model, j->translator.tokenizer, out, texts, bytes, n, &j->options) == ATTN_OK;
     if (!fine) cli_fail_status(j->command);
     for (size_t i = 0; i < n && fine; i++) fine = print_translation(j, &out[i]);
     for (size_t i = 0; i < n; i++) attn_translation_clear(ctx, &out[i]);
     free(out);
-    return fine && fflush(stdout) == 0;
+    return cli_flush() && fine;
 }
 
-/* One line in, one line out, blank ones too. A terminal gets each answer at once. */
+static bool check(const job *j, attn_tokens *tokens, const char *name, size_t line, const char *text, size_t bytes) {
+    return cli_check_text(j->command, name, line, text, bytes) &&
+           cli_check_length(j->command, j->translator.tokenizer, tokens, name, line, text, bytes,
+                            j->settings->max_source);
+}
+
+/* One line in, one line out, blank ones too. What was read is answered before a read that would wait, so that two
+ * programs can talk. A bad line ends it; those before it are answered. */
 static bool translate_stream(const job *j) {
-    line_reader reader = {.stream = stdin, .name = "standard input"};
-    size_t chunk = isatty(fileno(stdin)) ? 1 : CHUNK, n = 0, bytes[CHUNK];
+    line_reader reader;
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    size_t n = 0, bytes[CHUNK];
     char *texts[CHUNK];
-    bool fine = true, more = true;
+    bool fine = cli_open_lines(j->command, &reader, "-"), more = fine;
     while (fine && more) {
+        bool good = true;
         more = cli_read_line(j->command, &reader);
-        if (more) {
+        if (more && check(j, &tokens, reader.name, reader.line, reader.text, reader.bytes)) {
             bytes[n] = reader.bytes;
             texts[n] = malloc(reader.bytes + 1);
-            if (!texts[n]) fine = cli_fail(j->command, "out of memory") == EXIT_DONE;
-            else memcpy(texts[n++], reader.text, reader.bytes + 1);
+            good = texts[n] != NULL;
+            if (good) memcpy(texts[n++], reader.text, reader.bytes + 1);
+            else cli_fail_memory(j->command);
+        } else {
+            good = !more;
         }
-        if (n == chunk || !more || !fine) {
-            if (fine && n > 0) fine = translate(j, (const char *const *)texts, bytes, n);
+        if (n == CHUNK || !more || !good || !cli_line_waits(&reader)) {
+            fine = n == 0 || translate(j, (const char *const *)texts, bytes, n);
             for (size_t i = 0; i < n; i++) free(texts[i]);
             n = 0;
         }
+        fine = fine && good;
     }
-    free(reader.text);
+    attn_tokens_free(cli_context(), &tokens);
+    cli_close_lines(&reader);
     return fine && !reader.failed;
 }
 
-static char *join(char **words, int n) {
-    size_t bytes = 1;
-    for (int i = 0; i < n; i++) bytes += strlen(words[i]) + 1;
-    char *out = malloc(bytes), *at = out;
-    for (int i = 0; out && i < n; i++) at += sprintf(at, "%s%s", i ? " " : "", words[i]);
-    return out;
+static bool translate_operands(const job *j, char **words, int n) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    char *text = cli_join(j->command, words, n);
+    bool fine = text && check(j, &tokens, "the text", 0, text, strlen(text)) &&
+                translate(j, (const char *const *)&text, NULL, 1);
+    attn_tokens_free(cli_context(), &tokens);
+    free(text);
+    return fine;
 }
 
 static bool read_alignment(job *j, const char *text) {
@@ -234,7 +238,7 @@ static bool read_alignment(job *j, const char *text) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32};
+    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     job j = {.command = c, .settings = &s, .options = ATTN_TRANSLATE_OPTIONS_INIT, .terminal = cli_terminal(stdout)};
@@ -242,26 +246,20 @@ static int run(const command *c, int argc, char **argv) {
         return cli_wrong_use(c, "--alignment: found \"%s\", expected soft, hard, or a threshold from 0 to 1",
                              s.alignment);
     if (s.n_best > s.beam_size)
-        return cli_wrong_use(c, "--n-best is %lld, expected at most the beam size %lld", s.n_best, s.beam_size);
+        return cli_wrong_use(c, "--n-best: found %lld, expected at most the beam size %lld", s.n_best, s.beam_size);
+    if (s.show && s.no_show) return cli_wrong_use(c, "found --show and --no-show, expected one of them");
     j.options.beam_size = (int)s.beam_size;
     j.options.n_best = s.n_best ? (int)s.n_best : 1;
     j.options.length_penalty = (float)s.length_penalty;
     j.options.max_length = (int)s.max_length;
     j.options.batch_size = (int)s.batch_size;
+    j.options.max_source_tokens = (size_t)s.max_source;
     j.options.trace = s.explain;
     bool operands = first < argc && !(first + 1 == argc && !strcmp(argv[first], "-"));
     j.show = !s.no_show && (s.show || (operands && j.terminal.is_terminal && !s.json && j.alignment == ALIGN_NONE));
-    cli_quiet = s.quiet;
-    if (s.threads) cli_set_threads(s.threads);
     if (!cli_load_translator(c, &j.translator, s.model)) return EXIT_FAILED;
-    bool fine;
-    if (operands) {
-        char *text = join(argv + first, argc - first);
-        fine = text && translate(&j, (const char *const *)&text, NULL, 1);
-        free(text);
-    } else {
-        fine = translate_stream(&j);
-    }
+    bool fine = (j.alignment == ALIGN_NONE && !s.show) || cli_attends(c, &j.translator);
+    if (fine) fine = operands ? translate_operands(&j, argv + first, argc - first) : translate_stream(&j);
     cli_free_translator(&j.translator);
     return fine ? EXIT_DONE : EXIT_FAILED;
 }
@@ -271,8 +269,10 @@ const command command_translate = {
     .summary = "translate text with a trained model",
     .operands = "[TEXT...]",
     .description =
-        "Translates TEXT, or each line of standard input into a line of output. On a terminal the alignment\n"
-        "follows: which source word each word of the translation looked at.",
+        "Translates TEXT (several are joined with spaces), or each line of standard input into a line of output:\n"
+        "one line in, one line out, blank ones too. On a terminal the alignment of TEXT follows: which source word\n"
+        "each word of the translation looked at. A line that is not UTF-8 or is too long ends the run with an error\n"
+        "that names it; the lines before it have been translated.",
     .example = "  attn translate \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
                "  attn translate --alignment hard < german.txt > english.txt",
     .options = options,

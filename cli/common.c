@@ -1,10 +1,9 @@
-/* common.c: see common.h. */
+/* common.c: the context, messages, the terminal, shipped files, Ctrl-C. See common.h. */
 #include "common.h"
 
 #include <errno.h>
 #include <langinfo.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,61 +14,49 @@
 #include <mach-o/dyld.h>
 #endif
 
-enum { MAX_LINE = 64 << 20 };
-
 static attn_context *context;
 static int threads;
 bool cli_quiet;
-volatile int cli_interrupted;
+volatile sig_atomic_t cli_interrupted;
 
-/* ---- context and messages --------------------------------------------------------------------------------- */
+/* ---- messages --------------------------------------------------------------------------------------------------- */
 
-void cli_set_threads(long long n) { threads = (int)n; }
-
-attn_context *cli_context(void) {
-    if (context) return context;
-    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
-    options.threads = threads;
-    attn_status status = attn_context_create(&context, &options);
-    if (status == ATTN_OK) return context;
-    const char *level = getenv("ATTN_CPU");
-    fprintf(stderr, "attn: no context: %s", attn_status_text(status));
-    if (status == ATTN_E_UNSUPPORTED && level) {
-        fprintf(stderr, ": ATTN_CPU is \"%s\", this machine has", level);
-        for (const char *const *l = attn_cpu_levels(); *l; l++) fprintf(stderr, " %s", *l);
-    }
-    fputc('\n', stderr);
-    return NULL;
-}
-
-void cli_done(void) {
-    attn_context_free(context);
-    context = NULL;
-}
-
-static void say(const command *c, const char *format, va_list list) {
+/* One line: control characters are written out, so that a file's name cannot drive the terminal. */
+static void say(const char *before, const command *c, const char *format, va_list list, bool hint) {
+    const char *space = c ? " " : "", *name = c ? c->name : "";
+    char *text = NULL;
+    if (vasprintf(&text, format, list) < 0) text = NULL;
     fflush(stdout);
-    fprintf(stderr, "attn %s: ", c->name);
-    vfprintf(stderr, format, list);
+    if (before) fprintf(stderr, "%s%s%s: ", before, space, name);
+    for (const unsigned char *at = (const unsigned char *)(text ? text : format); *at; at++) {
+        if (*at < ' ' || *at == 0x7f) fprintf(stderr, "\\x%02X", *at);
+        else fputc(*at, stderr);
+    }
+    if (hint) fprintf(stderr, " (attn%s%s --help tells more)", space, name);
     fputc('\n', stderr);
+    free(text);
 }
 
 int cli_fail(const command *c, const char *format, ...) {
     va_list list;
     va_start(list, format);
-    say(c, format, list);
+    say("attn", c, format, list, false);
     va_end(list);
     return EXIT_FAILED;
 }
 
-int cli_fail_status(const command *c) { return cli_fail(c, "%s", attn_error(context)); }
+int cli_fail_status(const command *c) {
+    const char *text = attn_error(context);
+    return cli_fail(c, "%s", *text ? text : "failed without a reason");
+}
+
+int cli_fail_memory(const command *c) { return cli_fail(c, "out of memory"); }
 
 int cli_wrong_use(const command *c, const char *format, ...) {
     va_list list;
     va_start(list, format);
-    say(c, format, list);
+    say("attn", c, format, list, true);
     va_end(list);
-    fprintf(stderr, "attn %s --help tells more\n", c->name);
     return EXIT_WRONG_USE;
 }
 
@@ -77,31 +64,74 @@ void cli_note(const char *format, ...) {
     va_list list;
     if (cli_quiet) return;
     va_start(list, format);
-    vfprintf(stderr, format, list);
+    say(NULL, NULL, format, list, false);
     va_end(list);
-    fputc('\n', stderr);
 }
 
-int cli_close_stdout(const command *c, int code) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-    if (errno == EPIPE) return code == EXIT_DONE ? EXIT_FAILED : code;
-    return cli_fail(c, "standard output: %s", strerror(errno));
+/* ---- context ---------------------------------------------------------------------------------------------------- */
+
+void cli_set_threads(int n) { threads = n; }
+
+/* The context says only that it cannot be made; what was wrong in the environment is found out here. */
+static bool check_environment(void) {
+    const char *count = getenv("ATTN_NUM_THREADS"), *level = getenv("ATTN_CPU");
+    if (!threads && count && *count) {
+        char *end;
+        errno = 0;
+        long n = strtol(count, &end, 10);
+        if (errno || *end || n < 1 || n > CLI_MAX_THREADS) {
+            cli_fail(NULL, "ATTN_NUM_THREADS: found \"%s\", expected an integer from 1 to %d", count, CLI_MAX_THREADS);
+            return false;
+        }
+    }
+    if (!level || !*level) return true;
+    char list[128] = "";
+    for (const char *const *l = attn_cpu_levels(); *l; l++) {
+        if (!strcmp(*l, level)) return true;
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", *l);
+    }
+    cli_fail(NULL, "ATTN_CPU: found \"%s\", expected one of this machine's: %s", level, list);
+    return false;
 }
 
-/* ---- terminal ----------------------------------------------------------------------------------------------- */
+attn_context *cli_context(void) {
+    if (context || !check_environment()) return context;
+    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    options.threads = threads;
+    attn_status status = attn_context_create(&context, &options);
+    if (status != ATTN_OK)
+        cli_fail(NULL, "cannot begin (with %d threads; 0: all processors): %s", threads, attn_status_text(status));
+    return context;
+}
+
+void cli_done(void) {
+    attn_context_free(context);
+    context = NULL;
+}
+
+/* ---- terminal --------------------------------------------------------------------------------------------------- */
+
+static int colours_of(bool capable) {
+    const char *no = getenv("NO_COLOR"), *force = getenv("FORCE_COLOR"), *kind = getenv("COLORTERM");
+    bool full = kind && (!strcmp(kind, "truecolor") || !strcmp(kind, "24bit"));
+    if (force && *force) {
+        if (!strcmp(force, "0") || !strcmp(force, "false")) return 0;
+        return full || !strcmp(force, "3") ? 1 << 24 : 256;
+    }
+    if (!capable || (no && *no)) return 0;
+    return full ? 1 << 24 : 256;
+}
 
 terminal cli_terminal(FILE *stream) {
-    terminal t = {.is_terminal = isatty(fileno(stream)), .width = 80};
-    const char *term = getenv("TERM"), *no = getenv("NO_COLOR"), *force = getenv("FORCE_COLOR"),
-               *true_colour = getenv("COLORTERM");
-    const char *columns = getenv("COLUMNS");
+    enum { NARROWEST = 20, WIDEST = 1000 };
+    const char *term = getenv("TERM"), *columns = getenv("COLUMNS");
+    terminal t = {.is_terminal = isatty(fileno(stream)), .dumb = !term || !strcmp(term, "dumb"), .width = 80};
     struct winsize size;
-    if (t.is_terminal && ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) t.width = size.ws_col;
-    if (columns && strtol(columns, NULL, 10) > 0) t.width = (int)strtol(columns, NULL, 10);
-    bool dumb = !term || !strcmp(term, "dumb");
-    bool forced = force && *force && strcmp(force, "0") != 0;
-    if (forced || (t.is_terminal && !dumb && !(no && *no)))
-        t.colours = true_colour && (!strcmp(true_colour, "truecolor") || !strcmp(true_colour, "24bit")) ? 1 << 24 : 256;
+    long width = columns ? strtol(columns, NULL, 10) : 0;
+    if (width <= 0 && t.is_terminal && ioctl(fileno(stream), TIOCGWINSZ, &size) == 0) width = size.ws_col;
+    if (width > 0) t.width = width < NARROWEST ? NARROWEST : width > WIDEST ? WIDEST : (int)width;
+    t.colours = colours_of(t.is_terminal && !t.dumb);
     const char *codeset = nl_langinfo(CODESET); /* the C locale says nothing of the terminal: UTF-8 is likely */
     t.unicode = !strcmp(codeset, "UTF-8") || !strcmp(codeset, "ANSI_X3.4-1968") || !strcmp(codeset, "US-ASCII");
     return t;
@@ -115,7 +145,7 @@ attn_terminal_options cli_terminal_options(const terminal *t) {
     return o;
 }
 
-/* ---- shipped files -------------------------------------------------------------------------------------------- */
+/* ---- shipped files ---------------------------------------------------------------------------------------------- */
 
 /* The folder above the one the program lies in. */
 static bool program_root(char out[PATH_MAX]) {
@@ -140,7 +170,7 @@ const char *cli_share(const char *relative) {
     static char path[PATH_MAX];
     char root[PATH_MAX];
     const char *share = getenv("ATTN_SHARE");
-    if (share && snprintf(path, sizeof path, "%s/%s", share, relative) < PATH_MAX && access(path, R_OK) == 0)
+    if (share && *share && snprintf(path, sizeof path, "%s/%s", share, relative) < PATH_MAX && access(path, R_OK) == 0)
         return path;
     if (!program_root(root)) return NULL;
     for (size_t i = 0; i < 2; i++) {
@@ -156,27 +186,25 @@ bool cli_load_translator(const command *c, translator *out, const char *folder) 
     *out = (translator){NULL, NULL};
     attn_context *ctx = cli_context();
     if (!ctx) return false;
-    if (!folder) {
-        folder = cli_share("models/de-en");
-        if (!folder) {
-            cli_fail(c, "the model that ships (models/de-en) was not found; -m FOLDER names another");
-            return false;
-        }
-        snprintf(path, sizeof path, "%s", folder);
-        folder = path;
+    if (!folder && !(folder = cli_share("models/de-en"))) {
+        cli_fail(c, "the model that ships (models/de-en) was not found; -m DIR names another");
+        return false;
     }
-    char tokenizer[PATH_MAX];
-    if (snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", folder) >= PATH_MAX) {
+    if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX) {
         cli_fail(c, "%.60s…: the path is too long", folder);
         return false;
     }
     if (attn_model_load(&out->model, ctx, folder) != ATTN_OK ||
-        attn_tokenizer_load(&out->tokenizer, ctx, tokenizer) != ATTN_OK) {
+        attn_tokenizer_load(&out->tokenizer, ctx, path) != ATTN_OK) {
         cli_fail_status(c);
         cli_free_translator(out);
         return false;
     }
-    return true;
+    size_t tokens = attn_tokenizer_size(out->tokenizer), expected = attn_model_vocab_size(out->model);
+    if (tokens == expected) return true;
+    cli_fail(c, "%s: found %zu tokens, expected %zu as in the model beside it", path, tokens, expected);
+    cli_free_translator(out);
+    return false;
 }
 
 void cli_free_translator(translator *t) {
@@ -185,58 +213,24 @@ void cli_free_translator(translator *t) {
     *t = (translator){NULL, NULL};
 }
 
-/* ---- input, output -------------------------------------------------------------------------------------------- */
-
-bool cli_read_line(const command *c, line_reader *r) {
-    r->line++;
-    errno = 0;
-    ssize_t n = getline(&r->text, &r->capacity, r->stream);
-    if (n < 0) {
-        if (ferror(r->stream) && !cli_interrupted) {
-            cli_fail(c, "%s: line %zu: %s", r->name, r->line, strerror(errno));
-            r->failed = true;
-        }
-        free(r->text);
-        r->text = NULL;
-        return false;
-    }
-    if (n > MAX_LINE) {
-        cli_fail(c, "%s: line %zu: found %zd bytes, expected at most %d", r->name, r->line, n, MAX_LINE);
-        r->failed = true;
-        return false;
-    }
-    if (n > 0 && r->text[n - 1] == '\n') n--;
-    if (n > 0 && r->text[n - 1] == '\r') n--;
-    r->text[n] = 0;
-    r->bytes = (size_t)n;
-    return true;
+bool cli_attends(const command *c, const translator *t) {
+    if (strcmp(attn_model_type(t->model), "rnn") != 0) return true;
+    cli_fail(c, "an rnn model has no attention to look at: one fixed vector stands for the whole sentence");
+    return false;
 }
 
+/* ---- Ctrl-C ----------------------------------------------------------------------------------------------------- */
+
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    if (cli_interrupted) _exit(130);
+    if (cli_interrupted) _exit(128 + signal_number);
     cli_interrupted = 1;
 }
 
 void cli_catch_interrupt(void) {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART}, before;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-bool cli_write(const command *c, const char *path, const char *data, size_t bytes) {
-    if (!strcmp(path, "-")) {
-        if (fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0) return true;
-        cli_fail(c, "standard output: %s", strerror(errno));
-        return false;
-    }
-    if (attn_file_write(context, path, data, bytes) == ATTN_OK) return true;
-    cli_fail_status(c);
-    return false;
-}
-
-bool cli_ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
 }

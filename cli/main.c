@@ -2,20 +2,23 @@
 #include "commands.h"
 #include "common.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
-#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COMMAND_POINTER(name) &command_##name,
 const command *const commands[] = {COMMAND_LIST(COMMAND_POINTER) NULL};
 
 static void usage(FILE *out) {
-    fprintf(out,
-            "attn " ATTN_VERSION
-            " - attention models: translate, train, measure, look\n\nusage: attn COMMAND [options]\n\ncommands:\n");
+    fprintf(out, "attn " ATTN_VERSION " - attention models: translate, train, measure, look\n\n"
+                 "usage: attn COMMAND [options]\n\ncommands:\n");
     for (const command *const *c = commands; *c; c++) fprintf(out, "  %-12s%s\n", (*c)->name, (*c)->summary);
-    fprintf(out, "\nattn COMMAND --help tells more; an example:\n  attn translate \"Kannst du mir helfen diesen Satz "
-                 "zu übersetzen\"\n");
+    fprintf(out, "\n  man [COMMAND]   a man page: attn man translate | man -l -\n"
+                 "  completion      completion for bash: . <(attn completion)\n"
+                 "\nattn COMMAND --help tells more; an example:\n"
+                 "  attn translate \"Kannst du mir helfen diesen Satz zu übersetzen\"\n");
 }
 
 static const command *find(const char *name) {
@@ -25,45 +28,54 @@ static const command *find(const char *name) {
 }
 
 static int unknown(const char *name) {
-    const char *names[32];
+    static const char *const others[] = {"help", "man", "completion", "--help", "--version", NULL};
+    const char *names[64];
     size_t n = 0;
     for (const command *const *c = commands; *c; c++) names[n++] = (*c)->name;
+    for (const char *const *o = others; *o; o++) names[n++] = *o;
     names[n] = NULL;
     const char *near = nearest_word(name, names);
-    fprintf(stderr, "attn: unknown command \"%s\"", name);
-    if (near) fprintf(stderr, "; did you mean \"%s\"?", near);
-    fprintf(stderr, " (attn --help lists all)\n");
-    return EXIT_WRONG_USE;
+    return cli_wrong_use(NULL, "unknown command \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
+                         near ? "\"?" : "");
 }
 
-int main(int argc, char **argv) {
-    setlocale(LC_CTYPE, "");
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file limit is an error of write */
+/* A closed descriptor would be taken by the next file that is opened, and written to as if it were stdout. */
+static bool open_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd) return false;
+    return true;
+}
+
+static int run(int argc, char **argv, const command **used) {
     if (argc < 2) {
         usage(stderr);
         return EXIT_WRONG_USE;
     }
     const char *name = argv[1];
-    if (!strcmp(name, "--version") || !strcmp(name, "-V")) return puts("attn " ATTN_VERSION) < 0;
-    bool help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
-    if (help && argc == 2) {
-        usage(stdout);
-        return EXIT_DONE;
+    bool help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"), man = !strcmp(name, "man");
+    bool about = help || man;
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) puts("attn " ATTN_VERSION);
+    else if (!strcmp(name, "completion")) options_completion(stdout);
+    else if (help && argc == 2) usage(stdout);
+    else if (man && argc == 2) options_man(stdout, NULL);
+    else {
+        const command *c = find(about ? argv[2] : name);
+        if (!c) return unknown(about ? argv[2] : name);
+        *used = c;
+        if (!about) return c->run(c, argc - 1, argv + 1);
+        (man ? options_man : options_help)(stdout, c);
     }
-    if (!strcmp(name, "completion")) {
-        options_completion(stdout);
-        return EXIT_DONE;
-    }
-    bool man = !strcmp(name, "man");
-    const command *c = find((help || man) && argc > 2 ? argv[2] : name);
-    if (!c) return unknown((help || man) && argc > 2 ? argv[2] : name);
-    if (help || man) {
-        if (man) options_man(stdout, c);
-        else options_help(stdout, c);
-        return EXIT_DONE;
-    }
-    int code = cli_close_stdout(c, c->run(c, argc - 1, argv + 1));
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv) {
+    const command *used = NULL;
+    if (!open_standard_streams()) return EXIT_FAILED;
+    setlocale(LC_CTYPE, "");
+    signal(SIGPIPE, SIG_IGN); /* a pipe that nobody reads is an error of write */
+    signal(SIGXFSZ, SIG_IGN); /* so is a limit on files */
+    int code = run(argc, argv, &used);
+    code = cli_close_stdout(used, code);
     cli_done();
     return code;
 }

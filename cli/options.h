@@ -8,7 +8,6 @@
 
 typedef enum option_kind {
     OPTION_FLAG,   /* bool: true when given */
-    OPTION_UNSET,  /* bool: false when given (--no-show) */
     OPTION_TEXT,   /* const char * */
     OPTION_INT,    /* long long, low … high */
     OPTION_FLOAT,  /* double, low … high */
@@ -24,7 +23,7 @@ typedef struct text_list {
 
 typedef struct option_spec {
     const char *name; /* "beam-size" */
-    char letter;      /* 'b', or 0 */
+    char letter;      /* 'b', or 0; t, q and h are every command's */
     option_kind kind;
     size_t offset;     /* in the command's settings */
     const char *value; /* "N" in the help; NULL for flags */
@@ -35,10 +34,10 @@ typedef struct option_spec {
 
 typedef struct command {
     const char *name, *summary; /* "translate", "translate text with a trained model" */
-    const char *operands;       /* "[TEXT…]" */
+    const char *operands;       /* "[TEXT...]" */
     const char *description;    /* paragraphs for the help */
     const char *example;        /* lines, each a command */
-    const option_spec *options;
+    const option_spec *options; /* its own; --threads, --quiet and --help are added to each */
     size_t option_count;
     int (*run)(const struct command *command, int argc, char **argv);
 } command;
@@ -49,10 +48,12 @@ extern const command *const commands[];
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USE = 2, GO_ON = -1 };
 
 /* Fills settings. GO_ON, or the exit code (help was asked for, or a message was printed). *first: index of the first
- * operand; operands stand behind the options. */
+ * operand; operands are moved behind the options. */
 int options_parse(const command *command, void *settings, int argc, char **argv, int *first);
 void options_help(FILE *out, const command *command);
+/* roff; command NULL: the page of attn itself. */
 void options_man(FILE *out, const command *command);
+/* For bash; zsh takes it after bashcompinit. */
 void options_completion(FILE *out);
 /* The word nearest to `word` in a NULL-terminated list, or NULL if none is near. */
 const char *nearest_word(const char *word, const char *const *words);

@@ -1,4 +1,4 @@
-/* picture.h: a translation's alignment as a heat map of words. */
+/* picture.h: a translation's alignment as a heat map. */
 #ifndef ATTN_CLI_PICTURE_H
 #define ATTN_CLI_PICTURE_H
 
@@ -7,14 +7,15 @@
 typedef struct picture {
     attn_heatmap map;
     char **labels; /* rows, then columns */
-    float *values;
+    float *values; /* NULL: the map borrows the hypothesis's */
 } picture;
 
-/* Rows are target words, columns source words. false (with a message) if the model has no alignment or memory is short.
- */
+/* Rows are words of the hypothesis, columns words of the source; h->alignment is not NULL. Both may be none. Prints why
+ * not. */
 bool picture_make(const command *c, picture *out, const attn_translation *t, const attn_hypothesis *h);
+/* The same of tokens, </s> included. Borrows h. */
+bool picture_make_tokens(const command *c, picture *out, const attn_tokenizer *k, const attn_translation *t,
+                         const attn_hypothesis *h);
 void picture_free(picture *p);
-/* The k-th white-space word of text, by the tokens' spans; malloc'd. */
-char *word_text(const char *text, const attn_token *token, size_t n, size_t word);
 
 #endif

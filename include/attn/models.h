@@ -43,15 +43,16 @@ ATTN_API attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, con
 
 typedef struct attn_translate_options {
     size_t struct_size;
-    int beam_size;        /* 5; 1 is greedy */
-    int n_best;           /* 1; ≤ beam_size */
-    float length_penalty; /* α of score / length^α, 1.0 */
-    int max_length;       /* tokens; 0: 2 × source + 10 */
-    int batch_size;       /* sentences decoded together, 32 */
-    bool trace;           /* keep energies, contexts and states of each hypothesis */
+    int beam_size;            /* 5; 1 is greedy */
+    int n_best;               /* 1; ≤ beam_size; fewer come where fewer ended within max_length */
+    float length_penalty;     /* α of score / length^α, 1.0 */
+    int max_length;           /* tokens; 0: 2 × source + 10. If no hypothesis ends before, they have no </s> */
+    int batch_size;           /* sentences decoded together at most, 32 */
+    bool trace;               /* keep energies, contexts and states of each hypothesis */
+    size_t max_source_tokens; /* longer texts, given translations too, are ATTN_E_ARGUMENT; 1000; 0: no limit */
 } attn_translate_options;
 #define ATTN_TRANSLATE_OPTIONS_INIT \
-    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false }
+    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000 }
 
 typedef struct attn_hypothesis {
     char *text; /* NUL-terminated */
@@ -75,7 +76,8 @@ typedef struct attn_translation {
 } attn_translation;
 
 /* Translates n texts; out has n elements, each released with attn_translation_clear. Empty texts give empty
- * translations. A translation does not depend on what else is in the batch. */
+ * translations: one hypothesis without tokens. A translation does not depend on what else is in the batch. model and
+ * tokenizer belong to one context. On failure nothing is given. */
 ATTN_API attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
                                     const char *const *texts, const size_t *bytes, size_t n,
                                     const attn_translate_options *options);

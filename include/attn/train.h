@@ -8,6 +8,15 @@
 extern "C" {
 #endif
 
+/* The learning rate after the warm-up, which rises linearly from 0 over warmup_steps:
+ *     CONSTANT      learning_rate
+ *     LINEAR        falls to final_learning_rate along a line
+ *     COSINE        the same along half a cosine
+ *     INVERSE_SQRT  learning_rate · sqrt(warmup_steps / step), never below final_learning_rate
+ *     PLATEAU       halved after every second validation in a row without a better BLEU, not below final_learning_rate
+ *
+ * With max_seconds, LINEAR and COSINE are as far as the steps or the seconds are, whichever is further: such a run ends
+ * with its rate at the end of the schedule, but is not reproducible by its number of steps. */
 typedef enum attn_schedule {
     ATTN_SCHEDULE_CONSTANT,
     ATTN_SCHEDULE_LINEAR,
@@ -19,24 +28,24 @@ typedef enum attn_schedule {
 typedef struct attn_train_options {
     size_t struct_size;
     const char *folder; /* where config, tokenizer, checkpoints, log.jsonl and events go */
-    bool resume;        /* go on from folder's checkpoint; byte-exact */
+    bool resume;        /* go on from folder's checkpoint, byte-exact; from the beginning if there is none */
     uint64_t seed;
-    double epochs;       /* 10 */
-    size_t max_steps;    /* 0: none */
-    double max_seconds;  /* 0: none; the schedule then follows the time only if schedule says steps are unknown */
-    size_t batch_tokens; /* target tokens a batch, padding included; 4000 */
-    size_t max_tokens;   /* longer pairs are left out (counted and said); 100 */
-    attn_schedule schedule;
+    double epochs;                             /* 10; 0: without end (then max_steps or max_seconds) */
+    size_t max_steps;                          /* 0: none; the smaller of the two counts */
+    double max_seconds;                        /* 0: none; ends there as after the last step, and see attn_schedule */
+    size_t batch_tokens;                       /* target tokens a batch, padding included; 4000 */
+    size_t max_tokens;                         /* longer pairs are left out (counted and said); 100 */
+    attn_schedule schedule;                    /* LINEAR */
     float learning_rate, final_learning_rate;  /* 5e-4, 0 */
     size_t warmup_steps;                       /* 200 */
-    float beta1, beta2, epsilon, weight_decay; /* .9 .98 1e-9 0 */
-    float clip;                                /* global norm, 1 */
+    float beta1, beta2, epsilon, weight_decay; /* .9 .98 1e-9 0; matrices decay, vectors do not */
+    float clip;                                /* global norm, 1; 0: none */
     float label_smoothing;                     /* .1 */
     float concatenate;                         /* part of the examples made of 2–8 pairs joined, up to max_words; 0 */
     size_t concatenate_words;                  /* 60 */
     attn_augment_options augment;
     size_t valid_steps;     /* steps between validations; 0: once an epoch */
-    size_t valid_sentences; /* BLEU on the first so many, greedy; 500 */
+    size_t valid_sentences; /* BLEU on the first so many, greedy; 500; 0: all */
     bool lowercase_bleu;
     int patience;        /* validations without a better BLEU before stopping; 0: never */
     int average;         /* the result is the mean of the last so many checkpoints; 5 */
@@ -55,10 +64,20 @@ typedef struct attn_train_event {
 /* Called from the training thread; returning false saves and stops (ATTN_E_INTERRUPTED). */
 typedef bool attn_train_callback(void *user, const attn_train_event *event);
 
-/* Trains model on train; keeps nothing after return. Writes folder/checkpoint.safetensors (everything that resume
- * needs), folder/best/ and folder/ itself (config.json, model.safetensors, tokenizer.json: the averaged model),
- * folder/log.jsonl and TensorBoard events. A loss or gradient that is not finite stops with ATTN_E_NUMERIC, the step
- * and the tensor named, and the last checkpoint stays. */
+/* Trains model on train; keeps nothing after return. valid may be NULL. Writes into the folder
+ *     config.json, tokenizer.json, model.safetensors  the result, at the end; the model holds it on return
+ *     best/                                           the weights with the best BLEU so far, as a model's folder
+ *     checkpoint.safetensors, checkpoints/            everything that resume needs, from before the first step
+ *     log.jsonl, events.out.tfevents.*                what happened, for people and for TensorBoard
+ *
+ * The result is the mean of the last checkpoints if it translates valid at least as well as the best one, else the
+ * best. A training that was killed at any moment and resumed, on any number of threads, ends with the same bytes in all
+ * files but the logs (unless max_seconds is given). A folder that holds a training is refused without resume; resume
+ * with other options, data, tokenizer or config is ATTN_E_ARGUMENT and names the difference (max_seconds and
+ * save_seconds may change).
+ *
+ * A loss, gradient or weight that is not finite stops with ATTN_E_NUMERIC, the step and the tensor named; what was
+ * saved stays. So it does when a file cannot be written (ATTN_E_IO). */
 ATTN_API attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *train,
                                 const attn_corpus *valid, const attn_train_options *options,
                                 attn_train_callback *callback, void *user);

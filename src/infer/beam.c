@@ -3,7 +3,8 @@
  * For every sentence K beams. A step feeds the last token of each beam and gives log p for every next one. Then
  *   (I1) the alive beams are the K best continuations that do not end, by Σ log p, ties to the lower beam, then rank;
  *   (I2) a continuation that ends is finished if it is among the K best of all; its score is Σ log p / length^α;
- *   (I3) a sentence is done when K hypotheses are finished or its length limit is reached.
+ *   (I3) a sentence is done when K hypotheses are finished or its length limit is reached; if none is finished there,
+ *        the alive beams are taken as they stand, without </s>.
  * Each step leaves K nodes (parent, token, log p) and K rows of what was seen (alignment …) a sentence; hypotheses are
  * read back along the parents. Sentences that are done leave the batch, so that the rest runs faster. */
 #include "infer/beam.h"
@@ -12,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_BEAM = 64, BANNED = 3 }; /* <s>, <pad> and <unk> are never chosen */
+enum { BANNED = 3 }; /* <s>, <pad> and <unk> are never chosen */
 
 typedef struct node {
     int32_t parent, token;
@@ -33,8 +34,8 @@ typedef struct lane { /* one sentence while it is searched */
     float *alignment;    /* (steps, K, width) */
     float *energy, *context, *state;
     size_t node_capacity, alignment_capacity, energy_capacity, context_capacity, state_capacity;
-    double score[MAX_BEAM]; /* of the alive beams */
-    ending finished[2 * MAX_BEAM];
+    double score[ATTN_MAX_BEAM]; /* of the alive beams */
+    ending finished[2 * ATTN_MAX_BEAM];
     size_t finished_count;
     bool done;
 } lane;
@@ -102,11 +103,16 @@ static size_t collect(const beam *b, const lane *l, size_t slot, size_t step, ca
     return count;
 }
 
-static void choose(beam *b, size_t slot, size_t step) {
+static attn_status fail_numeric(const beam *b, size_t step) {
+    return attn_fail(b->ctx, ATTN_E_NUMERIC, "the %s model's log-probabilities of token %zu are not finite numbers",
+                     b->model->class->type, step + 1);
+}
+
+static attn_status choose(beam *b, size_t slot, size_t step) {
     lane *l = &b->lane[b->slot[slot]];
-    candidate best[2 * MAX_BEAM];
+    candidate best[2 * ATTN_MAX_BEAM];
     size_t count = collect(b, l, slot, step, best), alive = 0;
-    double score[MAX_BEAM];
+    double score[ATTN_MAX_BEAM];
     for (size_t c = 0; c < count && alive < b->k; c++) {
         if (best[c].token == ATTN_ID_EOS) {
             if (c < b->k) finish(b, l, step, &best[c]);
@@ -115,6 +121,7 @@ static void choose(beam *b, size_t slot, size_t step) {
         l->node[step * b->k + alive] = (node){best[c].parent, best[c].token, best[c].log_prob};
         score[alive++] = best[c].score;
     }
+    if (alive == 0 && l->finished_count == 0) return fail_numeric(b, step);
     l->done = l->finished_count >= b->k || alive == 0 || step + 1 >= l->limit;
     if (step + 1 >= l->limit && l->finished_count == 0)
         for (size_t k = 0; k < alive; k++) {
@@ -125,18 +132,21 @@ static void choose(beam *b, size_t slot, size_t step) {
         if (k >= alive) l->node[step * b->k + k] = (node){0, ATTN_ID_EOS, 0};
         l->score[k] = k < alive ? score[k] : -INFINITY;
     }
+    return ATTN_OK;
 }
 
 /* Forced decoding: the token is given. log_prob (V) of the only beam. */
-static void choose_forced(beam *b, size_t slot, size_t step, const float *log_prob) {
+static attn_status choose_forced(beam *b, size_t slot, size_t step, const float *log_prob) {
     lane *l = &b->lane[b->slot[slot]];
     int32_t token = l->search->forced[step];
     float p = log_prob[token];
+    if (isnan(p)) return fail_numeric(b, step);
     l->score[0] += (double)p;
     l->node[step] = (node){0, token, p};
-    if (step + 1 < l->search->forced_count) return;
+    if (step + 1 < l->search->forced_count) return ATTN_OK;
     finish(b, l, step, &(candidate){l->score[0], 0, token, p});
     l->done = true;
+    return ATTN_OK;
 }
 
 /* ---- what is seen ------------------------------------------------------------------------------------ */
@@ -146,8 +156,10 @@ static attn_status keep_rows(beam *b, const attn_var *x, float **rows, size_t *c
                              size_t width) {
     if (!x) return ATTN_OK;
     const attn_tensor *t = attn_var_value(x);
-    size_t n = t->shape[t->rank - 1];
-    ATTN_TRY(attn_grow(b->ctx, rows, capacity, (step + 1) * b->k * width, step * b->k * width, sizeof **rows));
+    size_t n = t->shape[t->rank - 1], wanted;
+    if (!attn_size_mul(&wanted, (step + 1) * b->k, width))
+        return attn_fail(b->ctx, ATTN_E_NOMEM, "out of memory: %zu steps of %zu beams by %zu", step + 1, b->k, width);
+    ATTN_TRY(attn_grow(b->ctx, rows, capacity, wanted, step * b->k * width, sizeof **rows));
     for (size_t k = 0; k < b->k; k++)
         memcpy(*rows + (step * b->k + k) * width, (const float *)t->data + (k * b->active + slot) * n,
                width * sizeof(float));
@@ -294,7 +306,7 @@ static attn_status encode(beam *b) {
         b->lengths[i] = (int32_t)b->lane[i].width;
         steps = ATTN_MAX(steps, b->lane[i].width);
     }
-    int32_t *source = attn_alloc(b->ctx, steps * b->lanes, sizeof *source);
+    int32_t *source = attn_alloc(b->ctx, steps, b->lanes * sizeof *source);
     if (!source) return ATTN_E_NOMEM;
     for (size_t s = 0; s < steps; s++)
         for (size_t i = 0; i < b->lanes; i++)
@@ -328,8 +340,8 @@ static attn_status search(beam *b, bool forced) {
             ATTN_TRY(attn_top_k(b->ctx, b->top_id, b->top_value, &flat, b->candidates));
         }
         for (size_t slot = 0; slot < b->active; slot++) {
-            if (forced) choose_forced(b, slot, step, (const float *)value->data + slot * v);
-            else choose(b, slot, step);
+            if (forced) ATTN_TRY(choose_forced(b, slot, step, (const float *)value->data + slot * v));
+            else ATTN_TRY(choose(b, slot, step));
         }
         for (size_t slot = 0; slot < b->active; slot++)
             if (b->lane[b->slot[slot]].done) ATTN_TRY(give_hypotheses(b, &b->lane[b->slot[slot]]));
@@ -348,8 +360,8 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
     b->gather = attn_alloc(b->ctx, n, sizeof *b->gather);
     b->ids = attn_alloc(b->ctx, n * k, sizeof *b->ids);
     b->parents = attn_alloc(b->ctx, n * k, sizeof *b->parents);
-    b->top_id = attn_alloc(b->ctx, n * k * b->candidates, sizeof *b->top_id);
-    b->top_value = attn_alloc(b->ctx, n * k * b->candidates, sizeof *b->top_value);
+    b->top_id = attn_alloc(b->ctx, n * k, b->candidates * sizeof *b->top_id);
+    b->top_value = attn_alloc(b->ctx, n * k, b->candidates * sizeof *b->top_value);
     if (!b->lane || !b->slot || !b->lengths || !b->gather || !b->ids || !b->parents || !b->top_id || !b->top_value)
         return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) {

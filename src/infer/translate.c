@@ -10,10 +10,12 @@ static attn_status check_options(attn_context *ctx, const attn_translate_options
     if (o->struct_size != sizeof *o)
         return attn_fail(ctx, ATTN_E_VERSION, "translate options: struct_size is %zu, expected %zu", o->struct_size,
                          sizeof *o);
-    if (o->beam_size < 1 || o->beam_size > 64)
-        return attn_fail(ctx, ATTN_E_ARGUMENT, "beam_size is %d, expected 1 to 64", o->beam_size);
+    if (o->beam_size < 1 || o->beam_size > ATTN_MAX_BEAM)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "beam_size is %d, expected 1 to %d", o->beam_size, ATTN_MAX_BEAM);
     if (o->n_best < 1 || o->n_best > o->beam_size)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "n_best is %d, expected 1 to the beam size %d", o->n_best, o->beam_size);
+    if (o->max_length < 0)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "max_length is %d, expected 0 (by the source) or more", o->max_length);
     if (o->batch_size < 1)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "batch_size is %d, expected at least 1", o->batch_size);
     if (!(o->length_penalty >= 0 && o->length_penalty <= 10))
@@ -32,10 +34,23 @@ static void clear_all(attn_context *ctx, attn_translation *out, size_t n) {
     for (size_t i = 0; i < n; i++) attn_translation_clear(ctx, &out[i]);
 }
 
+/* The beam search knows the special tokens by their ids. */
 static attn_status check_vocabulary(const attn_model *model, const attn_tokenizer *tokenizer) {
-    if (attn_tokenizer_size(tokenizer) == model->vocab_size) return ATTN_OK;
-    return attn_fail(model->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu",
-                     attn_tokenizer_size(tokenizer), model->vocab_size);
+    static const struct {
+        int32_t id;
+        const char *piece;
+    } special[] = {{ATTN_ID_BOS, "<s>"}, {ATTN_ID_PAD, "<pad>"}, {ATTN_ID_EOS, "</s>"}, {ATTN_ID_UNK, "<unk>"}};
+    size_t size = attn_tokenizer_size(tokenizer);
+    if (size != model->vocab_size)
+        return attn_fail(model->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu", size,
+                         model->vocab_size);
+    for (size_t i = 0; i < ATTN_COUNT(special); i++) {
+        const char *piece = attn_tokenizer_piece(tokenizer, special[i].id);
+        if (!piece || strcmp(piece, special[i].piece))
+            return attn_fail(model->ctx, ATTN_E_UNSUPPORTED, "the tokenizer's token %d is \"%.40s\", expected \"%s\"",
+                             (int)special[i].id, piece ? piece : "", special[i].piece);
+    }
+    return ATTN_OK;
 }
 
 static attn_status write_texts(const attn_tokenizer *tokenizer, attn_context *ctx, attn_translation *t) {
@@ -49,6 +64,12 @@ static attn_status write_texts(const attn_tokenizer *tokenizer, attn_context *ct
 }
 
 /* ---- batches: sentences of like length together --------------------------------------------------------- */
+
+/* Source positions in a batch at most, if it has more than one sentence: so memory follows the longest sentence, not
+ * batch_size times it. */
+enum { BATCH_POSITIONS = 8192 };
+
+enum { BYTES_PER_TOKEN = 64 }; /* more, on average over a text, is no language */
 
 typedef struct ordered {
     size_t tokens, index;
@@ -81,6 +102,12 @@ static attn_status run_batch(const attn_model *model, const attn_tokenizer *toke
     return status;
 }
 
+/* As many sentences from `first` on as go together. */
+static size_t batch_at(const job *j, size_t first, const attn_translate_options *options) {
+    size_t fit = ATTN_MAX(BATCH_POSITIONS / j->order[first].tokens, 1);
+    return ATTN_MIN(ATTN_MIN((size_t)options->batch_size, fit), j->n - first);
+}
+
 /* Texts without a word need no model. */
 static attn_status give_empty(attn_context *ctx, attn_translation *t) {
     t->hypothesis = attn_alloc_zero(ctx, 1, sizeof *t->hypothesis);
@@ -96,7 +123,7 @@ static attn_status run_all(const attn_model *model, const attn_tokenizer *tokeni
     job j = {attn_alloc_zero(ctx, n, sizeof *j.search), out, attn_alloc(ctx, n, sizeof *j.order), 0};
     attn_status status = j.search && j.order ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
-        if (out[i].source.count > 1) j.order[j.n++] = (ordered){out[i].source.count, i};
+        if (forced || out[i].source.count > 1) j.order[j.n++] = (ordered){out[i].source.count, i};
         else status = give_empty(ctx, &out[i]);
     }
     if (status == ATTN_OK) qsort(j.order, j.n, sizeof *j.order, longest_first);
@@ -112,12 +139,28 @@ static attn_status run_all(const attn_model *model, const attn_tokenizer *tokeni
         j.search[i].forced_count = target->count;
         for (size_t k = 0; k < target->count; k++) ids[at++] = target->token[k].id;
     }
-    for (size_t i = 0; i < j.n && status == ATTN_OK; i += (size_t)options->batch_size)
-        status = run_batch(model, tokenizer, &j, i, ATTN_MIN((size_t)options->batch_size, j.n - i), options);
+    for (size_t i = 0, some; i < j.n && status == ATTN_OK; i += some) {
+        some = batch_at(&j, i, options);
+        status = run_batch(model, tokenizer, &j, i, some, options);
+    }
     attn_release(ctx, ids);
     attn_release(ctx, j.order);
     attn_release(ctx, j.search);
     return status;
+}
+
+/* Refuses what is too long, by its bytes where these already tell: no tokens are made of 10 MB. */
+static attn_status tokenize(attn_context *ctx, const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text,
+                            size_t bytes, size_t index, const attn_translate_options *options) {
+    size_t most = options->max_source_tokens;
+    if (most && bytes / BYTES_PER_TOKEN > most)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "text %zu: found %zu bytes, expected at most %zu tokens of %d bytes",
+                         index, bytes, most, BYTES_PER_TOKEN);
+    ATTN_TRY(attn_tokenize(tokenizer, tokens, text, bytes, true));
+    if (most && tokens->count - 1 > most)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "text %zu: found %zu tokens, expected at most %zu", index,
+                         tokens->count - 1, most);
+    return ATTN_OK;
 }
 
 attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
@@ -130,7 +173,8 @@ attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokeni
     ATTN_TRY(check_vocabulary(model, tokenizer));
     attn_status status = ATTN_OK;
     for (size_t i = 0; i < n && status == ATTN_OK; i++)
-        status = attn_tokenize(tokenizer, &out[i].source, texts[i], bytes ? bytes[i] : strlen(texts[i]), true);
+        status =
+            tokenize(model->ctx, tokenizer, &out[i].source, texts[i], bytes ? bytes[i] : strlen(texts[i]), i, options);
     if (status == ATTN_OK) status = run_all(model, tokenizer, out, n, NULL, options);
     if (status != ATTN_OK) clear_all(model->ctx, out, n);
     return status;
@@ -148,8 +192,9 @@ attn_status attn_translate_forced(const attn_model *model, const attn_tokenizer 
     attn_tokens *forced = attn_alloc_zero(ctx, n, sizeof *forced);
     attn_status status = forced ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
-        status = attn_tokenize(tokenizer, &out[i].source, sources[i], strlen(sources[i]), true);
-        if (status == ATTN_OK) status = attn_tokenize(tokenizer, &forced[i], targets[i], strlen(targets[i]), true);
+        status = tokenize(ctx, tokenizer, &out[i].source, sources[i], strlen(sources[i]), i, options);
+        if (status == ATTN_OK)
+            status = tokenize(ctx, tokenizer, &forced[i], targets[i], strlen(targets[i]), i, options);
     }
     if (status == ATTN_OK) status = run_all(model, tokenizer, out, n, forced, options);
     for (size_t i = 0; forced && i < n; i++) attn_tokens_free(ctx, &forced[i]);
@@ -172,9 +217,11 @@ attn_status attn_alignment_words(attn_context *ctx, float **out, size_t *rows, s
                                  size_t source_count, bool renormalise) {
     *rows = word_count(target, target_count);
     *columns = word_count(source, source_count);
-    float *words = attn_alloc_zero(ctx, *rows * *columns, sizeof *words);
-    size_t *tokens = attn_alloc_zero(ctx, *rows, sizeof *tokens);
     *out = NULL;
+    if (!alignment && target_count && source_count)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "the alignment is NULL: a model without attention has none");
+    float *words = attn_alloc_zero(ctx, *rows * *columns, sizeof *words); /* 2³¹ each at most: no overflow */
+    size_t *tokens = words ? attn_alloc_zero(ctx, *rows, sizeof *tokens) : NULL;
     if (!words || !tokens) {
         attn_release(ctx, words);
         attn_release(ctx, tokens);

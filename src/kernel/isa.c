@@ -21,10 +21,9 @@
 #define ATTN_ISA_TABLE ATTN_ISA_JOIN(attn_kernels_, ATTN_ISA)
 extern const attn_kernels ATTN_ISA_TABLE;
 
-const attn_kernels ATTN_ISA_TABLE = {
-    .level = ATTN_ISA_TEXT(ATTN_ISA),
-    .lanes = V_LANES,
+const attn_kernels ATTN_ISA_TABLE = {.level = ATTN_ISA_TEXT(ATTN_ISA),
+                                     .lanes = V_LANES,
 #define ATTN_KERNEL_ENTRY(result, name, arguments) .name = name,
-    ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY)
+                                     ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY)
 #undef ATTN_KERNEL_ENTRY
 };

@@ -13,6 +13,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Before a loop of a constant, small number of turns whose arrays are meant to be registers. */
+#if defined(__clang__)
+#define ATTN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define ATTN_UNROLL _Pragma("GCC unroll 64")
+#endif
+
 /* Columns of a packed panel, at every level. */
 #define ATTN_PANEL 16
 
@@ -29,11 +36,13 @@ typedef struct attn_gemm_block {
     ptrdiff_t residual_row;
     attn_activation act;
     bool accumulate;
-    float *scratch; /* ATTN_GEMM_SCRATCH floats, for A in another order; NULL: A is read where it lies */
+    float *scratch; /* ATTN_GEMM_SCRATCH(m, k) floats, for A in another order; NULL: A is read where it lies */
 } attn_gemm_block;
 #define ATTN_GEMM_ROWS 96    /* rows that share a copy of A; the copy stays in L2 */
 #define ATTN_GEMM_DEPTH 1024 /* k of that copy, a multiple of the chain's 256 */
-#define ATTN_GEMM_SCRATCH ((size_t)(ATTN_GEMM_ROWS + 16) * ATTN_GEMM_DEPTH)
+/* Floats for the copy: whole tiles of 16 rows at most. */
+#define ATTN_GEMM_SCRATCH(m, k)                                                                                        \
+    ((((m) < ATTN_GEMM_ROWS ? (m) : ATTN_GEMM_ROWS) + 16) * ((k) < ATTN_GEMM_DEPTH ? (k) : ATTN_GEMM_DEPTH))
 
 /* AdamW's numbers for one step: see body/pointwise.h. */
 typedef struct attn_adamw_factors {

@@ -17,18 +17,18 @@ static bool has_avx512(void) {
 extern const attn_kernels attn_kernels_neon;
 #endif
 
+static const attn_kernels *offer(const attn_kernels *best, const attn_kernels *table, const char *level) {
+    return !level || strcmp(level, table->level) == 0 ? table : best;
+}
+
 const attn_kernels *attn_kernels_for(const char *level) {
-    const attn_kernels *best = NULL;
-#define ATTN_OFFER(table)                                                                                              \
-    if (!level || strcmp(level, table.level) == 0) best = &table
-    ATTN_OFFER(attn_kernels_scalar);
+    const attn_kernels *best = offer(NULL, &attn_kernels_scalar, level);
 #if defined(__x86_64__)
-    if (has_avx2()) ATTN_OFFER(attn_kernels_avx2);
-    if (has_avx512()) ATTN_OFFER(attn_kernels_avx512);
+    if (has_avx2()) best = offer(best, &attn_kernels_avx2, level);
+    if (has_avx512()) best = offer(best, &attn_kernels_avx512, level);
 #elif defined(__aarch64__)
-    ATTN_OFFER(attn_kernels_neon);
+    best = offer(best, &attn_kernels_neon, level);
 #endif
-#undef ATTN_OFFER
     return best;
 }
 

@@ -2,7 +2,8 @@
 #include "model/model.h"
 
 #include <jansson.h>
-#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *json_type_name(const json_t *value) {
@@ -17,8 +18,8 @@ static attn_status wrong_type(attn_context *ctx, const char *key, const char *ex
 
 static attn_status set_number(attn_context *ctx, char *at, const attn_field *field, double x) {
     if (!(x >= field->low && x <= field->high))
-        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\": expected %g to %g, found %g", field->key, field->low,
-                         field->high, x);
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\": expected %.9g to %.9g, found %.9g", field->key,
+                         field->low, field->high, x);
     if (field->kind == ATTN_FIELD_FLOAT) *(float *)at = (float)x;
     else *(size_t *)at = (size_t)x;
     return ATTN_OK;
@@ -98,20 +99,42 @@ attn_status attn_config_read(attn_context *ctx, void *config, const attn_field *
     return status;
 }
 
+/* The float as the shortest decimal that reads back as it, so that 0.3 is written 0.3. */
+static double shortest(float x) {
+    char text[32];
+    double decimal = (double)x;
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+        decimal = strtod(text, NULL); /* in the same locale */
+        if ((float)decimal == x) break;
+    }
+    return decimal;
+}
+
+static json_t *field_json(const attn_field *field, const char *at) {
+    switch (field->kind) {
+    case ATTN_FIELD_SIZE: return json_integer((json_int_t) * (const size_t *)at);
+    case ATTN_FIELD_FLOAT: return json_real(shortest(*(const float *)at));
+    case ATTN_FIELD_BOOL: return json_boolean(*(const bool *)at);
+    case ATTN_FIELD_CHOICE: return json_string(field->choices[*(const int *)at]);
+    }
+    return NULL;
+}
+
+/* By jansson, not printf: a host's locale may write 0,3. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
                               const attn_field *fields, size_t n) {
+    *json = NULL;
+    json_t *root = json_object();
+    int failed = json_object_set_new(root, "model_type", json_string(model_type));
+    for (size_t i = 0; i < n; i++)
+        failed |=
+            json_object_set_new(root, fields[i].key, field_json(&fields[i], (const char *)config + fields[i].offset));
+    char *text = failed ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    if (!text) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
     attn_buffer out = ATTN_BUFFER_INIT(ctx);
-    attn_buffer_printf(&out, "{\n  \"model_type\": \"%s\"", model_type);
-    for (size_t i = 0; i < n; i++) {
-        const char *at = (const char *)config + fields[i].offset;
-        attn_buffer_printf(&out, ",\n  \"%s\": ", fields[i].key);
-        switch (fields[i].kind) {
-        case ATTN_FIELD_SIZE: attn_buffer_printf(&out, "%zu", *(const size_t *)at); break;
-        case ATTN_FIELD_FLOAT: attn_buffer_printf(&out, "%.9g", (double)*(const float *)at); break;
-        case ATTN_FIELD_BOOL: attn_buffer_text(&out, *(const bool *)at ? "true" : "false"); break;
-        case ATTN_FIELD_CHOICE: attn_buffer_printf(&out, "\"%s\"", fields[i].choices[*(const int *)at]); break;
-        }
-    }
-    attn_buffer_text(&out, "\n}\n");
+    attn_buffer_printf(&out, "%s\n", text);
+    free(text);
     return attn_buffer_give(&out, json, NULL);
 }

@@ -324,8 +324,8 @@ static void add_attention(translator *m, builder *b) {
     if (c->score == SCORE_ADDITIVE || c->score == SCORE_CONCAT) {
         m->attention_query = add_linear(b, "attention.query", c->attention_size, h, true);
         m->attention_key = add_linear(b, "attention.key", c->attention_size, 2 * h, false);
-        m->attention_v = add(b, "attention.v", ATTN_INIT_UNIFORM,
-                             sqrtf(6.0f / (float)(c->attention_size + 1)), c->attention_size, 0);
+        m->attention_v = add(b, "attention.v", ATTN_INIT_UNIFORM, sqrtf(6.0f / (float)(c->attention_size + 1)),
+                             c->attention_size, 0);
     } else if (c->score == SCORE_GENERAL) {
         m->attention_key = add_linear(b, "attention.key", h, 2 * h, false);
     }
@@ -373,4 +373,5 @@ static attn_status configure(attn_model *model, const char *config_json) {
 }
 
 const attn_model_class attn_class_rnn = {"rnn", sizeof(translator), configure, add_parameters, loss, encode, step};
-const attn_model_class attn_class_bahdanau = {"bahdanau", sizeof(translator), configure, add_parameters, loss, encode, step};
+const attn_model_class attn_class_bahdanau = {"bahdanau", sizeof(translator), configure, add_parameters, loss, encode,
+                                              step};

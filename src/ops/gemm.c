@@ -77,13 +77,13 @@ void attn_packed_free(attn_context *ctx, attn_packed *packed) {
 /* How one product is cut: rows into `down` parts, panels into `across` parts. */
 struct cut {
     const attn_gemm *gemm;
-    attn_packed b;    /* data NULL: B lies at raw */
+    attn_packed b; /* data NULL: B lies at raw */
     const float *raw;
     ptrdiff_t raw_row, raw_column;
     size_t down, across;
-    size_t end;       /* units up to and with this product's */
-    size_t copy;      /* floats of scratch for A, or 0 */
-    size_t strip;     /* floats of scratch for a strip of B, or 0 */
+    size_t end;   /* units up to and with this product's */
+    size_t copy;  /* floats of scratch for A, or 0 */
+    size_t strip; /* floats of scratch for a strip of B, or 0 */
 };
 
 struct gemm_job {
@@ -115,8 +115,7 @@ static void make_cut(const attn_context *ctx, struct cut *cut) {
             if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
         }
     }
-    if (cut->gemm->a_column != 1 && n >= COPY_COLUMNS && !cut->raw)
-        cut->copy = (ATTN_MIN(m, ATTN_GEMM_ROWS) + 16) * ATTN_MIN(k, ATTN_GEMM_DEPTH);
+    if (cut->gemm->a_column != 1 && n >= COPY_COLUMNS && !cut->raw) cut->copy = ATTN_GEMM_SCRATCH(m, k);
     if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
 }
 
@@ -163,8 +162,8 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
         for (size_t i = first; i < end; i++) {
             const size_t j = i * ATTN_PANEL;
             job->kernels->gemm_pack_panel(scratch + (i - first) * ATTN_PANEL * b->k, false,
-                                          cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row, cut->raw_column, b->k,
-                                          ATTN_MIN(b->n - j, ATTN_PANEL));
+                                          cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row, cut->raw_column,
+                                          b->k, ATTN_MIN(b->n - j, ATTN_PANEL));
         }
         run_columns(job, cut, row, row_end, first * ATTN_PANEL, ATTN_MIN(b->n, end * ATTN_PANEL), scratch, NULL);
     }
@@ -203,7 +202,8 @@ static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
 attn_status attn_gemm_run_many(attn_context *ctx, const attn_gemm *gemms, size_t n) {
     for (size_t first = 0; first < n; first += MANY) {
         struct gemm_job job = {.kernels = ctx->kernels, .n = ATTN_MIN(n - first, (size_t)MANY)};
-        for (size_t i = 0; i < job.n; i++) job.cuts[i] = (struct cut){.gemm = &gemms[first + i], .b = *gemms[first + i].b};
+        for (size_t i = 0; i < job.n; i++)
+            job.cuts[i] = (struct cut){.gemm = &gemms[first + i], .b = *gemms[first + i].b};
         ATTN_TRY(run_job(ctx, &job));
     }
     return ATTN_OK;
@@ -223,7 +223,7 @@ attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, con
         return status;
     }
     struct gemm_job job = {.kernels = ctx->kernels, .n = 1};
-    job.cuts[0] = (struct cut){
-        .gemm = gemm, .b = {k, n, ATTN_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
+    job.cuts[0] =
+        (struct cut){.gemm = gemm, .b = {k, n, ATTN_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
     return run_job(ctx, &job);
 }

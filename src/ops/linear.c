@@ -1,37 +1,26 @@
 /* linear.c: matrix products and linear layers on tensors. */
+#include "ops/check.h"
 #include "ops/gemm.h"
 #include "kernel/kernels.h"
 #include <attn/ops.h>
 
 #include <string.h>
 
-enum { SUM_COLUMNS = 64 }; /* of one piece of a column sum */
+enum { SUM_COLUMNS = 64 }; /* pieces of a column sum begin at multiples of this */
 
-/* Rank and f32 (or the other dtype, where one is allowed). */
-static attn_status check_tensor(attn_context *ctx, const attn_tensor *t, const char *name, int rank, attn_dtype other) {
-    if (t->dtype != ATTN_F32 && t->dtype != other)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s is %s, expected F32", name, attn_dtype_name(t->dtype));
-    if (t->rank != rank) return attn_fail(ctx, ATTN_E_SHAPE, "%s has rank %d, expected %d", name, t->rank, rank);
-    return ATTN_OK;
-}
+/* What an error calls the tensors of a product. */
+struct names {
+    const char *c, *a, *b, *bias, *residual;
+};
 
-static attn_status check_matrix(attn_context *ctx, const attn_tensor *t, const char *name, size_t rows, size_t columns,
-                                bool unit_stride) {
-    ATTN_TRY(check_tensor(ctx, t, name, 2, ATTN_F32));
-    if (t->shape[0] != rows || t->shape[1] != columns)
-        return attn_fail(ctx, ATTN_E_SHAPE, "%s is (%zu, %zu), expected (%zu, %zu)", name, t->shape[0], t->shape[1], rows,
-                         columns);
-    if (unit_stride && columns > 1 && t->stride[1] != 1)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s has a last stride of %td, expected 1", name, t->stride[1]);
-    return ATTN_OK;
-}
-
-static attn_status check_vector(attn_context *ctx, const attn_tensor *t, const char *name, size_t n) {
-    ATTN_TRY(check_tensor(ctx, t, name, 1, ATTN_F32));
-    if (t->shape[0] != n)
-        return attn_fail(ctx, ATTN_E_SHAPE, "%s has %zu elements, expected %zu", name, t->shape[0], n);
-    if (n > 1 && t->stride[0] != 1)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s has a stride of %td, expected 1", name, t->stride[0]);
+/* A matrix with any strides; f32 or, where `half` says so, BF16. */
+static attn_status check_operand(attn_context *ctx, const char *what, const attn_tensor *t, bool half) {
+    if (!t) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s is NULL", what);
+    if (t->dtype != ATTN_F32 && !(half && t->dtype == ATTN_BF16))
+        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s is %s, expected F32%s", what, attn_dtype_name(t->dtype),
+                         half ? " or BF16" : "");
+    if (t->rank != 2) return attn_fail(ctx, ATTN_E_SHAPE, "%s has rank %d, expected 2", what, t->rank);
+    if (!t->data && attn_tensor_count(t) > 0) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s has no data", what);
     return ATTN_OK;
 }
 
@@ -56,16 +45,18 @@ static attn_status pack_bf16(attn_context *ctx, attn_packed *packed, const attn_
     return ATTN_OK;
 }
 
-attn_status attn_matmul(attn_context *ctx, const attn_tensor *c, const attn_tensor *a, const attn_tensor *b,
-                        const attn_tensor *bias, const attn_tensor *residual, attn_activation act, bool accumulate) {
-    ATTN_TRY(check_tensor(ctx, a, "a", 2, ATTN_F32));
-    ATTN_TRY(check_tensor(ctx, b, "b", 2, ATTN_BF16));
+static attn_status product(attn_context *ctx, const struct names *names, const attn_tensor *c, const attn_tensor *a,
+                           const attn_tensor *b, const attn_tensor *bias, const attn_tensor *residual,
+                           attn_activation act, bool accumulate) {
+    ATTN_TRY(check_operand(ctx, names->a, a, false));
+    ATTN_TRY(check_operand(ctx, names->b, b, true));
     const size_t m = a->shape[0], k = a->shape[1], n = b->shape[1];
     if (b->shape[0] != k)
-        return attn_fail(ctx, ATTN_E_SHAPE, "b has %zu rows, expected a's %zu columns", b->shape[0], k);
-    ATTN_TRY(check_matrix(ctx, c, "c", m, n, true));
-    if (bias) ATTN_TRY(check_vector(ctx, bias, "bias", n));
-    if (residual) ATTN_TRY(check_matrix(ctx, residual, "residual", m, n, true));
+        return attn_fail(ctx, ATTN_E_SHAPE, "%s is (%zu, %zu), %s (%zu, %zu): the sum goes over %zu and %zu elements",
+                         names->a, m, k, names->b, b->shape[0], n, k, b->shape[0]);
+    ATTN_TRY(attn_check_strided(ctx, names->c, c, 2, (size_t[]){m, n}));
+    if (bias) ATTN_TRY(attn_check_strided(ctx, names->bias, bias, 1, (size_t[]){n}));
+    if (residual) ATTN_TRY(attn_check_strided(ctx, names->residual, residual, 2, (size_t[]){m, n}));
     attn_gemm gemm = {
         .m = m,
         .a = a->data,
@@ -79,8 +70,7 @@ attn_status attn_matmul(attn_context *ctx, const attn_tensor *c, const attn_tens
         .act = act,
         .accumulate = accumulate,
     };
-    if (b->dtype == ATTN_F32)
-        return attn_gemm_run_unpacked(ctx, &gemm, b->data, b->stride[0], b->stride[1], k, n);
+    if (b->dtype == ATTN_F32) return attn_gemm_run_unpacked(ctx, &gemm, b->data, b->stride[0], b->stride[1], k, n);
     attn_packed packed = ATTN_PACKED_INIT;
     ATTN_TRY(pack_bf16(ctx, &packed, b));
     gemm.b = &packed;
@@ -89,27 +79,34 @@ attn_status attn_matmul(attn_context *ctx, const attn_tensor *c, const attn_tens
     return status;
 }
 
+attn_status attn_matmul(attn_context *ctx, const attn_tensor *c, const attn_tensor *a, const attn_tensor *b,
+                        const attn_tensor *bias, const attn_tensor *residual, attn_activation act, bool accumulate) {
+    static const struct names names = {"attn_matmul: c", "attn_matmul: a", "attn_matmul: b", "attn_matmul: bias",
+                                       "attn_matmul: residual"};
+    return product(ctx, &names, c, a, b, bias, residual, act, accumulate);
+}
+
 attn_status attn_linear_fwd(attn_context *ctx, const attn_tensor *y, const attn_tensor *x, const attn_tensor *w,
                             const attn_tensor *b, const attn_tensor *residual, attn_activation act) {
-    ATTN_TRY(check_tensor(ctx, w, "w", 2, ATTN_BF16));
+    static const struct names names = {"attn_linear_fwd: y", "attn_linear_fwd: x", "attn_linear_fwd: w, transposed,",
+                                       "attn_linear_fwd: b", "attn_linear_fwd: residual"};
+    ATTN_TRY(check_operand(ctx, "attn_linear_fwd: w", w, true));
     attn_tensor transposed = attn_tensor_swap(w, 0, 1);
-    return attn_matmul(ctx, y, x, &transposed, b, residual, act, false);
+    return product(ctx, &names, y, x, &transposed, b, residual, act, false);
 }
 
 attn_status attn_linear_bwd(attn_context *ctx, const attn_tensor *dx, const attn_tensor *dw, const attn_tensor *db,
                             const attn_tensor *dy, const attn_tensor *x, const attn_tensor *w, bool accumulate) {
-    ATTN_TRY(check_tensor(ctx, dy, "dy", 2, ATTN_F32));
-    if (dx) {
-        if (!w) return attn_fail(ctx, ATTN_E_ARGUMENT, "dx is wanted, but w is NULL");
-        ATTN_TRY(attn_matmul(ctx, dx, dy, w, NULL, NULL, ATTN_IDENTITY, accumulate));
-    }
+    static const struct names of_x = {"attn_linear_bwd: dx", "attn_linear_bwd: dy", "attn_linear_bwd: w", NULL, NULL};
+    static const struct names of_w = {"attn_linear_bwd: dw", "attn_linear_bwd: dy, transposed,", "attn_linear_bwd: x",
+                                      NULL, NULL};
+    ATTN_TRY(check_operand(ctx, "attn_linear_bwd: dy", dy, false));
+    if (dx) ATTN_TRY(product(ctx, &of_x, dx, dy, w, NULL, NULL, ATTN_IDENTITY, accumulate));
     if (dw) {
-        if (!x) return attn_fail(ctx, ATTN_E_ARGUMENT, "dw is wanted, but x is NULL");
         attn_tensor transposed = attn_tensor_swap(dy, 0, 1);
-        ATTN_TRY(attn_matmul(ctx, dw, &transposed, x, NULL, NULL, ATTN_IDENTITY, accumulate));
+        ATTN_TRY(product(ctx, &of_w, dw, &transposed, x, NULL, NULL, ATTN_IDENTITY, accumulate));
     }
-    if (db) ATTN_TRY(attn_column_sums(ctx, db, dy, accumulate));
-    return ATTN_OK;
+    return db ? attn_column_sums(ctx, db, dy, accumulate) : ATTN_OK;
 }
 
 struct sum_job {
@@ -121,18 +118,16 @@ struct sum_job {
     bool accumulate;
 };
 
-static void sum_columns(void *arg, size_t piece) {
+static void sum_columns(void *arg, size_t first, size_t end) {
     const struct sum_job *job = arg;
-    size_t first = piece * SUM_COLUMNS, n = ATTN_MIN(job->n - first, (size_t)SUM_COLUMNS);
-    if (!job->accumulate) memset(job->sums + first, 0, n * sizeof *job->sums);
-    job->kernels->column_sums(job->sums + first, job->x + first, job->x_row, job->rows, n);
+    if (!job->accumulate) memset(job->sums + first, 0, (end - first) * sizeof *job->sums);
+    job->kernels->column_sums(job->sums + first, job->x + first, job->x_row, job->rows, end - first);
 }
 
 attn_status attn_column_sums(attn_context *ctx, const attn_tensor *sums, const attn_tensor *x, bool accumulate) {
-    ATTN_TRY(check_tensor(ctx, x, "x", 2, ATTN_F32));
-    ATTN_TRY(check_matrix(ctx, x, "x", x->shape[0], x->shape[1], true));
-    ATTN_TRY(check_vector(ctx, sums, "sums", x->shape[1]));
+    ATTN_TRY(attn_check_strided(ctx, "attn_column_sums: x", x, 2, (size_t[]){ATTN_ANY, ATTN_ANY}));
+    ATTN_TRY(attn_check_strided(ctx, "attn_column_sums: sums", sums, 1, &x->shape[1]));
     struct sum_job job = {ctx->kernels, x->data, x->stride[0], sums->data, x->shape[0], x->shape[1], accumulate};
-    attn_parallel_for(ctx, job.n / SUM_COLUMNS + (job.n % SUM_COLUMNS != 0), sum_columns, &job);
+    attn_for_ranges(ctx, job.n, SUM_COLUMNS, 0.1 * (double)job.rows * (double)job.n, sum_columns, &job);
     return ATTN_OK;
 }

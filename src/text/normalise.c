@@ -95,9 +95,15 @@ static attn_status run_flush(attn_buffer *out, run *r) {
         if (end - i > 1) ATTN_TRY(sort_marks(out->ctx, r->c + i, end - i));
         i = end + 1;
     }
-    utf8proc_ssize_t n = utf8proc_normalize_utf32(r->c, (utf8proc_ssize_t)r->count, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-    if (n < 0) return attn_fail(out->ctx, ATTN_E_FORMAT, "NFC: %s", utf8proc_errmsg(n));
-    for (utf8proc_ssize_t i = 0; i < n; i++) add_code_point(out, r->c[i]);
+    /* utf8proc takes U+11A7, which is no trailing consonant, for one that leaves no trace: what begins with it is
+     * composed by itself. Nothing composes with it. */
+    for (size_t first = 0, end; first < r->count; first = end) {
+        for (end = first + 1; end < r->count && r->c[end] != 0x11A7;) end++;
+        utf8proc_ssize_t n =
+            utf8proc_normalize_utf32(r->c + first, (utf8proc_ssize_t)(end - first), UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        if (n < 0) return attn_fail(out->ctx, ATTN_E_FORMAT, "NFC: %s", utf8proc_errmsg(n));
+        for (utf8proc_ssize_t i = 0; i < n; i++) add_code_point(out, r->c[first + (size_t)i]);
+    }
     r->count = 0;
     return out->status;
 }

@@ -80,19 +80,17 @@ attn_status attn_train_note(attn_trainer *trainer, const char *format, ...) {
 static attn_status fail_numeric(attn_trainer *trainer, const char *what, double value) {
     attn_context *ctx = trainer->ctx;
     unsigned long long step = trainer->state.step + 1;
-    for (size_t i = 0; i < trainer->count; i++) {
-        const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
-        const attn_tensor *const tensors[] = {&parameter->value, &parameter->grad};
-        for (size_t k = 0; k < ATTN_COUNT(tensors); k++) {
+    for (int gradients = 0; gradients < 2; gradients++) /* values first: they are the cause */
+        for (size_t i = 0; i < trainer->count; i++) {
+            const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
             double sum;
-            ATTN_TRY(attn_sum_of_squares(ctx, &sum, tensors[k]));
+            ATTN_TRY(attn_sum_of_squares(ctx, &sum, gradients ? &parameter->grad : &parameter->value));
             if (isfinite(sum)) continue;
             return attn_fail(ctx, ATTN_E_NUMERIC,
                              "step %llu: the %s is %g; the first tensor that is not finite: the %s of \"%s\"; "
                              "the last checkpoint stays",
-                             step, what, value, k ? "gradient" : "value", parameter->name);
+                             step, what, value, gradients ? "gradient" : "value", parameter->name);
         }
-    }
     return attn_fail(ctx, ATTN_E_NUMERIC,
                      "step %llu: the %s is %g, though all tensors are finite; the last checkpoint stays", step, what,
                      value);
@@ -290,10 +288,10 @@ static attn_status run(attn_trainer *trainer) {
 /* ---- beginning and end ------------------------------------------------------------------------------------ */
 
 static attn_status check_inputs(attn_trainer *trainer) {
-    size_t have = attn_tokenizer_size(trainer->tokenizer), most = attn_model_vocab_size(trainer->model);
-    if (have > most)
-        return attn_fail(trainer->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model expects at most %zu",
-                         have, most);
+    size_t have = attn_tokenizer_size(trainer->tokenizer), want = attn_model_vocab_size(trainer->model);
+    if (have != want)
+        return attn_fail(trainer->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu",
+                         have, want);
     if (!trainer->train || !attn_corpus_count(trainer->train))
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "there are no pairs to train on");
     return ATTN_OK;

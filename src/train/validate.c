@@ -46,6 +46,7 @@ attn_status attn_validate_bleu(attn_trainer *trainer, double *bleu) {
         attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
         options.beam_size = 1;
         options.batch_size = 64;
+        options.max_source_tokens = 0;
         status = attn_translate(trainer->model, trainer->tokenizer, translation, source, bytes, n, &options);
         attn_bleu score;
         if (status == ATTN_OK) {

@@ -43,31 +43,54 @@ static float to_bf16(float x) {
 }
 
 static void check_case(attn_context *ctx, const test_case *t, guard_side side, uint64_t seed) {
-    operand a = make_operand(t->m, t->k, t->a_layout, side, &seed), b = make_operand(t->k, t->n, t->b_layout, side, &seed);
+    operand a = make_operand(t->m, t->k, t->a_layout, side, &seed),
+            b = make_operand(t->k, t->n, t->b_layout, side, &seed);
     operand c = make_operand(t->m, t->n, PADDED, side, &seed), was = make_operand(t->m, t->n, PADDED, side, &seed);
     operand bias = make_operand(1, t->n, PLAIN, side, &seed), residual = make_operand(t->m, t->n, PADDED, side, &seed);
     memcpy(was.data, c.data, c.elements * sizeof(float));
     attn_packed packed = ATTN_PACKED_INIT;
     assert_int_equal(attn_gemm_pack(ctx, &packed, t->dtype, b.data, b.row, b.column, t->k, t->n), ATTN_OK);
     attn_gemm g = {
-        .m = t->m, .a = a.data, .a_row = a.row, .a_column = a.column, .b = &packed, .c = c.data, .c_row = c.row,
-        .bias = t->bias ? bias.data : NULL, .residual = t->residual ? residual.data : NULL,
-        .residual_row = residual.row, .act = t->act, .accumulate = t->accumulate,
+        .m = t->m,
+        .a = a.data,
+        .a_row = a.row,
+        .a_column = a.column,
+        .b = &packed,
+        .c = c.data,
+        .c_row = c.row,
+        .bias = t->bias ? bias.data : NULL,
+        .residual = t->residual ? residual.data : NULL,
+        .residual_row = residual.row,
+        .act = t->act,
+        .accumulate = t->accumulate,
     };
     assert_int_equal(attn_gemm_run(ctx, &g), ATTN_OK);
     if (t->dtype == ATTN_BF16)
         for (size_t i = 0; i < b.elements; i++) b.data[i] = to_bf16(b.data[i]);
     ref_gemm r = {
-        .m = t->m, .n = t->n, .k = t->k, .a = a.data, .a_row = a.row, .a_column = a.column, .b = b.data, .b_row = b.row,
-        .b_column = b.column, .bias = g.bias, .residual = g.residual, .residual_row = residual.row,
-        .c = t->accumulate ? was.data : NULL, .c_row = c.row, .act = t->act,
+        .m = t->m,
+        .n = t->n,
+        .k = t->k,
+        .a = a.data,
+        .a_row = a.row,
+        .a_column = a.column,
+        .b = b.data,
+        .b_row = b.row,
+        .b_column = b.column,
+        .bias = g.bias,
+        .residual = g.residual,
+        .residual_row = residual.row,
+        .c = t->accumulate ? was.data : NULL,
+        .c_row = c.row,
+        .act = t->act,
     };
     for (size_t i = 0; i < t->m; i++) {
         for (size_t j = 0; j < t->n; j++) {
             double bound, wanted = ref_gemm_at(&r, i, j, &bound);
             double found = (double)c.data[(ptrdiff_t)i * c.row + (ptrdiff_t)j];
             if (!(fabs(found - wanted) <= bound))
-                fail_msg("%s %zux%zux%zu layouts %d %d act %d dtype %d acc %d bias %d res %d: c[%zu][%zu] is %.9g, expected %.9g ± %.2g",
+                fail_msg("%s %zux%zux%zu layouts %d %d act %d dtype %d acc %d bias %d res %d: c[%zu][%zu] is %.9g, "
+                         "expected %.9g ± %.2g",
                          attn_cpu_level(ctx), t->m, t->n, t->k, t->a_layout, t->b_layout, (int)t->act, (int)t->dtype,
                          t->accumulate, t->bias, t->residual, i, j, found, wanted, bound);
         }
@@ -85,10 +108,14 @@ static void test_small_sizes(void **state) {
         uint64_t seed = 1;
         for (size_t size = 1; size <= 67; size++) {
             for (int turn = 0; turn < 3; turn++) {
-                test_case t = {.m = turn == 0 ? size : 1 + random_below(&seed, 67), .n = turn == 1 ? size : 1 + random_below(&seed, 67),
-                               .k = turn == 2 ? size : 1 + random_below(&seed, 67), .a_layout = (int)random_below(&seed, LAYOUTS),
-                               .b_layout = (int)random_below(&seed, LAYOUTS), .bias = random_below(&seed, 2),
-                               .residual = random_below(&seed, 2), .act = (attn_activation)random_below(&seed, 7),
+                test_case t = {.m = turn == 0 ? size : 1 + random_below(&seed, 67),
+                               .n = turn == 1 ? size : 1 + random_below(&seed, 67),
+                               .k = turn == 2 ? size : 1 + random_below(&seed, 67),
+                               .a_layout = (int)random_below(&seed, LAYOUTS),
+                               .b_layout = (int)random_below(&seed, LAYOUTS),
+                               .bias = random_below(&seed, 2),
+                               .residual = random_below(&seed, 2),
+                               .act = (attn_activation)random_below(&seed, 7),
                                .dtype = random_below(&seed, 4) ? ATTN_F32 : ATTN_BF16};
                 if (random_below(&seed, 4) == 0) {
                     t.bias = t.residual = false;
@@ -103,9 +130,9 @@ static void test_small_sizes(void **state) {
 
 static void test_around_blocks(void **state) {
     (void)state;
-    static const size_t sizes[][3] = {{11, 31, 255}, {12, 32, 256}, {13, 33, 257}, {119, 47, 511}, {121, 65, 513},
-                                      {240, 16, 40}, {250, 96, 300}, {1, 640, 1023}, {3, 17, 1025}, {37, 80, 1300},
-                                      {1, 1, 4096},  {131, 64, 1030}};
+    static const size_t sizes[][3] = {{11, 31, 255},  {12, 32, 256},  {13, 33, 257},  {119, 47, 511},
+                                      {121, 65, 513}, {240, 16, 40},  {250, 96, 300}, {1, 640, 1023},
+                                      {3, 17, 1025},  {37, 80, 1300}, {1, 1, 4096},   {131, 64, 1030}};
     for_each_level(ctx, 3) {
         uint64_t seed = 5;
         if (strcmp(attn_cpu_level(ctx), "scalar") == 0) {
@@ -114,8 +141,12 @@ static void test_around_blocks(void **state) {
         }
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (int layout = 0; layout < LAYOUTS; layout++) {
-                test_case t = {.m = sizes[i][0], .n = sizes[i][1], .k = sizes[i][2], .a_layout = layout,
-                               .b_layout = (layout + (int)i) % LAYOUTS, .accumulate = layout == 2,
+                test_case t = {.m = sizes[i][0],
+                               .n = sizes[i][1],
+                               .k = sizes[i][2],
+                               .a_layout = layout,
+                               .b_layout = (layout + (int)i) % LAYOUTS,
+                               .accumulate = layout == 2,
                                .dtype = i % 3 == 2 ? ATTN_BF16 : ATTN_F32};
                 t.bias = t.residual = !t.accumulate;
                 check_case(ctx, &t, layout % 2 ? GUARD_BEFORE : GUARD_AFTER, seed + i);
@@ -129,7 +160,12 @@ static void test_zero_sizes(void **state) {
     static const size_t sizes[][3] = {{0, 5, 7}, {5, 0, 7}, {5, 33, 0}, {0, 0, 0}, {200, 64, 0}};
     for_each_level(ctx, 2) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-            test_case t = {.m = sizes[i][0], .n = sizes[i][1], .k = sizes[i][2], .bias = true, .residual = true, .act = ATTN_RELU,
+            test_case t = {.m = sizes[i][0],
+                           .n = sizes[i][1],
+                           .k = sizes[i][2],
+                           .bias = true,
+                           .residual = true,
+                           .act = ATTN_RELU,
                            .dtype = ATTN_F32};
             check_case(ctx, &t, GUARD_AFTER, 9);
             t.bias = t.residual = false, t.act = ATTN_IDENTITY, t.accumulate = true;
@@ -151,8 +187,15 @@ static void same_bits_at(const char *level, size_t m, size_t n, size_t k, attn_d
         attn_context *ctx = context_at(level, threads);
         attn_packed packed = ATTN_PACKED_INIT;
         assert_int_equal(attn_gemm_pack(ctx, &packed, dtype, b.data, b.row, b.column, k, n), ATTN_OK);
-        attn_gemm g = {.m = m, .a = a.data, .a_row = a.row, .a_column = 1, .b = &packed, .c = threads == 1 ? c.data : other.data,
-                       .c_row = c.row, .bias = bias.data, .act = ATTN_TANH};
+        attn_gemm g = {.m = m,
+                       .a = a.data,
+                       .a_row = a.row,
+                       .a_column = 1,
+                       .b = &packed,
+                       .c = threads == 1 ? c.data : other.data,
+                       .c_row = c.row,
+                       .bias = bias.data,
+                       .act = ATTN_TANH};
         assert_int_equal(attn_gemm_run(ctx, &g), ATTN_OK);
         if (threads > 1) assert_memory_equal(c.data, other.data, m * n * sizeof(float));
         attn_gemm turned = g;
@@ -196,10 +239,16 @@ static void test_run_many(void **state) {
             size_t m = 1 + random_below(&seed, 90), n = 1 + random_below(&seed, 90), k = random_below(&seed, 300);
             operand a = make_operand(m, k, (int)random_below(&seed, LAYOUTS), GUARD_AFTER, &seed);
             operand b = make_operand(k, n, (int)random_below(&seed, LAYOUTS), GUARD_AFTER, &seed);
-            operand c = make_operand(m, n, PLAIN, GUARD_AFTER, &seed), single = make_operand(m, n, PLAIN, GUARD_AFTER, &seed);
+            operand c = make_operand(m, n, PLAIN, GUARD_AFTER, &seed),
+                    single = make_operand(m, n, PLAIN, GUARD_AFTER, &seed);
             packed[i] = (attn_packed)ATTN_PACKED_INIT;
             assert_int_equal(attn_gemm_pack(ctx, &packed[i], ATTN_F32, b.data, b.row, b.column, k, n), ATTN_OK);
-            list[i] = (attn_gemm){.m = m, .a = a.data, .a_row = a.row, .a_column = a.column, .b = &packed[i], .c = single.data,
+            list[i] = (attn_gemm){.m = m,
+                                  .a = a.data,
+                                  .a_row = a.row,
+                                  .a_column = a.column,
+                                  .b = &packed[i],
+                                  .c = single.data,
                                   .c_row = (ptrdiff_t)n};
             assert_int_equal(attn_gemm_run(ctx, &list[i]), ATTN_OK);
             expected[i] = single.data;
@@ -243,7 +292,8 @@ static void test_column_sums(void **state) {
         uint64_t seed = 21;
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             size_t rows = sizes[i][0], n = sizes[i][1];
-            operand x = make_operand(rows, n, PADDED, GUARD_AFTER, &seed), sums = make_operand(1, n, PLAIN, GUARD_AFTER, &seed);
+            operand x = make_operand(rows, n, PADDED, GUARD_AFTER, &seed),
+                    sums = make_operand(1, n, PLAIN, GUARD_AFTER, &seed);
             attn_tensor tx = attn_tensor_f32(x.data, 2, rows, n), ts = attn_tensor_f32(sums.data, 1, n);
             tx.stride[0] = x.row;
             for (int accumulate = 0; accumulate < 2; accumulate++) {
@@ -272,15 +322,18 @@ static void test_linear(void **state) {
         for (size_t i = 0; i < 5; i++) fill_random(all[i], counts[i], &seed);
         size_t r = R, n = N, k = K;
         attn_tensor tx = attn_tensor_f32(x, 2, r, k), tw = attn_tensor_f32(w, 2, n, k), tb = attn_tensor_f32(b, 1, n);
-        attn_tensor ty = attn_tensor_f32(y, 2, r, n), tdy = attn_tensor_f32(dy, 2, r, n), tdx = attn_tensor_f32(dx, 2, r, k);
-        attn_tensor tdw = attn_tensor_f32(dw, 2, n, k), tdb = attn_tensor_f32(db, 1, n), tr = attn_tensor_f32(residual, 2, r, n);
+        attn_tensor ty = attn_tensor_f32(y, 2, r, n), tdy = attn_tensor_f32(dy, 2, r, n),
+                    tdx = attn_tensor_f32(dx, 2, r, k);
+        attn_tensor tdw = attn_tensor_f32(dw, 2, n, k), tdb = attn_tensor_f32(db, 1, n),
+                    tr = attn_tensor_f32(residual, 2, r, n);
         assert_int_equal(attn_linear_fwd(ctx, &ty, &tx, &tw, &tb, &tr, ATTN_TANH), ATTN_OK);
         ref_gemm forward = {R, N, K, x, K, 1, w, 1, K, b, residual, N, NULL, 0, ATTN_TANH};
         ref_gemm of_x = {R, K, N, dy, N, 1, w, K, 1, NULL, NULL, 0, NULL, 0, ATTN_IDENTITY};
         ref_gemm of_w = {N, K, R, dy, 1, N, x, K, 1, NULL, NULL, 0, NULL, 0, ATTN_IDENTITY};
         double bound;
         for (size_t i = 0; i < R; i++)
-            for (size_t j = 0; j < N; j++) assert_true(fabs((double)y[i * N + j] - ref_gemm_at(&forward, i, j, &bound)) <= bound);
+            for (size_t j = 0; j < N; j++)
+                assert_true(fabs((double)y[i * N + j] - ref_gemm_at(&forward, i, j, &bound)) <= bound);
         for (int times = 1; times <= 2; times++) { /* the second call adds */
             assert_int_equal(attn_linear_bwd(ctx, &tdx, &tdw, &tdb, &tdy, &tx, &tw, times == 2), ATTN_OK);
             for (size_t i = 0; i < R; i++)
@@ -316,7 +369,8 @@ static void test_matmul_bf16(void **state) {
             half[i] = (uint16_t)(bits >> 16);
         }
         size_t m = M, n = N, k = K;
-        attn_tensor ta = attn_tensor_f32(a, 2, m, k), tb = attn_tensor_f32(b, 2, k, n), tc = attn_tensor_f32(c, 2, m, n);
+        attn_tensor ta = attn_tensor_f32(a, 2, m, k), tb = attn_tensor_f32(b, 2, k, n),
+                    tc = attn_tensor_f32(c, 2, m, n);
         attn_tensor te = attn_tensor_f32(expected, 2, m, n), th = attn_tensor_of(half, ATTN_BF16, 2, tb.shape);
         assert_int_equal(attn_matmul(ctx, &te, &ta, &tb, NULL, NULL, ATTN_IDENTITY, false), ATTN_OK);
         assert_int_equal(attn_matmul(ctx, &tc, &ta, &th, NULL, NULL, ATTN_IDENTITY, false), ATTN_OK);

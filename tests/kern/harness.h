@@ -38,9 +38,9 @@ static inline attn_context *next_level(const char *const **level, int threads, a
 }
 
 /* A loop over contexts, one for each level of this machine. Leave it at its end only. */
-#define for_each_level(ctx, threads)                                                                                   \
-    for (const char *const *level_##ctx = attn_cpu_levels(); level_##ctx; level_##ctx = NULL)                          \
-        for (attn_context *ctx = next_level(&level_##ctx, threads, NULL); ctx;                                         \
+#define for_each_level(ctx, threads)                                                          \
+    for (const char *const *level_##ctx = attn_cpu_levels(); level_##ctx; level_##ctx = NULL) \
+        for (attn_context *ctx = next_level(&level_##ctx, threads, NULL); ctx;                \
              ctx = next_level(&level_##ctx, threads, ctx))
 
 /* ---- memory between guard pages ------------------------------------------------------------------ */

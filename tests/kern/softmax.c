@@ -96,6 +96,37 @@ static void edges(void **state) {
     }
 }
 
+/* e^x for x ≤ 0 shows in the softmax of (0, x), e^x for x > 0 in the gradient of a log-softmax of one element. */
+static void exponential(void **state) {
+    (void)state;
+    enum { N = 40001 };
+    float *x = malloc(2 * N * sizeof *x), *y = malloc(2 * N * sizeof *y), *one = malloc(N * sizeof *one);
+    FOR_LEVELS(level) {
+        attn_context *ctx = guard_context(*level, 1);
+        for (int i = 0; i < N; i++) x[2 * i] = 0, x[2 * i + 1] = -87.3f * (float)i / N, one[i] = 1;
+        attn_tensor tx = attn_tensor_f32(x, 2, (size_t)N, (size_t)2), ty = attn_tensor_f32(y, 2, (size_t)N, (size_t)2);
+        assert_ok(ctx, attn_softmax_fwd(ctx, &ty, &tx));
+        for (int i = 0; i < N; i++) {
+            double e = exp((double)x[2 * i + 1]), expected = e / (1 + e);
+            if (!(fabs((double)y[2 * i + 1] / expected - 1) < 2.4e-7)) /* e^x, the sum, its inverse, the product */
+                fail_msg("%s: e^%g is off by %g", *level, (double)x[2 * i + 1], (double)y[2 * i + 1] / expected - 1);
+        }
+        for (int i = 0; i < N; i++) x[i] = 17.5f + 71.2f * (float)i / N; /* 1 − e^x is −e^x here */
+        x[0] = 89, x[1] = 1000, x[2] = INFINITY, x[3] = 88.72f;
+        attn_tensor tl = attn_tensor_f32(x, 2, (size_t)N, (size_t)1), td = attn_tensor_f32(y, 2, (size_t)N, (size_t)1);
+        attn_tensor to = attn_tensor_f32(one, 2, (size_t)N, (size_t)1);
+        assert_ok(ctx, attn_log_softmax_bwd(ctx, &td, &to, &tl, false));
+        for (int i = 0; i < 3; i++) assert_true(y[i] == -INFINITY);
+        for (int i = 3; i < N; i++) {
+            double expected = 1 - exp((double)x[i]);
+            if (!(fabs((double)y[i] / expected - 1) < 1.3e-7))
+                fail_msg("%s: e^%g is off by %g", *level, (double)x[i], (double)y[i] / expected - 1);
+        }
+        attn_context_free(ctx);
+    }
+    free(x), free(y), free(one);
+}
+
 static void cross_entropy(void **state) {
     (void)state;
     static const float smoothings[] = {0, 0.1f};
@@ -220,11 +251,8 @@ static void top_k(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),
-        cmocka_unit_test(gradients),
-        cmocka_unit_test(edges),
-        cmocka_unit_test(cross_entropy),
-        cmocka_unit_test(cross_entropy_threads),
+        cmocka_unit_test(values),      cmocka_unit_test(gradients),     cmocka_unit_test(edges),
+        cmocka_unit_test(exponential), cmocka_unit_test(cross_entropy), cmocka_unit_test(cross_entropy_threads),
         cmocka_unit_test(top_k),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

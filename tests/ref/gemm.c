@@ -27,7 +27,9 @@ double ref_gemm_at(const ref_gemm *g, size_t i, size_t j, double *bound) {
         size += fabs(product);
     }
     double terms = (double)(g->k < 256 ? g->k : 256) + (double)(g->k / 256) + 4.0;
-    if (g->c) sum += (double)g->c[(ptrdiff_t)i * g->c_row + (ptrdiff_t)j], size += fabs((double)g->c[(ptrdiff_t)i * g->c_row + (ptrdiff_t)j]);
+    if (g->c)
+        sum += (double)g->c[(ptrdiff_t)i * g->c_row + (ptrdiff_t)j],
+            size += fabs((double)g->c[(ptrdiff_t)i * g->c_row + (ptrdiff_t)j]);
     if (g->bias) sum += (double)g->bias[j], size += fabs((double)g->bias[j]);
     if (g->residual) {
         double x = (double)g->residual[(ptrdiff_t)i * g->residual_row + (ptrdiff_t)j];

@@ -244,8 +244,8 @@ static void test_folders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failures),  cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_kills),     cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_kills),    cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

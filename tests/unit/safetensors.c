@@ -171,7 +171,8 @@ static void test_refused(void **state) {
         {"{\"a\":" T("F32", "[1,1,1,1,1,1]", "[0,4]") "}", 4, ATTN_E_UNSUPPORTED, "dimensions"},
         {"{\"a\":" T("F8_E4M3", "[4]", "[0,4]") "}", 4, ATTN_E_UNSUPPORTED, "F8_E4M3"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, ATTN_E_FORMAT, "data_offsets"},
-        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, ATTN_E_FORMAT, "duplicate"},
+        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, ATTN_E_FORMAT,
+         "duplicate"},
         {"{\"a\":{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, ATTN_E_FORMAT, "dtype"},
         {"{\"a\":7}", 0, ATTN_E_FORMAT, "a"},
         {"{\"a\\u0000b\":" T("F32", "[1]", "[0,4]") "}", 4, ATTN_E_FORMAT, "name"},
@@ -192,7 +193,8 @@ static void test_refused(void **state) {
             fail_msg("%s: expected \"%s\" in: %s", cases[i].json, cases[i].says, attn_error(ctx));
         for (size_t t = 0; status == ATTN_OK && t < attn_safetensors_count(file); t++) {
             const attn_tensor *tensor = &attn_safetensors_at(file, t)->tensor;
-            if (attn_tensor_count(tensor)) assert_int_equal((uintptr_t)tensor->data % attn_dtype_size(tensor->dtype), 0);
+            if (attn_tensor_count(tensor))
+                assert_int_equal((uintptr_t)tensor->data % attn_dtype_size(tensor->dtype), 0);
         }
         attn_safetensors_close(file);
     }
@@ -333,7 +335,9 @@ static void test_amplification(void **state) {
         for (int i = 0; at < ROOM - 256; i++) switch (kind) {
             case 0: file[at++] = '['; break;
             case 1: memcpy(file + at, "0,", 2), at += 2; break;
-            case 2: at += (size_t)sprintf(file + at, "%s\"%x\":" T("U8", "[0]", "[0,0]"), i ? "," : "", (unsigned)i); break;
+            case 2:
+                at += (size_t)sprintf(file + at, "%s\"%x\":" T("U8", "[0]", "[0,0]"), i ? "," : "", (unsigned)i);
+                break;
             case 3: at += (size_t)sprintf(file + at, "\"%x\":\"\",", (unsigned)i); break;
             default: file[at++] = i ? 'x' : '"'; break;
             }

@@ -7,6 +7,8 @@
 #define ATTN_KERNEL_BODY_ADDITIVE_H
 
 #include "kernel/body/activation.h"
+#include "kernel/body/partial.h"
+#include <string.h>
 
 /* e[j] for n keys and one query. Two chains along a, added; then the lanes. */
 static void additive_energy(float *e, const float *sq, const float *hk, ptrdiff_t hk_stride, const float *v, size_t n,
@@ -29,30 +31,37 @@ static void additive_energy(float *e, const float *sq, const float *hk, ptrdiff_
     }
 }
 
-/* Gradients for `width` columns of all t × s pairs. With g = de_ij and d = g·v·(1 − tanh²), in the order of (i, j):
- *     dsq_i += d    dhk_j += d    dv += g·tanh
- * dsq, dhk and dv may be NULL. Without accumulate the sums start from 0; dv always does. */
+/* One pair: with d = g·v·(1 − tanh²), dsq += d, dhk += d (= d without add), dv += g·tanh, for n ≤ V_LANES columns. */
+V_FN void additive_bwd_columns(float *dsq, float *dhk, float *dv, const float *sq, const float *hk, const float *v, V g,
+                               size_t n, bool add) {
+    V t = v_tanh(v_add(part_load(sq, n), part_load(hk, n)));
+    V gv = v_mul(g, part_load(v, n)), slope = v_fnma(t, t, v_set(1.0f));
+    if (dv) part_store(dv, v_fma(g, t, part_load(dv, n)), n);
+    if (dsq) part_store(dsq, v_fma(gv, slope, part_load(dsq, n)), n);
+    if (dhk) part_store(dhk, v_fma(gv, slope, add ? part_load(dhk, n) : v_zero()), n);
+}
+
+/* Gradients for `width` columns of all t × s pairs, in the order of (i, j), each pair along its row: keys may lie far
+ * apart. dsq, dhk and dv may be NULL. Without accumulate the sums start from 0; dv always does. */
 static void additive_bwd(const attn_additive_bwd *p) {
-    for (size_t a = 0; a < p->width; a += V_LANES) {
-        size_t m = p->width - a < V_LANES ? p->width - a : V_LANES;
-        V v = v_load_n(p->v + a, m), dv = v_zero(), one = v_set(1.0f);
-        for (size_t i = 0; i < p->t; i++) {
-            const float *de = p->de + (ptrdiff_t)i * p->de_stride;
-            float *dsq_row = p->dsq ? p->dsq + (ptrdiff_t)i * p->dsq_stride + a : NULL;
-            V sq = v_load_n(p->sq + (ptrdiff_t)i * p->sq_stride + a, m);
-            V dsq = dsq_row && p->accumulate ? v_load_n(dsq_row, m) : v_zero();
-            for (size_t j = 0; j < p->s; j++) {
-                V g = v_set(de[j]), t = v_tanh(v_add(sq, v_load_n(p->hk + (ptrdiff_t)j * p->hk_stride + a, m)));
-                V gv = v_mul(g, v), slope = v_fnma(t, t, one);
-                dv = v_fma(g, t, dv);
-                dsq = v_fma(gv, slope, dsq);
-                if (!p->dhk) continue;
-                float *dhk = p->dhk + (ptrdiff_t)j * p->dhk_stride + a;
-                v_store_n(dhk, v_fma(gv, slope, i || p->accumulate ? v_load_n(dhk, m) : v_zero()), m);
-            }
-            if (dsq_row) v_store_n(dsq_row, dsq, m);
+    if (p->dv) memset(p->dv, 0, p->width * sizeof *p->dv);
+    for (size_t i = 0; i < p->t; i++) {
+        const float *sq = p->sq + (ptrdiff_t)i * p->sq_stride, *de = p->de + (ptrdiff_t)i * p->de_stride;
+        float *dsq = p->dsq ? p->dsq + (ptrdiff_t)i * p->dsq_stride : NULL, *dv = p->dv;
+        if (dsq && !p->accumulate) memset(dsq, 0, p->width * sizeof *dsq);
+        for (size_t j = 0; j < p->s; j++) {
+            const float *hk = p->hk + (ptrdiff_t)j * p->hk_stride;
+            float *dhk = p->dhk ? p->dhk + (ptrdiff_t)j * p->dhk_stride : NULL;
+            bool add = i > 0 || p->accumulate;
+            V g = v_set(de[j]);
+            size_t a = 0;
+            for (; a + V_LANES <= p->width; a += V_LANES)
+                additive_bwd_columns(dsq ? dsq + a : NULL, dhk ? dhk + a : NULL, dv ? dv + a : NULL, sq + a, hk + a,
+                                     p->v + a, g, V_LANES, add);
+            if (a < p->width)
+                additive_bwd_columns(dsq ? dsq + a : NULL, dhk ? dhk + a : NULL, dv ? dv + a : NULL, sq + a, hk + a,
+                                     p->v + a, g, p->width - a, add);
         }
-        if (p->dv) v_store_n(p->dv + a, dv, m);
     }
 }
 

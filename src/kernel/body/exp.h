@@ -3,7 +3,7 @@
  *     x = n·ln 2 + r, n an integer, |r| ≤ ln 2 / 2;   e^x = 2^n (1 + r + r²·q(r))
  *
  * q is the minimax polynomial of degree 4 (3e-9 relative); the reduction is exact but for the last bits of ln 2.
- * Error ≤ 1 ulp; results below 2^−126 are 0; NaN comes through. */
+ * Error ≤ 1 ulp; results below 2^−126 are 0 (where subnormal numbers are); NaN comes through. */
 #ifndef ATTN_KERNEL_BODY_EXP_H
 #define ATTN_KERNEL_BODY_EXP_H
 
@@ -21,12 +21,13 @@ V_FN V v_exp_reduced(V x, V *n) {
     return v_add(v_fma(v_mul(r, r), q, r), v_set(1.0f));
 }
 
-#define EXP_LOWEST (-87.33654f) /* ln 2^−126, rounded towards 0 */
+/* From here down n is −127, and v_pow2i(−127), all bits of the exponent 0, is 0. */
+#define EXP_LOWEST (-88.0f)
 
 /* e^x for x ≤ 0. */
 V_FN V v_exp_negative(V x) {
     V n, p = v_exp_reduced(v_max(v_set(EXP_LOWEST), x), &n);
-    return v_select(v_lt(x, v_set(EXP_LOWEST)), v_zero(), v_mul(p, v_pow2i(n)));
+    return v_mul(p, v_pow2i(n));
 }
 
 /* e^x for any x; past 88.72 it is +inf. */
@@ -34,7 +35,7 @@ V_FN V v_exp(V x) {
     V n, p = v_exp_reduced(v_min(v_set(89.0f), v_max(v_set(EXP_LOWEST), x)), &n);
     V m = v_min(v_set(127.0f), n); /* 2^128 is no float: the last doubling is made by hand */
     p = v_fma(p, v_sub(n, m), p);
-    return v_select(v_lt(x, v_set(EXP_LOWEST)), v_zero(), v_mul(p, v_pow2i(m)));
+    return v_mul(p, v_pow2i(m));
 }
 
 #endif

@@ -6,8 +6,8 @@
  *   (I3) bias, then residual, then the activation follow, once, after the last chain.
  * So a row's bits depend on that row of A and on B alone.
  *
- * Loops, from outside: rows that keep their part of A in L2 · k in blocks of that part · strips of panels · chains, whose
- * part of the strip stays in L1 · tiles of rows, which keep their chains in registers. */
+ * Loops, from outside: rows that keep their part of A in L2 · k in blocks of that part · strips of panels · chains,
+ * whose part of the strip stays in L1 · tiles of rows, which keep their chains in registers. */
 #ifndef ATTN_KERNEL_BODY_GEMM_H
 #define ATTN_KERNEL_BODY_GEMM_H
 
@@ -17,7 +17,6 @@
 #define GEMM_CHAIN 256
 #define GEMM_PANEL_VECTORS (ATTN_PANEL / V_LANES)
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
-#define GEMM_UNROLL _Pragma("GCC unroll 64")
 
 typedef struct gemm_tile_args {
     size_t k; /* the length of the chain */
@@ -40,38 +39,36 @@ V_FN V gemm_load_b(const bool bf16, const void *b, size_t at) {
 V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gemm_tile_args *t) {
     const int vectors = panels * GEMM_PANEL_VECTORS;
     V chain[V_GEMM_ROWS][GEMM_MOST_VECTORS];
-    GEMM_UNROLL for (int i = 0; i < rows; i++) {
-        GEMM_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero();
-    }
+    ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const float *a = t->a;
     const ptrdiff_t a_row = t->a_row, a_column = t->a_column;
     const char *b = t->b, *next = t->next;
     const size_t b_size = bf16 ? sizeof(uint16_t) : sizeof(float), b_panel = t->b_panel;
     for (size_t left = t->k; left > 0; left--) {
         V row[GEMM_MOST_VECTORS];
-        GEMM_UNROLL for (int j = 0; j < vectors; j++) {
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
             size_t panel = (size_t)j / GEMM_PANEL_VECTORS, lane = (size_t)j % GEMM_PANEL_VECTORS * V_LANES;
             row[j] = gemm_load_b(bf16, b, panel * b_panel + lane);
         }
         __builtin_prefetch(next);
-        GEMM_UNROLL for (int i = 0; i < rows; i++) {
+        ATTN_UNROLL for (int i = 0; i < rows; i++) {
             V x = v_set(a[i * a_row]);
-            GEMM_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
         }
         a += a_column;
         b += ATTN_PANEL * b_size;
         next += 64;
     }
-    GEMM_UNROLL for (int i = 0; i < rows; i++) {
+    ATTN_UNROLL for (int i = 0; i < rows; i++) {
         float *c = t->c + i * t->c_row;
         if (t->n == (size_t)panels * ATTN_PANEL) {
-            GEMM_UNROLL for (int j = 0; j < vectors; j++) {
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                 V x = chain[i][j];
                 if (t->add) x = v_add(v_load(c + j * V_LANES), x);
                 v_store(c + j * V_LANES, x);
             }
         } else {
-            GEMM_UNROLL for (int j = 0; j < vectors; j++) {
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                 size_t first = (size_t)j * V_LANES, left = t->n > first ? t->n - first : 0;
                 size_t lanes = left < V_LANES ? left : V_LANES;
                 V x = chain[i][j];
@@ -84,13 +81,13 @@ V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gem
 
 /* X(rows) for each number of rows that the vocabulary names. A strip is V_GEMM_PANELS wide, one where C ends, or
  * V_GEMM_FEW_PANELS for up to V_GEMM_FEW_ROWS rows, which would make too few chains to hide an FMA's latency. */
-#define GEMM_TILE_FUNCTIONS(rows)                                                                                      \
-    static void gemm_tile_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, false, t); }                \
-    static void gemm_tile_##rows##_one(const gemm_tile_args *t) { gemm_tile(rows, 1, false, t); }                      \
-    static void gemm_tile_##rows##_bf16(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, true, t); }          \
+#define GEMM_TILE_FUNCTIONS(rows)                                                                             \
+    static void gemm_tile_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, false, t); }       \
+    static void gemm_tile_##rows##_one(const gemm_tile_args *t) { gemm_tile(rows, 1, false, t); }             \
+    static void gemm_tile_##rows##_bf16(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, true, t); } \
     static void gemm_tile_##rows##_bf16_one(const gemm_tile_args *t) { gemm_tile(rows, 1, true, t); }
-#define GEMM_FEW_FUNCTIONS(rows)                                                                                       \
-    static void gemm_few_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_FEW_PANELS, false, t); }             \
+#define GEMM_FEW_FUNCTIONS(rows)                                                                           \
+    static void gemm_few_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_FEW_PANELS, false, t); } \
     static void gemm_few_##rows##_bf16(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_FEW_PANELS, true, t); }
 V_GEMM_TILES(GEMM_TILE_FUNCTIONS)
 V_GEMM_FEW_TILES(GEMM_FEW_FUNCTIONS)
@@ -101,7 +98,7 @@ typedef struct gemm_shape {
     gemm_tile_fn *strip[2], *one[2]; /* f32, bf16 */
 } gemm_shape;
 static const gemm_shape gemm_shapes[] = {
-#define GEMM_SHAPE(rows)                                                                                               \
+#define GEMM_SHAPE(rows) \
     {rows, {gemm_tile_##rows, gemm_tile_##rows##_bf16}, {gemm_tile_##rows##_one, gemm_tile_##rows##_bf16_one}},
     V_GEMM_TILES(GEMM_SHAPE)
 #undef GEMM_SHAPE
@@ -156,7 +153,8 @@ static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_
     const float *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)k * g->a_column;
     for (size_t p = 0; p < depth; p++, a += g->a_column) {
         float *to = g->scratch + p * V_GEMM_ROWS;
-        const ptrdiff_t ahead = p + AHEAD < depth ? AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
+        const ptrdiff_t ahead =
+            p + AHEAD < depth ? AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
         for (size_t i = 0; i < rows; i += V_GEMM_ROWS, to += depth * V_GEMM_ROWS) {
             const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
             const float *from = a + (ptrdiff_t)i * g->a_row;
@@ -182,8 +180,8 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     for (size_t done = 0; done < depth; done += t.k) {
         t.k = depth - done < GEMM_CHAIN ? depth - done : GEMM_CHAIN;
         t.add = g->accumulate || k + done > 0;
-        /* What will be read after this part of the strip: its next chain, or the first one of the next strip. Its panels
-         * are fetched one with each of the first tiles. */
+        /* What will be read after this part of the strip: its next chain, or the first one of the next strip. Its
+         * panels are fetched one with each of the first tiles. */
         const bool last = done + t.k == depth;
         size_t next_panel = last ? panel + panels : panel, next_end = next_panel + panels;
         const char *next_chain = (const char *)g->b + (last ? k : k + done + t.k) * line;
@@ -252,12 +250,12 @@ static void gemm_pack_columns(void *to, bool bf16, const float *b, ptrdiff_t col
         const size_t depth = k - p < V_LANES ? k - p : V_LANES;
         for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
             V block[V_LANES];
-            GEMM_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
                 const float *from = b + (ptrdiff_t)(j + i) * column + p;
                 block[i] = j + i >= columns ? v_zero() : depth == V_LANES ? v_load(from) : v_load_n(from, depth);
             }
             v_transpose(block);
-            GEMM_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
                 if (i < depth) gemm_store_b(to, bf16, (p + i) * ATTN_PANEL + j, block[i]);
             }
         }
@@ -278,7 +276,7 @@ static void gemm_pack_panel(void *to, bool bf16, const float *b, ptrdiff_t row, 
             for (size_t j = 0; j < columns; j++) line[j] = from[(ptrdiff_t)j * column];
             from = line;
         }
-        GEMM_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
+        ATTN_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
             gemm_store_b(to, bf16, p * ATTN_PANEL + j, v_load(from + j));
         }
     }
@@ -296,7 +294,8 @@ static void column_sums(float *sums, const float *x, ptrdiff_t x_row, size_t row
                 const float *row = chain + (ptrdiff_t)i * x_row + j;
                 for (size_t v = 0; v < 4; v++) sum[v] = v_add(sum[v], v_load(row + v * V_LANES));
             }
-            for (size_t v = 0; v < 4; v++) v_store(sums + j + v * V_LANES, v_add(v_load(sums + j + v * V_LANES), sum[v]));
+            for (size_t v = 0; v < 4; v++)
+                v_store(sums + j + v * V_LANES, v_add(v_load(sums + j + v * V_LANES), sum[v]));
         }
         for (; j < n; j += V_LANES) {
             size_t lanes = n - j < V_LANES ? n - j : V_LANES;

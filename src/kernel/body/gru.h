@@ -5,36 +5,46 @@
 #define ATTN_KERNEL_BODY_GRU_H
 
 #include "kernel/body/activation.h"
+#include "kernel/body/partial.h"
+
+/* n columns from i on. */
+V_FN void gru_point_columns(float *y, float *rzn, const float *gx, const float *gh, const float *h, size_t size,
+                            size_t i, size_t n) {
+    V r = v_sigmoid(v_add(part_load(gx + i, n), part_load(gh + i, n)));
+    V z = v_sigmoid(v_add(part_load(gx + size + i, n), part_load(gh + size + i, n)));
+    V c = v_tanh(v_fma(r, part_load(gh + 2 * size + i, n), part_load(gx + 2 * size + i, n)));
+    part_store(y + i, v_fma(z, v_sub(part_load(h + i, n), c), c), n);
+    if (!rzn) return;
+    part_store(rzn + i, r, n);
+    part_store(rzn + size + i, z, n);
+    part_store(rzn + 2 * size + i, c, n);
+}
 
 /* One sequence; gx, gh, rzn have 3·size elements, y and h size. rzn may be NULL. */
 static void gru_point_row(float *y, float *rzn, const float *gx, const float *gh, const float *h, size_t size) {
-    for (size_t i = 0; i < size; i += V_LANES) {
-        size_t m = size - i < V_LANES ? size - i : V_LANES;
-        V r = v_sigmoid(v_add(v_load_n(gx + i, m), v_load_n(gh + i, m)));
-        V z = v_sigmoid(v_add(v_load_n(gx + size + i, m), v_load_n(gh + size + i, m)));
-        V n = v_tanh(v_fma(r, v_load_n(gh + 2 * size + i, m), v_load_n(gx + 2 * size + i, m)));
-        v_store_n(y + i, v_fma(z, v_sub(v_load_n(h + i, m), n), n), m);
-        if (!rzn) continue;
-        v_store_n(rzn + i, r, m);
-        v_store_n(rzn + size + i, z, m);
-        v_store_n(rzn + 2 * size + i, n, m);
-    }
+    size_t i = 0;
+    for (; i + V_LANES <= size; i += V_LANES) gru_point_columns(y, rzn, gx, gh, h, size, i, V_LANES);
+    if (i < size) gru_point_columns(y, rzn, gx, gh, h, size, i, size - i);
+}
+
+V_FN void gru_point_columns_bwd(float *dgx, float *dgh, float *dh, const float *dy, const float *rzn, const float *gh,
+                                const float *h, size_t size, size_t i, size_t n) {
+    V r = part_load(rzn + i, n), z = part_load(rzn + size + i, n), c = part_load(rzn + 2 * size + i, n);
+    V d = part_load(dy + i, n), direct = v_mul(d, z);
+    V dz = v_mul(v_mul(d, v_sub(part_load(h + i, n), c)), v_fnma(z, z, z));
+    V dc = v_mul(v_sub(d, direct), v_fnma(c, c, v_set(1.0f)));
+    V dr = v_mul(v_mul(dc, part_load(gh + 2 * size + i, n)), v_fnma(r, r, r));
+    part_store(dgx + i, dr, n), part_store(dgh + i, dr, n);
+    part_store(dgx + size + i, dz, n), part_store(dgh + size + i, dz, n);
+    part_store(dgx + 2 * size + i, dc, n), part_store(dgh + 2 * size + i, v_mul(dc, r), n);
+    part_store(dh + i, direct, n);
 }
 
 static void gru_point_row_bwd(float *dgx, float *dgh, float *dh, const float *dy, const float *rzn, const float *gh,
                               const float *h, size_t size) {
-    for (size_t i = 0; i < size; i += V_LANES) {
-        size_t m = size - i < V_LANES ? size - i : V_LANES;
-        V r = v_load_n(rzn + i, m), z = v_load_n(rzn + size + i, m), n = v_load_n(rzn + 2 * size + i, m);
-        V d = v_load_n(dy + i, m), dz_y = v_mul(d, z);
-        V dz = v_mul(v_mul(d, v_sub(v_load_n(h + i, m), n)), v_fnma(z, z, z));
-        V dn = v_mul(v_sub(d, dz_y), v_fnma(n, n, v_set(1.0f)));
-        V dr = v_mul(v_mul(dn, v_load_n(gh + 2 * size + i, m)), v_fnma(r, r, r));
-        v_store_n(dgx + i, dr, m), v_store_n(dgh + i, dr, m);
-        v_store_n(dgx + size + i, dz, m), v_store_n(dgh + size + i, dz, m);
-        v_store_n(dgx + 2 * size + i, dn, m), v_store_n(dgh + 2 * size + i, v_mul(dn, r), m);
-        v_store_n(dh + i, dz_y, m);
-    }
+    size_t i = 0;
+    for (; i + V_LANES <= size; i += V_LANES) gru_point_columns_bwd(dgx, dgh, dh, dy, rzn, gh, h, size, i, V_LANES);
+    if (i < size) gru_point_columns_bwd(dgx, dgh, dh, dy, rzn, gh, h, size, i, size - i);
 }
 
 #endif

@@ -6,6 +6,7 @@
 #define ATTN_KERNEL_BODY_SOFTMAX_H
 
 #include "kernel/body/exp.h"
+#include "kernel/body/partial.h"
 #include "kernel/body/rows.h"
 
 #define ROW_EMPTY (-__builtin_inff())
@@ -90,14 +91,16 @@ static float softmax_row(float *y, const float *x, size_t n) {
     return max + logf(sum);
 }
 
+V_FN void softmax_bwd_lanes(float *dx, const float *dy, const float *y, size_t n, V inner, V scale, bool accumulate) {
+    part_add(dx, v_mul(v_mul(part_load(y, n), scale), v_sub(part_load(dy, n), inner)), n, accumulate);
+}
+
 /* dx = y ∘ (dy − Σ y·dy), times scale; dx may be dy. */
 static void softmax_row_bwd(float *dx, const float *dy, const float *y, size_t n, float scale, bool accumulate) {
     V inner = v_set(row_dot(y, dy, n)), s = v_set(scale);
-    for (size_t i = 0; i < n; i += V_LANES) {
-        size_t m = n - i < V_LANES ? n - i : V_LANES;
-        V d = v_mul(v_mul(v_load_n(y + i, m), s), v_sub(v_load_n(dy + i, m), inner));
-        v_store_n(dx + i, accumulate ? v_add(v_load_n(dx + i, m), d) : d, m);
-    }
+    size_t i = 0;
+    for (; i + V_LANES <= n; i += V_LANES) softmax_bwd_lanes(dx + i, dy + i, y + i, V_LANES, inner, s, accumulate);
+    if (i < n) softmax_bwd_lanes(dx + i, dy + i, y + i, n - i, inner, s, accumulate);
 }
 
 /* y = x − log-sum-exp; an empty row stays −inf. */
@@ -109,20 +112,21 @@ static void log_softmax_row(float *y, const float *x, size_t n) {
     }
     float lse = logf(row_exp(NULL, x, n, max));
     V m = v_set(max), l = v_set(lse);
-    for (size_t i = 0; i < n; i += V_LANES) {
-        size_t k = n - i < V_LANES ? n - i : V_LANES;
-        v_store_n(y + i, v_sub(v_sub(v_load_n(x + i, k), m), l), k);
-    }
+    size_t i = 0;
+    for (; i + V_LANES <= n; i += V_LANES) v_store(y + i, v_sub(v_sub(v_load(x + i), m), l));
+    if (i < n) v_store_n(y + i, v_sub(v_sub(v_load_n(x + i, n - i), m), l), n - i);
+}
+
+V_FN void log_softmax_bwd_lanes(float *dx, const float *dy, const float *y, size_t n, V sum, bool accumulate) {
+    part_add(dx, v_fnma(v_exp(part_load(y, n)), sum, part_load(dy, n)), n, accumulate);
 }
 
 /* dx = dy − e^y·Σ dy */
 static void log_softmax_row_bwd(float *dx, const float *dy, const float *y, size_t n, bool accumulate) {
     V sum = v_set(row_sum(dy, n));
-    for (size_t i = 0; i < n; i += V_LANES) {
-        size_t m = n - i < V_LANES ? n - i : V_LANES;
-        V d = v_fnma(v_exp(v_load_n(y + i, m)), sum, v_load_n(dy + i, m));
-        v_store_n(dx + i, accumulate ? v_add(v_load_n(dx + i, m), d) : d, m);
-    }
+    size_t i = 0;
+    for (; i + V_LANES <= n; i += V_LANES) log_softmax_bwd_lanes(dx + i, dy + i, y + i, V_LANES, sum, accumulate);
+    if (i < n) log_softmax_bwd_lanes(dx + i, dy + i, y + i, n - i, sum, accumulate);
 }
 
 /* One row of the cross entropy with label smoothing ε:

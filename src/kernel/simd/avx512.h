@@ -41,8 +41,9 @@ V_FN V v_abs(V a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 V_FN V v_neg(V a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), a); }
 V_FN V v_copysign(V a, V sign) {
     __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    return _mm512_castsi512_ps( /* 0xca: bit of the first chooses second or third */
-        _mm512_ternarylogic_epi32(magnitude, _mm512_castps_si512(a), _mm512_castps_si512(sign), 0xca));
+    return _mm512_castsi512_ps(/* 0xca: bit of the first chooses second or third */
+                               _mm512_ternarylogic_epi32(magnitude, _mm512_castps_si512(a), _mm512_castps_si512(sign),
+                                                         0xca));
 }
 V_FN V v_round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 V_FN V v_sqrt(V a) { return _mm512_sqrt_ps(a); }

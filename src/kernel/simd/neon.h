@@ -10,9 +10,9 @@
 
 #define V_LANES 4
 #define V_FN static inline __attribute__((always_inline))
-#define V_GEMM_ROWS 6
+#define V_GEMM_ROWS 5
 #define V_GEMM_PANELS 1
-#define V_GEMM_TILES(X) X(1) X(2) X(3) X(4) X(6)
+#define V_GEMM_TILES(X) X(1) X(2) X(3) X(4) X(5)
 #define V_GEMM_FEW_ROWS 2
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1) X(2)
@@ -25,15 +25,26 @@ V_FN V v_set(float x) { return vdupq_n_f32(x); }
 V_FN V v_iota(void) { return (V){0, 1, 2, 3}; }
 V_FN V v_load(const float *p) { return vld1q_f32(p); }
 V_FN void v_store(float *p, V a) { vst1q_f32(p, a); }
-V_FN V v_load_n(const float *p, size_t n) {
-    float part[V_LANES] = {0};
-    memcpy(part, p, n * sizeof *p);
-    return vld1q_f32(part);
+V_FN V v_load_n(const float *p, size_t n) { /* no call, not even memcpy: accumulators live across it would be spilled */
+    if (n == V_LANES) return vld1q_f32(p);
+    float32x2_t low = vdup_n_f32(0.0f), high = low;
+    if (n & 2) {
+        low = vld1_f32(p);
+        if (n & 1) high = vld1_lane_f32(p + 2, high, 0);
+    } else if (n & 1) {
+        low = vld1_lane_f32(p, low, 0);
+    }
+    return vcombine_f32(low, high);
 }
 V_FN void v_store_n(float *p, V a, size_t n) {
-    float part[V_LANES];
-    vst1q_f32(part, a);
-    memcpy(p, part, n * sizeof *p);
+    if (n == V_LANES) {
+        vst1q_f32(p, a);
+    } else if (n & 2) {
+        vst1_f32(p, vget_low_f32(a));
+        if (n & 1) vst1q_lane_f32(p + 2, a, 2);
+    } else if (n & 1) {
+        vst1q_lane_f32(p, a, 0);
+    }
 }
 
 V_FN VM v_lt(V a, V b) { return vcltq_f32(a, b); }
@@ -60,9 +71,7 @@ V_FN V v_neg(V a) { return vnegq_f32(a); }
 V_FN V v_copysign(V a, V sign) { return vbslq_f32(vdupq_n_u32(0x80000000), sign, a); }
 V_FN V v_round(V a) { return vrndnq_f32(a); }
 V_FN V v_sqrt(V a) { return vsqrtq_f32(a); }
-V_FN V v_pow2i(V n) {
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
-}
+V_FN V v_pow2i(V n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)); }
 V_FN V v_scale(V a, V n) { return vmulq_f32(a, v_pow2i(n)); }
 
 V_FN float v_sum(V a) {
@@ -75,8 +84,10 @@ V_FN float v_max_of(V a) {
 }
 
 V_FN void v_transpose(V x[V_LANES]) {
-    float64x2_t low0 = vreinterpretq_f64_f32(vtrn1q_f32(x[0], x[1])), low1 = vreinterpretq_f64_f32(vtrn1q_f32(x[2], x[3]));
-    float64x2_t high0 = vreinterpretq_f64_f32(vtrn2q_f32(x[0], x[1])), high1 = vreinterpretq_f64_f32(vtrn2q_f32(x[2], x[3]));
+    float64x2_t low0 = vreinterpretq_f64_f32(vtrn1q_f32(x[0], x[1])),
+                low1 = vreinterpretq_f64_f32(vtrn1q_f32(x[2], x[3]));
+    float64x2_t high0 = vreinterpretq_f64_f32(vtrn2q_f32(x[0], x[1])),
+                high1 = vreinterpretq_f64_f32(vtrn2q_f32(x[2], x[3]));
     x[0] = vreinterpretq_f32_f64(vtrn1q_f64(low0, low1));
     x[1] = vreinterpretq_f32_f64(vtrn1q_f64(high0, high1));
     x[2] = vreinterpretq_f32_f64(vtrn2q_f64(low0, low1));

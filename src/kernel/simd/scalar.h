@@ -17,7 +17,8 @@
 
 #define V_LANES 1
 #define V_FN static inline __attribute__((always_inline))
-/* The micro-kernel of a matrix product: rows × panels of 16 columns in registers, and what fewer rows are split into. */
+/* The micro-kernel of a matrix product: rows × panels of 16 columns in registers, and what fewer rows are split into.
+ */
 #define V_GEMM_ROWS 4
 #define V_GEMM_PANELS 1
 #define V_GEMM_TILES(X) X(1) X(4)
