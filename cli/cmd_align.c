@@ -10,9 +10,9 @@ static const char *const symmetrize_names[] = {
 typedef struct settings {
     text_list data, extra;
     const char *output, *gold, *gloss;
-    long long iterations, threads, limit;
+    long long iterations, limit;
     int symmetrize;
-    bool reverse, split, one_based, json, quiet;
+    bool reverse, split, one_based, json;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -24,17 +24,16 @@ static const option_spec options[] = {
     {"limit", 0, OPTION_INT, AT(limit), "N", "the first N pairs of --data only", 0, 1e12, NULL},
     {"split", 0, OPTION_FLAG, AT(split), NULL, "separate punctuation from words first (text that is not tokenised)", 0,
      0, NULL},
-    {"symmetrize", 's', OPTION_CHOICE, AT(symmetrize), "HOW", "(intersect)", 0, 0, symmetrize_names},
-    {"iterations", 0, OPTION_INT, AT(iterations), "N", "of expectation-maximisation (5)", 1, 100, NULL},
+    {"symmetrize", 's', OPTION_CHOICE, AT(symmetrize), "HOW", "join both directions (intersect)", 0, 0,
+     symmetrize_names},
+    {"iterations", 0, OPTION_INT, AT(iterations), "N", "rounds of expectation-maximisation (5)", 1, 100, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", "links, a line a pair, i-j (default: standard output)", 0, 0,
      NULL},
     {"gold", 0, OPTION_TEXT, AT(gold), "FILE", "print the alignment error rate against links by hand instead", 0, 0,
      NULL},
     {"one-based", 0, OPTION_FLAG, AT(one_based), NULL, "the gold file counts words from 1", 0, 0, NULL},
     {"gloss", 0, OPTION_TEXT, AT(gloss), "TEXT", "print TEXT word by word by the learned lexicon instead", 0, 0, NULL},
-    {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON", 0, 0, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
-    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no messages", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "as JSON, a line a pair", 0, 0, NULL},
 };
 
 typedef struct lines {
@@ -121,17 +120,37 @@ static int print_aer(const command *c, const settings *s, const attn_aligner *al
 
 static int print_gloss(const command *c, const settings *s, const attn_aligner *aligner) {
     attn_context *ctx = cli_context();
-    char *text;
-    if (attn_words_split_punctuation(ctx, &text, s->gloss) != ATTN_OK) return cli_fail_status(c);
+    char *text, *save;
+    json_t *list = s->json ? json_array() : NULL;
+    if (attn_words_split_punctuation(ctx, &text, s->gloss) != ATTN_OK) {
+        json_decref(list);
+        return cli_fail_status(c);
+    }
     bool first = true;
-    for (char *save, *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        const char *gloss = attn_aligner_gloss(aligner, word, NULL);
-        printf("%s%s", first ? "" : " ", gloss ? gloss : word);
+    for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        float probability = 0;
+        const char *gloss = attn_aligner_gloss(aligner, word, &probability);
+        if (!list) printf("%s%s", first ? "" : " ", gloss ? gloss : word);
+        else if (gloss)
+            json_array_append_new(
+                list, json_pack("{s:s,s:s,s:f}", "word", word, "gloss", gloss, "probability", (double)probability));
+        else json_array_append_new(list, json_pack("{s:s,s:n}", "word", word, "gloss"));
         first = false;
     }
-    putchar('\n');
+    if (list) cli_put_json(list, JSON_COMPACT | JSON_REAL_PRECISION(7));
+    else putchar('\n');
     attn_text_free(ctx, text);
     return EXIT_DONE;
+}
+
+static void put_links(FILE *out, const attn_links *links, bool json) {
+    if (json) fputc('[', out);
+    for (size_t k = 0; k < links->count; k++) {
+        int source = links->link[k].source, target = links->link[k].target;
+        if (json) fprintf(out, "%s[%d,%d]", k ? "," : "", source, target);
+        else fprintf(out, "%s%d-%d", k ? " " : "", source, target);
+    }
+    fputs(json ? "]\n" : "\n", out);
 }
 
 static int print_links(const command *c, const settings *s, const attn_aligner *aligner, const lines *l) {
@@ -139,20 +158,21 @@ static int print_links(const command *c, const settings *s, const attn_aligner *
     char *text = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
-    bool fine = out != NULL;
+    if (!out) return cli_fail_memory(c);
+    bool fine = true;
     for (size_t i = 0; i < l->own && fine; i++) {
         attn_links links;
         fine =
             attn_aligner_align(aligner, &links, l->source[i], l->target[i], (attn_symmetrize)s->symmetrize) == ATTN_OK;
-        if (!fine) break;
-        for (size_t k = 0; k < links.count; k++)
-            fprintf(out, "%s%d-%d", k ? " " : "", links.link[k].source, links.link[k].target);
-        fputc('\n', out);
+        if (!fine) {
+            cli_fail_status(c);
+            break;
+        }
+        put_links(out, &links, s->json);
         attn_text_free(ctx, links.link);
     }
-    if (out && fclose(out) != 0) fine = false;
-    if (!fine) cli_fail_status(c);
-    else fine = cli_write(c, s->output ? s->output : "-", text, bytes);
+    if (ferror(out) | fclose(out)) fine = cli_fail_memory(c) == EXIT_DONE;
+    fine = fine && cli_write(c, s->output ? s->output : "-", text, bytes);
     free(text);
     return fine ? EXIT_DONE : EXIT_FAILED;
 }
@@ -163,7 +183,7 @@ static int align(const command *c, const settings *s, lines *l, const attn_corpu
     l->split = s->split;
     l->source = malloc((n + more + 1) * sizeof *l->source);
     l->target = malloc((n + more + 1) * sizeof *l->target);
-    if (!l->source || !l->target) return cli_fail(c, "out of memory");
+    if (!l->source || !l->target) return cli_fail_memory(c);
     for (size_t i = 0; i < n; i++)
         if (!add_line(c, l, attn_corpus_at(data, i))) return EXIT_FAILED;
     l->own = l->n;
@@ -185,22 +205,16 @@ static int run(const command *c, int argc, char **argv) {
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
-    if (s.data.count < 1 || s.data.count > 2)
-        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
-    cli_quiet = s.quiet;
-    if (s.threads) cli_set_threads(s.threads);
-    attn_context *ctx = cli_context();
-    if (!ctx) return EXIT_FAILED;
+    if ((code = cli_check_files(c, "data", &s.data)) != GO_ON) return code;
+    if (s.extra.count && (code = cli_check_files(c, "extra", &s.extra)) != GO_ON) return code;
+    if ((s.gold != NULL) + (s.gloss != NULL) + (s.output != NULL) > 1)
+        return cli_wrong_use(c, "found more than one of --gold, --gloss and -o");
+    if (!cli_context()) return EXIT_FAILED;
     attn_corpus *data = NULL, *extra = NULL;
-    attn_corpus_options o = ATTN_CORPUS_OPTIONS_INIT;
-    o.reverse = s.reverse;
     lines l = {0};
-    if (s.extra.count && attn_corpus_read(&extra, ctx, s.extra.item, s.extra.count, &o) != ATTN_OK)
-        code = cli_fail_status(c);
-    o.limit = (size_t)s.limit;
-    if (code == GO_ON && attn_corpus_read(&data, ctx, s.data.item, s.data.count, &o) != ATTN_OK)
-        code = cli_fail_status(c);
-    if (code == GO_ON) code = align(c, &s, &l, data, extra);
+    bool fine = (!s.extra.count || cli_read_corpus(c, &extra, &s.extra, s.reverse, 0)) &&
+                cli_read_corpus(c, &data, &s.data, s.reverse, s.limit);
+    code = fine ? align(c, &s, &l, data, extra) : EXIT_FAILED;
     free_lines(&l);
     attn_corpus_free(data);
     attn_corpus_free(extra);

@@ -42,7 +42,8 @@ const command command_convert = {
     .name = "convert",
     .summary = "write a model with other weights (bf16 or 8-bit integers)",
     .operands = "DIR",
-    .description = "Matrices become bf16, or 8-bit integers with one scale a row; vectors stay f32. Any of them can be read.",
+    .description =
+        "Matrices become bf16, or 8-bit integers with one scale a row; vectors stay f32. Any of them can be read.",
     .example = "  attn convert out/de-en --dtype i8 -o models/de-en",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

@@ -2,15 +2,18 @@
 #include "picture.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { THRESHOLDS = 40, MAX_WORDS = 1000 };
 
 typedef struct settings {
     const char *model, *alignments, *hypotheses, *lengths;
     text_list data;
-    long long beam_size, limit, batch_size, threads;
+    long long beam_size, limit, batch_size, max_source;
     double length_penalty;
-    bool reverse, lowercase, json, by_length, one_based, no_translate, quiet;
+    bool reverse, lowercase, json, by_length, one_based, no_translate;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -22,8 +25,10 @@ static const option_spec options[] = {
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
     {"limit", 0, OPTION_INT, AT(limit), "N", "the first N pairs only", 0, 1e12, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "BLEU of lower-cased texts", 0, 0, NULL},
-    {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "(5)", 1, 64, NULL},
-    {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "(1)", 0, 10, NULL},
+    {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
+    {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
+    {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
+     NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (64)", 1, 4096, NULL},
     {"by-length", 0, OPTION_FLAG, AT(by_length), NULL, "BLEU for each range of source lengths too", 0, 0, NULL},
     {"lengths", 0, OPTION_TEXT, AT(lengths), "LIST",
@@ -34,8 +39,6 @@ static const option_spec options[] = {
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
     {"no-translate", 0, OPTION_FLAG, AT(no_translate), NULL, "loss and perplexity only", 0, 0, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON, one object a line", 0, 0, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors)", 1, 1024, NULL},
-    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no messages", 0, 0, NULL},
 };
 
 typedef struct job {
@@ -48,25 +51,30 @@ typedef struct job {
 
 /* ---- figures out ------------------------------------------------------------------------------------------- */
 
-static void put(const job *j, json_t *figures) {
+/* One line; takes figures. */
+static bool put(const job *j, json_t *figures) {
+    const char *key, *between = "";
+    json_t *value;
     if (j->settings->json) {
-        json_dumpf(figures, stdout, JSON_COMPACT | JSON_REAL_PRECISION(8));
-        putchar('\n');
-    } else {
-        const char *key;
-        json_t *value;
-        const char *between = "";
-        json_object_foreach(figures, key, value) {
-            printf("%s%s ", between, key);
-            if (json_is_integer(value)) printf("%lld", (long long)json_integer_value(value));
-            else if (json_is_string(value)) printf("%s", json_string_value(value));
-            else printf(fabs(json_number_value(value)) < 2 ? "%.4f" : "%.2f", json_number_value(value));
-            between = "  ";
-        }
-        putchar('\n');
+        bool fine = cli_put_json(figures, JSON_COMPACT | JSON_REAL_PRECISION(8));
+        return cli_flush() && fine;
     }
-    fflush(stdout);
+    json_object_foreach(figures, key, value) {
+        printf("%s%s ", between, key);
+        if (json_is_integer(value)) printf("%lld", (long long)json_integer_value(value));
+        else if (json_is_string(value)) printf("%s", json_string_value(value));
+        else if (json_is_number(value))
+            printf(fabs(json_number_value(value)) < 2 ? "%.4f" : "%.2f", json_number_value(value));
+        else printf("-"); /* not a finite number */
+        between = "  ";
+    }
+    putchar('\n');
     json_decref(figures);
+    return cli_flush();
+}
+
+static void add_figure(json_t *figures, const char *key, double x) {
+    json_object_set_new(figures, key, cli_json_number(x));
 }
 
 static size_t count_words(const char *text) {
@@ -86,29 +94,36 @@ static attn_translate_options translate_options(const settings *s) {
     o.beam_size = (int)s->beam_size;
     o.length_penalty = (float)s->length_penalty;
     o.batch_size = (int)s->batch_size;
+    o.max_source_tokens = 0; /* checked before */
     return o;
+}
+
+static void free_texts(char **text, size_t n) {
+    for (size_t i = 0; text && i < n; i++) free(text[i]);
+    free(text);
 }
 
 /* Translations of source[0 … n−1]; malloc'd strings. NULL after a message. */
 static char **translate_all(const job *j) {
     attn_context *ctx = cli_context();
     attn_translate_options o = translate_options(j->settings);
-    attn_translation *out = calloc(j->n + 1, sizeof *out);
+    size_t chunk = 32 * (size_t)j->settings->batch_size;
+    attn_translation *out = calloc(chunk, sizeof *out);
     char **text = calloc(j->n + 1, sizeof *text);
     bool fine = out && text;
-    size_t chunk = 32 * (size_t)j->settings->batch_size;
-    for (size_t at = 0; fine && at < j->n && !cli_interrupted; at += chunk) {
+    if (!fine) cli_fail_memory(j->command);
+    for (size_t at = 0; fine && at < j->n; at += chunk) {
         size_t n = j->n - at < chunk ? j->n - at : chunk;
-        fine = attn_translate(j->translator.model, j->translator.tokenizer, out + at, j->source + at, NULL, n, &o) ==
-               ATTN_OK;
+        fine =
+            attn_translate(j->translator.model, j->translator.tokenizer, out, j->source + at, NULL, n, &o) == ATTN_OK;
         if (!fine) cli_fail_status(j->command);
-        for (size_t i = at; i < at + n && fine; i++) fine = (text[i] = strdup(out[i].hypothesis->text)) != NULL;
-        for (size_t i = at; i < at + n; i++) attn_translation_clear(ctx, &out[i]);
+        for (size_t i = 0; i < n && fine; i++)
+            if (!(text[at + i] = strdup(out[i].hypothesis->text))) fine = cli_fail_memory(j->command) == EXIT_DONE;
+        for (size_t i = 0; i < n; i++) attn_translation_clear(ctx, &out[i]);
     }
     free(out);
-    if (fine && !cli_interrupted) return text;
-    for (size_t i = 0; text && i < j->n; i++) free(text[i]);
-    free(text);
+    if (fine) return text;
+    free_texts(text, j->n);
     return NULL;
 }
 
@@ -122,20 +137,20 @@ static bool score_into(const job *j, json_t *figures, const char *const *hypothe
         cli_fail_status(j->command);
         return false;
     }
-    json_object_set_new(figures, "BLEU", json_real(bleu.score));
-    json_object_set_new(figures, "chrF", json_real(chrf));
-    json_object_set_new(figures, "brevity_penalty", json_real(bleu.brevity_penalty));
-    json_object_set_new(
-        figures, "length_ratio",
-        json_real(bleu.reference_tokens ? (double)bleu.hypothesis_tokens / (double)bleu.reference_tokens : 0));
+    add_figure(figures, "BLEU", bleu.score);
+    add_figure(figures, "chrF", chrf);
+    add_figure(figures, "brevity_penalty", bleu.brevity_penalty);
+    add_figure(figures, "length_ratio",
+               bleu.reference_tokens ? (double)bleu.hypothesis_tokens / (double)bleu.reference_tokens : 0);
     return true;
 }
 
 /* One line for each range of source lengths. */
 static bool score_by_length(const job *j, char **hypotheses) {
-    static const size_t edges[] = {0, 5, 10, 15, 20, 30, 40, 50, 60, (size_t)-1};
+    static const size_t edges[] = {0, 5, 10, 15, 20, 30, 40, 50, 60, SIZE_MAX};
     const char **h = malloc(j->n * sizeof *h), **r = malloc(j->n * sizeof *r);
     bool fine = h && r;
+    if (!fine) cli_fail_memory(j->command);
     for (size_t e = 0; e + 1 < sizeof edges / sizeof edges[0] && fine; e++) {
         size_t n = 0, words = 0;
         for (size_t i = 0; i < j->n; i++) {
@@ -147,10 +162,11 @@ static bool score_by_length(const job *j, char **hypotheses) {
         }
         if (n == 0) continue;
         json_t *figures = json_object();
-        json_object_set_new(figures, "words", json_real((double)words / (double)n));
+        add_figure(figures, "words", (double)words / (double)n);
         json_object_set_new(figures, "sentences", json_integer((json_int_t)n));
         fine = score_into(j, figures, h, r, n);
-        put(j, figures);
+        if (fine) fine = put(j, figures);
+        else json_decref(figures);
     }
     free(h);
     free(r);
@@ -161,8 +177,11 @@ static bool write_hypotheses(const job *j, char **text) {
     size_t bytes = 0;
     for (size_t i = 0; i < j->n; i++) bytes += strlen(text[i]) + 1;
     char *all = malloc(bytes + 1), *at = all;
-    if (!all) return false;
-    for (size_t i = 0; i < j->n; i++) at += sprintf(at, "%s\n", text[i]);
+    if (!all) return cli_fail_memory(j->command) == EXIT_DONE;
+    for (size_t i = 0; i < j->n; i++) {
+        for (const char *from = text[i]; *from; from++) *at++ = *from == '\n' || *from == '\r' ? ' ' : *from;
+        *at++ = '\n';
+    }
     bool fine = cli_write(j->command, j->settings->hypotheses, all, bytes);
     free(all);
     return fine;
@@ -174,12 +193,12 @@ static bool write_hypotheses(const job *j, char **text) {
 static bool add_loss(const job *j, json_t *figures) {
     attn_context *ctx = cli_context();
     attn_translate_options o = translate_options(j->settings);
-    o.beam_size = 1;
     double nll = 0;
     size_t tokens = 0, chunk = 8 * (size_t)o.batch_size;
     attn_translation *out = calloc(chunk, sizeof *out);
     bool fine = out != NULL;
-    for (size_t at = 0; fine && at < j->n && !cli_interrupted; at += chunk) {
+    if (!fine) cli_fail_memory(j->command);
+    for (size_t at = 0; fine && at < j->n; at += chunk) {
         size_t n = j->n - at < chunk ? j->n - at : chunk;
         fine = attn_translate_forced(j->translator.model, j->translator.tokenizer, out, j->source + at, j->target + at,
                                      n, &o) == ATTN_OK;
@@ -191,10 +210,10 @@ static bool add_loss(const job *j, json_t *figures) {
     }
     free(out);
     double loss = tokens ? nll / (double)tokens : 0;
-    json_object_set_new(figures, "loss", json_real(loss));
-    json_object_set_new(figures, "perplexity", json_real(exp(loss)));
+    add_figure(figures, "loss", loss);
+    add_figure(figures, "perplexity", exp(loss));
     json_object_set_new(figures, "tokens", json_integer((json_int_t)tokens));
-    return fine && !cli_interrupted;
+    return fine;
 }
 
 static bool evaluate(const job *j) {
@@ -206,13 +225,12 @@ static bool evaluate(const job *j) {
         text = translate_all(j);
         fine = text && score_into(j, figures, (const char *const *)text, j->target, j->n);
     }
-    if (fine) fine = add_loss(j, figures);
-    if (fine) put(j, json_incref(figures));
-    json_decref(figures);
+    fine = fine && add_loss(j, figures);
+    if (fine) fine = put(j, figures);
+    else json_decref(figures);
     if (fine && text && j->settings->by_length) fine = score_by_length(j, text);
     if (fine && text && j->settings->hypotheses) fine = write_hypotheses(j, text);
-    for (size_t i = 0; text && i < j->n; i++) free(text[i]);
-    free(text);
+    free_texts(text, j->n);
     return fine;
 }
 
@@ -227,61 +245,67 @@ static char *append(char *text, const char *more) {
     return out;
 }
 
-/* Joins neighbouring pairs until the source has at least `words` − 2 words. */
-static bool evaluate_length(const job *all, size_t words) {
-    job j = *all;
-    j.source = calloc(all->n + 1, sizeof *j.source);
-    j.target = calloc(all->n + 1, sizeof *j.target);
-    j.n = 0;
-    bool fine = j.source && j.target;
-    size_t total = 0;
+/* Joins neighbouring pairs until the source has at least `words` − 2 words. false after a message. */
+static bool join_pairs(const job *all, job *j, size_t words, size_t *total) {
+    j->source = calloc(all->n + 1, sizeof *j->source);
+    j->target = calloc(all->n + 1, sizeof *j->target);
+    j->n = *total = 0;
+    bool fine = j->source && j->target;
     for (size_t i = 0, have = 0; i < all->n && fine; i++) {
-        char *s = append((char *)j.source[j.n], all->source[i]), *t = append((char *)j.target[j.n], all->target[i]);
+        char *s = append((char *)j->source[j->n], all->source[i]), *t = append((char *)j->target[j->n], all->target[i]);
         fine = s && t;
-        if (s) j.source[j.n] = s;
-        if (t) j.target[j.n] = t;
+        if (s) j->source[j->n] = s;
+        if (t) j->target[j->n] = t;
         have += count_words(all->source[i]);
         if (have + 2 < words) continue;
-        total += have;
+        *total += have;
         have = 0;
-        j.n++;
+        j->n++;
     }
+    if (!fine) return cli_fail_memory(j->command) == EXIT_DONE;
+    if (j->n) return true;
+    cli_fail(j->command, "--lengths: the %zu pairs together have fewer than %zu words", all->n, words);
+    return false;
+}
+
+static bool evaluate_length(const job *all, size_t words) {
+    job j = *all;
+    size_t total;
+    bool fine = join_pairs(all, &j, words, &total);
     char **text = fine ? translate_all(&j) : NULL;
-    json_t *figures = json_object();
-    json_object_set_new(figures, "model", json_string(attn_model_type(j.translator.model)));
-    json_object_set_new(figures, "words", json_real(j.n ? (double)total / (double)j.n : 0));
-    json_object_set_new(figures, "sentences", json_integer((json_int_t)j.n));
-    fine = text && score_into(&j, figures, (const char *const *)text, j.target, j.n);
-    if (fine) put(&j, json_incref(figures));
-    json_decref(figures);
-    for (size_t i = 0; i <= j.n && i <= all->n; i++) {
-        if (text && i < j.n) free(text[i]);
+    if (text) {
+        json_t *figures = json_object();
+        json_object_set_new(figures, "model", json_string(attn_model_type(j.translator.model)));
+        add_figure(figures, "words", (double)total / (double)j.n);
+        json_object_set_new(figures, "sentences", json_integer((json_int_t)j.n));
+        fine = score_into(&j, figures, (const char *const *)text, j.target, j.n);
+        if (fine) fine = put(&j, figures);
+        else json_decref(figures);
+    }
+    fine = fine && text;
+    free_texts(text, j.n);
+    for (size_t i = 0; i <= all->n; i++) { /* the last one may be a half-joined pair */
         if (j.source) free((char *)j.source[i]);
         if (j.target) free((char *)j.target[i]);
     }
-    free(text);
     free(j.source);
     free(j.target);
     return fine;
 }
 
-static int evaluate_lengths(const job *j) {
-    const char *at = j->settings->lengths;
-    while (*at) {
+/* Calls evaluate_length for each number of "5,10,20"; j NULL: only checks the list. */
+static bool each_length(const job *j, const char *list) {
+    for (const char *at = list; at;) {
         char *end;
         long words = strtol(at, &end, 10);
-        if (end == at || words < 1 || words > 1000 || (*end && *end != ','))
-            return cli_wrong_use(j->command, "--lengths: found \"%s\", expected numbers from 1 to 1000 with commas",
-                                 j->settings->lengths);
-        if (!evaluate_length(j, (size_t)words)) return EXIT_FAILED;
-        at = *end ? end + 1 : end;
+        if (end == at || words < 1 || words > MAX_WORDS || (*end && *end != ',')) return false;
+        if (j && !evaluate_length(j, (size_t)words)) return false;
+        at = *end ? end + 1 : NULL;
     }
-    return EXIT_DONE;
+    return true;
 }
 
 /* ---- alignment error rate --------------------------------------------------------------------------------------- */
-
-enum { THRESHOLDS = 40 };
 
 typedef struct gold {
     attn_links *sure, *possible;
@@ -302,6 +326,7 @@ static void drop_outside(attn_links *links, size_t rows, size_t columns, size_t 
 /* Adds one sentence at every threshold to half `half`. */
 static bool add_sentence(const job *j, gold *g, size_t i, const attn_translation *t, attn_aer aer[2][THRESHOLDS]) {
     picture p;
+    if (!t->hypothesis->alignment) return true; /* a blank sentence */
     if (!picture_make(j->command, &p, t, t->hypothesis)) return false;
     size_t rows = p.map.rows, columns = p.map.columns;
     attn_links found = {malloc((rows * columns + 1) * sizeof *found.link), 0};
@@ -316,13 +341,14 @@ static bool add_sentence(const job *j, gold *g, size_t i, const attn_translation
         attn_aer_add(&aer[i % 2][k], &found, &g->sure[i], &g->possible[i]);
     }
     bool fine = found.link != NULL;
+    if (!fine) cli_fail_memory(j->command);
     free(found.link);
     picture_free(&p);
     return fine;
 }
 
 /* The threshold of each half is the best of the other half. */
-static void put_aer(const job *j, const gold *g, attn_aer aer[2][THRESHOLDS]) {
+static bool put_aer(const job *j, const gold *g, attn_aer aer[2][THRESHOLDS]) {
     size_t best[2] = {0, 0};
     for (int half = 0; half < 2; half++)
         for (size_t k = 0; k < THRESHOLDS; k++)
@@ -334,85 +360,93 @@ static void put_aer(const job *j, const gold *g, attn_aer aer[2][THRESHOLDS]) {
     sum.links += other->links;
     sum.sure += other->sure;
     json_t *figures = json_object();
-    json_object_set_new(figures, "AER", json_real(attn_aer_value(&sum)));
-    json_object_set_new(figures, "precision", json_real(sum.links ? (double)sum.hits_possible / (double)sum.links : 0));
-    json_object_set_new(figures, "recall", json_real(sum.sure ? (double)sum.hits_sure / (double)sum.sure : 0));
-    json_object_set_new(figures, "threshold_even", json_real((double)(best[1] + 1) / (THRESHOLDS + 1)));
-    json_object_set_new(figures, "threshold_odd", json_real((double)(best[0] + 1) / (THRESHOLDS + 1)));
+    add_figure(figures, "AER", attn_aer_value(&sum));
+    add_figure(figures, "precision", sum.links ? (double)sum.hits_possible / (double)sum.links : 0);
+    add_figure(figures, "recall", sum.sure ? (double)sum.hits_sure / (double)sum.sure : 0);
+    add_figure(figures, "threshold_even", (double)(best[1] + 1) / (THRESHOLDS + 1));
+    add_figure(figures, "threshold_odd", (double)(best[0] + 1) / (THRESHOLDS + 1));
     json_object_set_new(figures, "sentences", json_integer((json_int_t)g->n));
     json_object_set_new(figures, "links_dropped", json_integer((json_int_t)g->dropped));
-    put(j, figures);
+    return put(j, figures);
 }
 
-static int evaluate_alignments(const job *j) {
+static bool evaluate_alignments(const job *j) {
     attn_context *ctx = cli_context();
     gold g = {0};
     attn_aer aer[2][THRESHOLDS] = {0};
     attn_translate_options o = translate_options(j->settings);
     if (attn_gold_read(ctx, &g.sure, &g.possible, &g.n, j->settings->alignments, j->settings->one_based) != ATTN_OK)
-        return cli_fail_status(j->command);
+        return cli_fail_status(j->command) == EXIT_DONE;
     bool fine = g.n == j->n;
     if (!fine)
         cli_fail(j->command, "%s: found %zu lines, expected %zu as in the data", j->settings->alignments, g.n, j->n);
     attn_translation *out = calloc(j->n + 1, sizeof *out);
-    fine = fine && out;
+    if (fine && !out) fine = cli_fail_memory(j->command) == EXIT_DONE;
     if (fine && attn_translate_forced(j->translator.model, j->translator.tokenizer, out, j->source, j->target, j->n,
                                       &o) != ATTN_OK) {
         cli_fail_status(j->command);
         fine = false;
     }
     for (size_t i = 0; i < j->n && fine; i++) fine = add_sentence(j, &g, i, &out[i], aer);
-    if (fine) put_aer(j, &g, aer);
+    fine = fine && put_aer(j, &g, aer);
     for (size_t i = 0; out && i < j->n; i++) attn_translation_clear(ctx, &out[i]);
     free(out);
     attn_gold_free(ctx, g.sure, g.n);
     attn_gold_free(ctx, g.possible, g.n);
-    return fine ? EXIT_DONE : EXIT_FAILED;
+    return fine;
 }
 
-/* ---- ------------------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------ */
 
-static int with_corpus(job *j, const attn_corpus *corpus) {
+static bool with_corpus(job *j, const attn_corpus *corpus) {
+    const settings *s = j->settings;
+    if (!cli_check_pairs(j->command, j->translator.tokenizer, corpus, &s->data, s->reverse, s->max_source))
+        return false;
     j->n = attn_corpus_count(corpus);
-    j->source = malloc((j->n + 1) * sizeof *j->source);
-    j->target = malloc((j->n + 1) * sizeof *j->target);
-    int code = EXIT_FAILED;
-    if (j->source && j->target) {
-        for (size_t i = 0; i < j->n; i++) {
-            const attn_pair *p = attn_corpus_at(corpus, i);
-            j->source[i] = p->source;
-            j->target[i] = p->target;
-        }
-        if (j->settings->alignments) code = evaluate_alignments(j);
-        else if (j->settings->lengths) code = evaluate_lengths(j);
-        else code = evaluate(j) ? EXIT_DONE : EXIT_FAILED;
+    j->source = malloc(j->n * sizeof *j->source);
+    j->target = malloc(j->n * sizeof *j->target);
+    bool fine = j->source && j->target;
+    if (!fine) cli_fail_memory(j->command);
+    for (size_t i = 0; i < j->n && fine; i++) {
+        const attn_pair *p = attn_corpus_at(corpus, i);
+        j->source[i] = p->source;
+        j->target[i] = p->target;
     }
+    if (fine) fine = s->alignments ? evaluate_alignments(j) : s->lengths ? each_length(j, s->lengths) : evaluate(j);
     free(j->source);
     free(j->target);
-    return code;
+    return fine;
+}
+
+/* What excludes what. */
+static int check_settings(const command *c, const settings *s) {
+    if (s->lengths && !each_length(NULL, s->lengths))
+        return cli_wrong_use(c, "--lengths: found \"%s\", expected numbers from 1 to %d with commas between",
+                             s->lengths, MAX_WORDS);
+    if (s->alignments && s->lengths) return cli_wrong_use(c, "found --alignments and --lengths, expected one of them");
+    if ((s->no_translate || s->alignments || s->lengths) && (s->by_length || s->hypotheses))
+        return cli_wrong_use(c, "--%s needs the usual translations, found --%s too",
+                             s->by_length ? "by-length" : "hypotheses",
+                             s->no_translate ? "no-translate"
+                             : s->alignments ? "alignments"
+                                             : "lengths");
+    return cli_check_files(c, "data", &s->data);
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64};
+    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
-    if (s.data.count < 1 || s.data.count > 2)
-        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
-    cli_quiet = s.quiet;
-    if (s.threads) cli_set_threads(s.threads);
+    if ((code = check_settings(c, &s)) != GO_ON) return code;
     job j = {.command = c, .settings = &s};
     if (!cli_load_translator(c, &j.translator, s.model)) return EXIT_FAILED;
-    attn_corpus_options o = ATTN_CORPUS_OPTIONS_INIT;
-    o.reverse = s.reverse;
-    o.limit = (size_t)s.limit;
     attn_corpus *corpus = NULL;
-    cli_catch_interrupt();
-    if (attn_corpus_read(&corpus, cli_context(), s.data.item, s.data.count, &o) != ATTN_OK) code = cli_fail_status(c);
-    else code = with_corpus(&j, corpus);
+    bool fine = (!s.alignments || cli_attends(c, &j.translator)) &&
+                cli_read_corpus(c, &corpus, &s.data, s.reverse, s.limit) && with_corpus(&j, corpus);
     attn_corpus_free(corpus);
     cli_free_translator(&j.translator);
-    return code;
+    return fine ? EXIT_DONE : EXIT_FAILED;
 }
 
 const command command_eval = {

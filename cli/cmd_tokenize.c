@@ -156,7 +156,8 @@ static int run(const command *c, int argc, char **argv) {
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (s.train && !s.output) return cli_wrong_use(c, "--train needs -o FILE: where the new tokenizer goes");
-    if (s.train && first < argc) return cli_wrong_use(c, "found operand \"%s\", expected none with --train", argv[first]);
+    if (s.train && first < argc)
+        return cli_wrong_use(c, "found operand \"%s\", expected none with --train", argv[first]);
     if (!s.train && s.output) return cli_wrong_use(c, "-o belongs to --train");
     if (s.decode && (s.json || s.ids)) return cli_wrong_use(c, "--decode prints text, found --json or --ids too");
     attn_context *ctx = cli_context();
@@ -180,7 +181,8 @@ const command command_tokenize = {
     .name = "tokenize",
     .summary = "text to tokens and back; train a tokenizer",
     .operands = "[TEXT...]",
-    .description = "Prints the tokens of each TEXT, or of each line of standard input; byte spans are those of the normalised text.",
+    .description = "Prints the tokens of each TEXT, or of each line of standard input; byte spans are those of the "
+                   "normalised text.",
     .example = "  attn tokenize --json \"Kannst du mir helfen?\"\n  attn tokenize --train corpus.txt --vocab-size 8000 "
                "-o tokenizer.json",
     .options = options,

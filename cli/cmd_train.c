@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static const char *const model_names[] = {"rnn", "bahdanau", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
@@ -14,26 +15,28 @@ typedef struct settings {
     int model, schedule;
     const char *config, *output, *tokenizer;
     text_list data, valid, set;
-    bool resume, reverse, lowercase, quiet, augment, sample;
-    long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, threads, limit, valid_steps,
-        valid_sentences, patience, average, concatenate_words;
+    bool resume, reverse, lowercase, augment, sample, json;
+    long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, limit, valid_steps, valid_sentences,
+        patience, average, concatenate_words;
     double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
         weight_decay;
 } settings;
 
 #define AT(field) offsetof(settings, field)
 static const option_spec options[] = {
-    {"model", 0, OPTION_CHOICE, AT(model), "NAME", "what to train", 0, 0, model_names},
+    {"model", 0, OPTION_CHOICE, AT(model), "NAME", "what to train (bahdanau)", 0, 0, model_names},
     {"config", 0, OPTION_TEXT, AT(config), "FILE", "the model's config.json (sizes, dropout); see --set", 0, 0, NULL},
     {"set", 0, OPTION_LIST, AT(set), "KEY=VALUE", "one value of the config, e.g. --set hidden_size=256", 0, 0, NULL},
     {"data", 'd', OPTION_LIST, AT(data), "FILE",
      "source TAB target, or given twice: source lines, target lines (.xz, .gz too)", 0, 0, NULL},
-    {"valid", 0, OPTION_LIST, AT(valid), "FILE", "pairs to choose the best weights by; once or twice, as --data", 0, 0,
+    {"valid", 0, OPTION_LIST, AT(valid), "FILE",
+     "pairs to choose the best weights by, once or twice as --data; without them the last weights are taken", 0, 0,
      NULL},
     {"sample", 0, OPTION_FLAG, AT(sample), NULL, "use the small German-English sample that ships as --data and --valid",
      0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
-    {"resume", 0, OPTION_FLAG, AT(resume), NULL, "go on from DIR's checkpoint, to the same bytes", 0, 0, NULL},
+    {"resume", 0, OPTION_FLAG, AT(resume), NULL,
+     "go on from DIR's checkpoint, to the same bytes; the other options must be the same", 0, 0, NULL},
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "lower-case everything (part of the tokenizer)", 0, 0, NULL},
     {"limit", 0, OPTION_INT, AT(limit), "N", "use the first N pairs only", 0, 1e12, NULL},
@@ -51,7 +54,8 @@ static const option_spec options[] = {
     {"warmup", 0, OPTION_INT, AT(warmup), "N", "steps of rising learning rate (200)", 0, 1e9, NULL},
     {"weight-decay", 0, OPTION_FLOAT, AT(weight_decay), "X", "AdamW's (0)", 0, 10, NULL},
     {"clip", 0, OPTION_FLOAT, AT(clip), "X", "largest norm of the gradient (1)", 0, 1e9, NULL},
-    {"label-smoothing", 0, OPTION_FLOAT, AT(label_smoothing), "X", "(0.1)", 0, 0.99, NULL},
+    {"label-smoothing", 0, OPTION_FLOAT, AT(label_smoothing), "X",
+     "part of the probability spread over all tokens (0.1)", 0, 0.99, NULL},
     {"augment", 0, OPTION_FLAG, AT(augment), NULL,
      "also train on lower-cased sources, without final punctuation, commas, umlauts", 0, 0, NULL},
     {"augment-probability", 0, OPTION_FLOAT, AT(augment_probability), "P", "of each of these (0.1)", 0, 1, NULL},
@@ -63,16 +67,17 @@ static const option_spec options[] = {
     {"patience", 0, OPTION_INT, AT(patience), "N", "stop after N validations without a better BLEU (0: never)", 0, 1e6,
      NULL},
     {"average", 0, OPTION_INT, AT(average), "N", "the result is the mean of the last N checkpoints (5)", 1, 100, NULL},
-    {"seed", 0, OPTION_INT, AT(seed), "N", "(1)", 0, 9e15, NULL},
-    {"threads", 't', OPTION_INT, AT(threads), "N", "(all processors); the result does not depend on it", 1, 1024, NULL},
-    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "no progress", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "validations and the result on standard output, a JSON object a line", 0,
+     0, NULL},
+    {"seed", 0, OPTION_INT, AT(seed), "N", "of all random numbers (1)", 0, 9e15, NULL},
 };
 
 /* ---- progress ------------------------------------------------------------------------------------------- */
 
 typedef struct progress {
+    const command *command;
     terminal terminal;
-    bool quiet, line_open;
+    bool json, line_open;
     double last;
 } progress;
 
@@ -88,37 +93,57 @@ static void duration(char out[32], double seconds) {
     else snprintf(out, 32, "%ld:%02ld", s / 60, s % 60);
 }
 
+/* The line that is drawn over itself; never wider than the terminal, or it would scroll. */
 static void show_step(progress *p, const attn_train_event *e) {
+    enum { BAR = 20 };
     double t = now();
-    char left[32], bar[21];
-    if (!p->terminal.is_terminal || t - p->last < 0.2) return;
+    char left[32], bar[BAR + 1], line[256];
+    if (!p->terminal.is_terminal || p->terminal.dumb || t - p->last < 0.2) return;
     p->last = t;
-    int filled = e->steps ? (int)(20 * ((double)e->step / (double)e->steps)) : 0;
-    for (int i = 0; i < 20; i++) bar[i] = i < filled ? '#' : '.';
-    bar[20] = 0;
+    int filled = e->steps ? (int)(BAR * ((double)e->step / (double)e->steps)) : 0;
+    for (int i = 0; i < BAR; i++) bar[i] = i < filled ? '#' : '.';
+    bar[BAR] = 0;
     duration(left, e->seconds_left);
-    fprintf(stderr, "\r[%s] step %zu/%zu  epoch %.2f  loss %.3f  %.0f tokens/s  %s left \x1b[K", bar, e->step, e->steps,
-            e->epoch, e->nll, e->tokens_per_second, left);
+    snprintf(line, sizeof line, "%s left [%s] step %zu/%zu  epoch %.2f  loss %.3f  %.0f tokens/s", left, bar, e->step,
+             e->steps, e->epoch, e->nll, e->tokens_per_second);
+    fprintf(stderr, "\r%.*s\x1b[K", p->terminal.width - 1, line);
     fflush(stderr);
     p->line_open = true;
+}
+
+static void end_line(progress *p) {
+    if (p->line_open) fputs("\r\x1b[K", stderr);
+    p->line_open = false;
+}
+
+static void put_event(const attn_train_event *e) {
+    bool valid = e->kind == ATTN_TRAIN_VALID;
+    json_t *root = json_object();
+    json_object_set_new(root, "event", json_string(valid ? "valid" : "done"));
+    json_object_set_new(root, "step", json_integer((json_int_t)e->step));
+    json_object_set_new(root, "epoch", cli_json_number(e->epoch));
+    json_object_set_new(root, "seconds", cli_json_number(e->seconds));
+    if (valid) json_object_set_new(root, "valid_nll", cli_json_number(e->nll));
+    if (e->bleu >= 0) json_object_set_new(root, "bleu", cli_json_number(e->bleu));
+    cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(8));
 }
 
 static bool on_event(void *user, const attn_train_event *e) {
     progress *p = user;
     char spent[32];
     duration(spent, e->seconds);
-    if (!p->quiet) {
-        if (e->kind == ATTN_TRAIN_STEP) {
-            show_step(p, e);
-        } else {
-            if (p->line_open) fputs("\r\x1b[K", stderr);
-            p->line_open = false;
-            if (e->kind == ATTN_TRAIN_VALID)
-                fprintf(stderr,
-                        "%8s  step %6zu  epoch %6.2f  valid loss %.3f  perplexity %.2f  BLEU %.2f (best %.2f)\n", spent,
-                        e->step, e->epoch, e->nll, exp(e->nll), e->bleu, e->best_bleu);
-            else if (e->kind != ATTN_TRAIN_SAVED && e->text) fprintf(stderr, "%8s  %s\n", spent, e->text);
-        }
+    if (e->kind == ATTN_TRAIN_STEP) {
+        if (!cli_quiet) show_step(p, e);
+        return !cli_interrupted;
+    }
+    end_line(p);
+    if (e->kind == ATTN_TRAIN_VALID)
+        cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.3f  perplexity %.2f  BLEU %.2f (best %.2f)", spent, e->step,
+                 e->epoch, e->nll, exp(e->nll), e->bleu, e->best_bleu);
+    else if (e->kind == ATTN_TRAIN_NOTE && e->text) cli_note("%8s  %s", spent, e->text);
+    if (p->json && (e->kind == ATTN_TRAIN_VALID || e->kind == ATTN_TRAIN_DONE)) {
+        put_event(e);
+        if (!cli_flush()) return false; /* nobody gets the figures: save and stop */
     }
     return !cli_interrupted;
 }
@@ -126,36 +151,46 @@ static bool on_event(void *user, const attn_train_event *e) {
 /* ---- the model's config ------------------------------------------------------------------------------------ */
 
 /* "key=value" as JSON: a number, true, false, or else a string. */
-static bool set_key(const command *c, json_t *root, const char *text) {
+static int set_key(const command *c, json_t *root, const char *text) {
     const char *equal = strchr(text, '=');
-    char key[128];
-    if (!equal || equal == text || (size_t)(equal - text) >= sizeof key) {
-        cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE", text);
-        return false;
-    }
-    snprintf(key, sizeof key, "%.*s", (int)(equal - text), text);
+    if (!equal || equal == text) return cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE", text);
     json_t *value = json_loads(equal + 1, JSON_DECODE_ANY, NULL);
+    char *key = strndup(text, (size_t)(equal - text));
     if (!value) value = json_string(equal + 1);
-    return json_object_set_new(root, key, value) == 0;
+    bool fine = key && value && json_object_set(root, key, value) == 0;
+    json_decref(value);
+    free(key);
+    return fine ? GO_ON : cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE in UTF-8", text);
 }
 
-static char *make_config(const command *c, const settings *s, size_t vocab_size) {
-    json_error_t error;
-    json_t *root = s->config ? json_load_file(s->config, JSON_REJECT_DUPLICATES, &error) : json_object();
-    if (!root || !json_is_object(root)) {
-        cli_fail(c, "%s: line %d: %s", s->config, root ? 1 : error.line, root ? "expected an object" : error.text);
-        json_decref(root);
-        return NULL;
+/* --config, --model and --set together, checked as far as possible before hours are spent; GO_ON or an exit code. */
+static int read_config(const command *c, const settings *s, json_t **root) {
+    *root = s->config ? NULL : json_object();
+    if (s->config) {
+        char *text;
+        json_error_t error;
+        if (attn_read_text(cli_context(), &text, NULL, s->config) != ATTN_OK) return cli_fail_status(c);
+        *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+        attn_text_free(cli_context(), text);
+        if (!*root) return cli_fail(c, "%s:%d: %s, expected a JSON object", s->config, error.line, error.text);
+        if (!json_is_object(*root)) return cli_fail(c, "%s:1: expected a JSON object, found another value", s->config);
     }
-    if (!json_object_get(root, "model_type"))
-        json_object_set_new(root, "model_type", json_string(model_names[s->model]));
-    json_object_set_new(root, "vocab_size", json_integer((json_int_t)vocab_size));
-    char *text = NULL;
-    bool fine = true;
-    for (size_t i = 0; i < s->set.count && fine; i++) fine = set_key(c, root, s->set.item[i]);
-    if (fine) text = json_dumps(root, JSON_INDENT(2));
-    json_decref(root);
-    return text;
+    json_t *type = json_object_get(*root, "model_type");
+    if (!type) json_object_set_new(*root, "model_type", json_string(model_names[s->model < 0 ? 1 : s->model]));
+    else if (s->model >= 0 && json_is_string(type) && strcmp(json_string_value(type), model_names[s->model]) != 0)
+        return cli_wrong_use(c, "--model: found \"%s\", expected \"%s\" as in %s", model_names[s->model],
+                             json_string_value(type), s->config);
+    int code = GO_ON;
+    for (size_t i = 0; i < s->set.count && code == GO_ON; i++) code = set_key(c, *root, s->set.item[i]);
+    return code;
+}
+
+static attn_status create_model(attn_model **out, json_t *config, size_t vocab_size, const settings *s) {
+    json_object_set_new(config, "vocab_size", json_integer((json_int_t)vocab_size));
+    char *text = json_dumps(config, JSON_INDENT(2));
+    attn_status status = text ? attn_model_create(out, cli_context(), text, (uint64_t)s->seed) : ATTN_E_NOMEM;
+    free(text);
+    return status;
 }
 
 /* ---- the tokenizer ------------------------------------------------------------------------------------------- */
@@ -166,6 +201,7 @@ static attn_status train_tokenizer(attn_context *ctx, attn_tokenizer **out, cons
     const char **lines = malloc(2 * n * sizeof *lines);
     size_t *bytes = malloc(2 * n * sizeof *bytes);
     attn_status status = ATTN_E_NOMEM;
+    *out = NULL;
     if (lines && bytes) {
         for (size_t i = 0; i < n; i++) {
             const attn_pair *p = attn_corpus_at(corpus, i);
@@ -188,7 +224,7 @@ static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const 
                                  const settings *s) {
     char path[PATH_MAX];
     if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
-    if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX)
+    if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX && access(path, F_OK) == 0)
         return attn_tokenizer_load(out, ctx, path);
     return train_tokenizer(ctx, out, corpus, s);
 }
@@ -229,32 +265,40 @@ typedef struct job {
     attn_corpus *data, *valid;
     attn_tokenizer *tokenizer;
     attn_model *model;
+    json_t *config;
 } job;
+
+/* Everything that can be wrong and is quickly seen comes first: the folder, the config, the files. */
+static int prepare(const command *c, const settings *s, job *j) {
+    attn_context *ctx = cli_context();
+    int code = read_config(c, s, &j->config);
+    if (code != GO_ON) return code;
+    attn_model *trial; /* its weights take no time, a wrong key is found */
+    enum { SOME_TOKENS = 300 };
+    if (create_model(&trial, j->config, SOME_TOKENS, s) != ATTN_OK) return cli_fail_status(c);
+    attn_model_free(trial);
+    if (attn_folder_make(ctx, s->output) != ATTN_OK) return cli_fail_status(c);
+    if (s->valid.count && !cli_read_corpus(c, &j->valid, &s->valid, s->reverse, 0)) return EXIT_FAILED;
+    if (!cli_read_corpus(c, &j->data, &s->data, s->reverse, s->limit)) return EXIT_FAILED;
+    if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
+    if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
+    return GO_ON;
+}
 
 static int train(const command *c, const settings *s, job *j) {
     attn_context *ctx = cli_context();
-    attn_corpus_options corpus = ATTN_CORPUS_OPTIONS_INIT;
-    corpus.reverse = s->reverse;
-    if (attn_corpus_read(&j->valid, ctx, s->valid.item, s->valid.count, &corpus) != ATTN_OK) return cli_fail_status(c);
-    corpus.limit = (size_t)s->limit;
-    if (attn_corpus_read(&j->data, ctx, s->data.item, s->data.count, &corpus) != ATTN_OK) return cli_fail_status(c);
-    if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
-    char *config = make_config(c, s, attn_tokenizer_size(j->tokenizer));
-    if (!config) return EXIT_FAILED;
-    attn_status status = attn_model_create(&j->model, ctx, config, (uint64_t)s->seed);
-    free(config);
-    if (status != ATTN_OK) return cli_fail_status(c);
-
-    progress p = {.terminal = cli_terminal(stderr), .quiet = s->quiet};
+    int code = prepare(c, s, j);
+    if (code != GO_ON) return code;
+    progress p = {.command = c, .terminal = cli_terminal(stderr), .json = s->json};
     cli_note("%s: %.1f M parameters, %zu tokens in the vocabulary, %zu pairs; %d threads, %s",
              attn_model_type(j->model), 1e-6 * (double)attn_parameters_elements(attn_model_parameters(j->model)),
              attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), attn_threads(ctx), attn_cpu_level(ctx));
     attn_train_options o;
     fill_options(&o, s);
     cli_catch_interrupt();
-    status = attn_train(j->model, j->tokenizer, j->data, j->valid, &o, on_event, &p);
-    if (p.line_open) fputc('\n', stderr);
-    if (status == ATTN_E_INTERRUPTED) return cli_fail(c, "stopped; --resume goes on from %s", s->output);
+    attn_status status = attn_train(j->model, j->tokenizer, j->data, j->valid, &o, on_event, &p);
+    end_line(&p);
+    if (status == ATTN_E_INTERRUPTED) return cli_fail(c, "%s; --resume goes on", attn_error(ctx));
     return status == ATTN_OK ? EXIT_DONE : cli_fail_status(c);
 }
 
@@ -272,7 +316,7 @@ static bool sample_files(settings *s) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.model = 1,
+    settings s = {.model = -1,
                   .schedule = ATTN_SCHEDULE_LINEAR,
                   .vocab_size = 8000,
                   .epochs = 10,
@@ -291,13 +335,15 @@ static int run(const command *c, int argc, char **argv) {
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
     if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the model goes");
+    if (s.sample && (s.data.count || s.valid.count))
+        return cli_wrong_use(c, "--sample stands for --data and --valid, found one of them too");
     if (s.sample && !sample_files(&s)) return cli_fail(c, "the sample (data/tatoeba) was not found");
-    if (s.data.count < 1 || s.data.count > 2)
-        return cli_wrong_use(c, "--data: found %zu files, expected 1 (TSV) or 2", s.data.count);
-    if (s.valid.count < 1 || s.valid.count > 2)
-        return cli_wrong_use(c, "--valid: found %zu files, expected 1 (TSV) or 2", s.valid.count);
-    cli_quiet = s.quiet;
-    if (s.threads) cli_set_threads(s.threads);
+    if ((code = cli_check_files(c, "data", &s.data)) != GO_ON) return code;
+    if (s.valid.count && (code = cli_check_files(c, "valid", &s.valid)) != GO_ON) return code;
+    if (!s.valid.count && (s.patience || s.schedule == ATTN_SCHEDULE_PLATEAU))
+        return cli_wrong_use(c, "%s needs --valid", s.patience ? "--patience" : "--schedule plateau");
+    if (s.epochs == 0 && !s.max_steps && s.minutes == 0)
+        return cli_wrong_use(c, "found no end, expected one of --epochs, --steps and --minutes");
     if (!cli_context()) return EXIT_FAILED;
     job j = {0};
     code = train(c, &s, &j);
@@ -305,6 +351,7 @@ static int run(const command *c, int argc, char **argv) {
     attn_tokenizer_free(j.tokenizer);
     attn_corpus_free(j.data);
     attn_corpus_free(j.valid);
+    json_decref(j.config);
     return code;
 }
 
@@ -314,7 +361,8 @@ const command command_train = {
     .operands = "",
     .description =
         "Trains a translator on pairs of sentences. DIR holds the model (config.json, model.safetensors,\n"
-        "tokenizer.json), the checkpoint for --resume, log.jsonl and TensorBoard events. Ctrl-C saves and stops.",
+        "tokenizer.json), the checkpoint for --resume, log.jsonl and TensorBoard events. Ctrl-C saves and stops,\n"
+        "a second one stops at once; both exit with 1 or more.",
     .example = "  attn train --sample --minutes 5 -o out/first\n"
                "  attn train --model bahdanau --data train.tsv.xz --valid valid.tsv.xz --augment -o out/de-en",
     .options = options,

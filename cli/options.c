@@ -314,11 +314,12 @@ static void complete_choices(FILE *out, const command *c) {
 }
 
 void options_completion(FILE *out) {
-    fprintf(out, "# bash completion for attn: . <(attn completion)\n"
-                 "_attn() {\n"
-                 "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
-                 "  if [ \"$COMP_CWORD\" = 1 ] || { [ \"$COMP_CWORD\" = 2 ] && [[ $prev = help || $prev = man ]]; }; then\n"
-                 "    COMPREPLY=($(compgen -W \"");
+    fprintf(out,
+            "# bash completion for attn: . <(attn completion)\n"
+            "_attn() {\n"
+            "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+            "  if [ \"$COMP_CWORD\" = 1 ] || { [ \"$COMP_CWORD\" = 2 ] && [[ $prev = help || $prev = man ]]; }; then\n"
+            "    COMPREPLY=($(compgen -W \"");
     for (const command *const *c = commands; *c; c++) fprintf(out, "%s ", (*c)->name);
     fprintf(out, "help man completion\" -- \"$cur\"))\n    return\n  fi\n  case \"${COMP_WORDS[1]} $prev\" in\n");
     for (const command *const *c = commands; *c; c++) complete_choices(out, *c);

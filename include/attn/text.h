@@ -24,8 +24,8 @@ ATTN_API void attn_text_free(attn_context *ctx, void *text);
 
 typedef struct attn_tokenizer attn_tokenizer;
 
-/* The spans follow each other without gaps and cover the text; the space before a word belongs to its first token. A span
- * is empty for special tokens, and for a mark of a word's beginning that stands alone where the text begins. */
+/* The spans follow each other without gaps and cover the text; the space before a word belongs to its first token. A
+ * span is empty for special tokens, and for a mark of a word's beginning that stands alone where the text begins. */
 typedef struct attn_token {
     int32_t id;
     size_t first, end; /* bytes of the normalised text: [first, end) */
@@ -52,8 +52,8 @@ ATTN_API void attn_tokenizer_free(attn_tokenizer *tokenizer);
 ATTN_API size_t attn_tokenizer_size(const attn_tokenizer *tokenizer);
 /* The token's own text ("▁help", "<0xC3>", "</s>"), NULL if there is no such id. */
 ATTN_API const char *attn_tokenizer_piece(const attn_tokenizer *tokenizer, int32_t id);
-/* add_eos appends </s>. Text never becomes a special token: "</s>" in it is four characters. *tokens is reused: its arrays
- * grow; release with attn_tokens_free. */
+/* add_eos appends </s>. Text never becomes a special token: "</s>" in it is four characters. *tokens is reused: its
+ * arrays grow; release with attn_tokens_free. */
 ATTN_API attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
                                    bool add_eos);
 ATTN_API void attn_tokens_free(attn_context *ctx, attn_tokens *tokens);

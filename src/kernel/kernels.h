@@ -41,7 +41,7 @@ typedef struct attn_gemm_block {
 #define ATTN_GEMM_ROWS 96    /* rows that share a copy of A; the copy stays in L2 */
 #define ATTN_GEMM_DEPTH 1024 /* k of that copy, a multiple of the chain's 256 */
 /* Floats for the copy: whole tiles of 16 rows at most. */
-#define ATTN_GEMM_SCRATCH(m, k)                                                                                        \
+#define ATTN_GEMM_SCRATCH(m, k) \
     ((((m) < ATTN_GEMM_ROWS ? (m) : ATTN_GEMM_ROWS) + 16) * ((k) < ATTN_GEMM_DEPTH ? (k) : ATTN_GEMM_DEPTH))
 
 /* AdamW's numbers for one step: see body/pointwise.h. */

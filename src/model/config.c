@@ -121,6 +121,11 @@ static json_t *field_json(const attn_field *field, const char *at) {
     return NULL;
 }
 
+static int add_text(const char *text, size_t bytes, void *out) {
+    attn_buffer_add(out, text, bytes);
+    return ((const attn_buffer *)out)->status == ATTN_OK ? 0 : -1;
+}
+
 /* By jansson, not printf: a host's locale may write 0,3. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
                               const attn_field *fields, size_t n) {
@@ -130,11 +135,11 @@ attn_status attn_config_write(attn_context *ctx, char **json, const char *model_
     for (size_t i = 0; i < n; i++)
         failed |=
             json_object_set_new(root, fields[i].key, field_json(&fields[i], (const char *)config + fields[i].offset));
-    char *text = failed ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-    json_decref(root);
-    if (!text) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
     attn_buffer out = ATTN_BUFFER_INIT(ctx);
-    attn_buffer_printf(&out, "%s\n", text);
-    free(text);
+    failed = failed || json_dump_callback(root, add_text, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    attn_buffer_text(&out, "\n");
+    if (failed && out.status == ATTN_OK)
+        out.status = attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
     return attn_buffer_give(&out, json, NULL);
 }

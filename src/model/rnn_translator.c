@@ -12,7 +12,10 @@
  *   output        p(y_i) = softmax(W_o t_i), t_i = tanh(U_o s_i + C_o c_i + V_o E y_{i−1})       (B, V)
  *
  * Luong's scores (Luong, Pham & Manning 2015) read the new state s_i instead of s_{i−1}; then the context enters the
- * output alone, and with input feeding the next step's input. */
+ * output alone, and with input feeding (t_{i−1} beside E y_{i−1}) the next step's input.
+ *
+ * With num_layers > 1 the encoder's layers read the annotations below, the decoder's GRUs the state below, every
+ * decoder layer starts from a tanh(W_s backward_1) of its own, and attention and output see the top state. */
 #include "model/model.h"
 
 #include <math.h>

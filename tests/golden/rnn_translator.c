@@ -111,7 +111,7 @@ static void check_folder(const char *name) {
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
     attn_context *ctx = test_context(2);
     attn_model *model;
-    attn_safetensors *expected;
+    attn_safetensors *expected = NULL;
     if (attn_model_load(&model, ctx, folder) != ATTN_OK || attn_safetensors_open(&expected, ctx, path) != ATTN_OK)
         fail_msg("%s", attn_error(ctx));
     check_loss(ctx, model, expected);

@@ -6,11 +6,11 @@
 static void complete(const char *given, const char *expected) {
     attn_context *ctx = test_context(1);
     attn_model *model, *again;
-    if (attn_model_create(&model, ctx, given, 1) != ATTN_OK) fail_msg("%s", attn_error(ctx));
+    if (attn_model_configure(&model, ctx, given, 1) != ATTN_OK) fail_msg("%s", attn_error(ctx));
     json_t *found = json_loads(attn_model_config(model), 0, NULL), *want = json_loads(expected, 0, NULL);
     assert_non_null(want);
     if (!json_equal(found, want)) fail_msg("expected %s, found %s", expected, attn_model_config(model));
-    assert_ok(attn_model_create(&again, ctx, attn_model_config(model), 1));
+    assert_ok(attn_model_configure(&again, ctx, attn_model_config(model), 1));
     assert_string_equal(attn_model_config(again), attn_model_config(model));
     json_decref(found);
     json_decref(want);

@@ -126,11 +126,15 @@ static void test_extremes(void **state) {
         for (size_t c = 0; c < 6; c++) assert_true(fabs((double)rows[r][c] - (double)is[r * 6 + c]) <= bound);
     }
     attn_model_free(model);
-    /* the largest finite float would round up to infinity */
+    /* halves go to the even neighbour; the largest finite float would round up to infinity */
+    elements(f->model, "output.weight")[1] = 1 + 0x1p-8f;
+    elements(f->model, "output.weight")[2] = 1 + 3 * 0x1p-8f;
     elements(f->model, "output.weight")[0] = 3.4028235e38f;
     assert_ok(attn_model_save(f->model, f->folder, ATTN_BF16));
     model = load(f);
     assert_true(elements(model, "output.weight")[0] > 3.38e38f);
+    assert_true(elements(model, "output.weight")[1] == 1);
+    assert_true(elements(model, "output.weight")[2] == 1 + 0x1p-6f);
     attn_model_free(model);
 }
 

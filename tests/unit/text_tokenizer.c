@@ -319,7 +319,7 @@ static void test_ten_megabytes(void **state) {
     enum { BYTES = 10000000 };
     char *text = malloc(BYTES);
     attn_tokens tokens = ATTN_TOKENS_INIT;
-    static const char *const patterns[] = {"a", "ab", "a b", " ", "?"};
+    static const char *const patterns[] = {"a", "ab", "a b"};
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
         size_t length = strlen(patterns[p]);
         for (size_t i = 0; i < BYTES; i++) text[i] = patterns[p][i % length];
