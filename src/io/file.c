@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,6 +171,25 @@ attn_status attn_folder_make(attn_context *ctx, const char *path) {
     if (status == ATTN_OK) status = make_one(ctx, copy);
     attn_release(ctx, copy);
     return status;
+}
+
+/* ---- one process at a time ------------------------------------------------------------------------------ */
+
+attn_status attn_folder_lock(int *lock, attn_context *ctx, const char *path) {
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) return attn_fail_errno(ctx, path, "opening");
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return ATTN_OK;
+    int error = errno;
+    close(*lock);
+    *lock = -1;
+    if (error == EWOULDBLOCK) return attn_fail(ctx, ATTN_E_IO, "%s: another process is training in this folder", path);
+    if (error == ENOLCK || error == EOPNOTSUPP || error == ENOSYS) return ATTN_OK; /* a file system without locks */
+    errno = error;
+    return attn_fail_errno(ctx, path, "locking");
+}
+
+void attn_folder_unlock(int lock) {
+    if (lock >= 0) close(lock);
 }
 
 attn_status attn_map_file(attn_mapping *mapping, attn_context *ctx, const char *path) {

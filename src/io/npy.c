@@ -22,7 +22,7 @@ static const char *npy_type(attn_dtype dtype) {
 /* Writes the elements of dimensions dim … rank−1 from `data` in row-major order; the last dimension through `row`. */
 static void put_elements(attn_writer *writer, const attn_tensor *tensor, int dim, const char *data, char *row) {
     size_t size = attn_dtype_size(tensor->dtype);
-    if (dim + 1 < tensor->rank) {
+    if (dim + 1 < tensor->rank && dim + 1 < ATTN_MAX_RANK) {
         for (size_t i = 0; i < tensor->shape[dim]; i++)
             put_elements(writer, tensor, dim + 1, data + (ptrdiff_t)i * tensor->stride[dim] * (ptrdiff_t)size, row);
         return;

@@ -77,7 +77,7 @@ static const char *xz_reason(lzma_ret ret) {
 static attn_status xz_decode(reader *r, lzma_stream *stream, unsigned char *out) {
     for (bool end = false;;) {
         if (!stream->avail_in && !end) {
-            size_t n;
+            size_t n = 0;
             ATTN_TRY(fill(r, &n));
             stream->next_in = r->chunk, stream->avail_in = n;
             end = n == 0;
@@ -111,7 +111,7 @@ static void *gz_allocate(void *ctx, unsigned n, unsigned size) { return attn_all
 static attn_status gz_decode(reader *r, z_stream *stream, unsigned char *out) {
     for (bool member_ended = false;;) {
         if (!stream->avail_in) {
-            size_t n;
+            size_t n = 0;
             ATTN_TRY(fill(r, &n));
             if (!n) return member_ended ? ATTN_OK : damaged(r, ".gz", "the end");
             stream->next_in = r->chunk, stream->avail_in = (unsigned)n;
@@ -169,7 +169,7 @@ attn_status attn_read_file(attn_context *ctx, char **out, size_t *bytes, const c
 }
 
 attn_status attn_read_text(attn_context *ctx, char **out, size_t *bytes, const char *path) {
-    size_t n;
+    size_t n = 0;
     ATTN_TRY(attn_read_file(ctx, out, &n, path, (size_t)4 << 30));
     if (n >= 3 && memcmp(*out, "\xEF\xBB\xBF", 3) == 0) {
         n -= 3;

@@ -291,7 +291,7 @@ attn_status attn_decoder_parse(attn_context *ctx, json_t *json) {
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "decoder: found %zu parts, expected %s", json_array_size(rows),
                          expected);
     for (size_t i = 0; i < ATTN_COUNT(decoders); i++) {
-        bool same;
+        bool same = false;
         json_t *row = json_array_get(rows, i);
         ATTN_TRY(same_settings(ctx, &same, row, decoders[i].type, decoders[i].settings));
         if (!same)

@@ -8,6 +8,7 @@
  *   (I4) the result is made from best/ and checkpoints/ after the last checkpoint; making it twice gives the same. */
 #include "model/model.h"
 #include "nn/parameters.h"
+#include "io/file.h"
 #include "train/trainer.h"
 #include <attn/io.h>
 #include <attn/ops.h>
@@ -343,11 +344,12 @@ static attn_status begin(attn_trainer *trainer) {
 
 static attn_status begin_or_resume(attn_trainer *trainer) {
     attn_train_state *state = &trainer->state;
+    ATTN_TRY(make_folders(trainer));
+    ATTN_TRY(attn_folder_lock(&trainer->lock, trainer->ctx, trainer->options.folder));
     bool there = attn_checkpoint_exists(trainer), resumes = there && trainer->options.resume;
     if (there && !resumes)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
                          "%s already holds a training: resume it, or choose another folder", trainer->options.folder);
-    ATTN_TRY(make_folders(trainer));
     ATTN_TRY(resumes ? attn_checkpoint_load(trainer) : begin(trainer));
     ATTN_TRY(attn_journal_open(&trainer->journal, trainer->ctx, trainer->options.folder, state->step));
     trainer->saved = trainer->first_clock = attn_train_clock();
@@ -389,6 +391,7 @@ static void trainer_free(attn_trainer *trainer) {
     attn_epoch_free(&trainer->valid_epoch);
     attn_buffer_free(&trainer->settings);
     attn_journal_close(&trainer->journal);
+    attn_folder_unlock(trainer->lock);
 }
 
 attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *train_corpus,
@@ -406,6 +409,7 @@ attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const
         .options = *options,
         .parameters = attn_model_parameters(model),
         .state = {.best = -1},
+        .lock = -1,
         .settings = ATTN_BUFFER_INIT(ctx),
         .epoch = ATTN_EPOCH_INIT(ctx),
         .valid_epoch = ATTN_EPOCH_INIT(ctx),

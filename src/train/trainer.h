@@ -41,6 +41,7 @@ typedef struct attn_trainer {
     attn_train_callback *callback;
     void *user;
     bool stop; /* a callback said so */
+    int lock;  /* of the folder; −1: none */
 } attn_trainer;
 
 /* A path in the training's folder; a result that does not fit is ATTN_E_ARGUMENT. */

@@ -222,6 +222,23 @@ static void test_kills(void **state) {
     assert_int_equal(access(temporary, F_OK), -1);
 }
 
+/* One process at a time: a second lock is refused until the first goes. */
+static void test_lock(void **state) {
+    (void)state;
+    attn_context *ctx;
+    int first, second;
+    assert_int_equal(attn_context_create(&ctx, NULL), ATTN_OK);
+    assert_ok(attn_folder_lock(&first, ctx, folder));
+    assert_int_equal(attn_folder_lock(&second, ctx, folder), ATTN_E_IO);
+    assert_int_equal(second, -1);
+    assert_non_null(strstr(attn_error(ctx), "another process"));
+    attn_folder_unlock(first);
+    assert_ok(attn_folder_lock(&second, ctx, folder));
+    attn_folder_unlock(second);
+    assert_int_equal(attn_folder_lock(&second, ctx, path_of("absent")), ATTN_E_IO);
+    attn_context_free(ctx);
+}
+
 static void test_folders(void **state) {
     (void)state;
     attn_context *ctx;
@@ -245,7 +262,7 @@ static void test_folders(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failures), cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_kills),    cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_kills),    cmocka_unit_test(test_folders),       cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Speed, ours and the peers', in turn in one run on this machine.
+
+usage: ./run bench [gemm|train-step] [--threads N] [--seconds S] [--repeats N] [--install-peers]
+
+gemm         linear layers against MKL (inside PyTorch) and OpenBLAS, with the FMA peak of the same threads
+train-step   one training step of the Bahdanau translator against the same model in PyTorch
+
+Peers are used where they are found: PyTorch through $ATTN_PEERS_PYTHON or the environment in out/peers, which --install-peers makes
+(it downloads 200 MB); OpenBLAS as the system's libopenblas.so.0. ATTN_CPU=avx2 holds everybody to AVX2.
+"""
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("ATTN_BUILD", os.path.join(ROOT, "build"))
+PEERS = os.path.join(ROOT, "out", "peers")
+TORCH = "torch==2.13.0"
+
+
+def peers_python():
+    """A Python that has PyTorch, or None."""
+    for python in (os.environ.get("ATTN_PEERS_PYTHON"), os.path.join(PEERS, "bin", "python"), sys.executable):
+        if python and os.path.exists(python):
+            if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0:
+                return python
+    return None
+
+
+def install_peers():
+    print(f"making {PEERS} with {TORCH}", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+    subprocess.run([os.path.join(PEERS, "bin", "pip"), "install", "-q", TORCH, "numpy"], check=True)
+
+
+def torch_library(python):
+    code = "import torch, os; print(os.path.join(os.path.dirname(torch.__file__), 'lib', 'libtorch_cpu.so'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def openblas():
+    for pattern in ("/usr/lib/*/openblas-pthread/libopenblas.so.0", "/usr/lib/*/libopenblas.so.0", "/usr/lib64/libopenblas.so.0"):
+        found = glob.glob(pattern)
+        if found:
+            return found[0]
+    return None
+
+
+def environment(threads):
+    env = dict(os.environ, ATTN_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads),
+               OPENBLAS_NUM_THREADS=str(threads))
+    if env.get("ATTN_CPU") == "avx2":
+        env.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+        env.setdefault("OPENBLAS_CORETYPE", "Haswell")
+        env.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+        env.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+    return env
+
+
+def build(target):
+    ninja = shutil.which("ninja") or shutil.which("ninja-build")
+    subprocess.run([ninja, "-C", BUILD, target], check=True, stdout=subprocess.DEVNULL)
+
+
+def bench_gemm(args, python):
+    build("bench/gemm")
+    peers = []
+    if openblas():
+        peers.append(f"{openblas()}:sgemm_")
+    if python:
+        peers.append(f"{torch_library(python)}:SGEMM")
+    return subprocess.run([os.path.join(BUILD, "bench", "gemm"), str(args.threads), str(args.seconds), *peers],
+                          env=environment(args.threads)).returncode
+
+
+def bench_train_step(args, python):
+    build("bench/train_step")
+    if not python:
+        print("no PyTorch here: ./run bench --install-peers gets it; ours alone:", file=sys.stderr)
+        return subprocess.run([os.path.join(BUILD, "bench", "train_step")], input="step\n" * args.repeats, text=True,
+                              env=environment(args.threads)).returncode
+    command = [python, os.path.join(ROOT, "bench", "train_step.py"), BUILD, "--threads", str(args.threads), "--repeats",
+               str(args.repeats)]
+    return subprocess.run(command, env=environment(args.threads)).returncode
+
+
+BENCHES = {"gemm": bench_gemm, "train-step": bench_train_step}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=[*BENCHES, []], help="default: all")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=2, help="for each shape")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--install-peers", action="store_true")
+    args = parser.parse_args()
+    if args.install_peers:
+        install_peers()
+    python = peers_python()
+    code = 0
+    for what in args.what or BENCHES:
+        print(f"== {what}", flush=True)
+        code = BENCHES[what](args, python) or code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
