@@ -1,6 +1,7 @@
 /* model.c: what the commands do with models, tiny ones trained on the spot, and with broken input. */
 #include "cli/program.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -77,7 +78,7 @@ static void test_answers_at_once(void **state) {
     (void)state;
     int in[2], out[2], status;
     char answer[256];
-    assert_int_equal(pipe(in) | pipe(out), 0);
+    assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
     pid_t process = start_program((const int[]){in[0], out[1], -1}, NULL,
                                   (const char *const[]){"translate", "-m", attends, "-q", NULL});
     close(in[0]);

@@ -81,7 +81,8 @@ bool same_file(const char *a, const char *b) {
 
 pid_t start_program(const int descriptors[3], const char *const *environment, const char *const *arguments) {
     static char program[PATH_MAX], share[PATH_MAX];
-    char *env[MAX_ENVIRONMENT] = {share, "LC_ALL=C.UTF-8", "TERM=dumb", "ATTN_NUM_THREADS=1", "PATH=/usr/bin:/bin"};
+    const char *env[MAX_ENVIRONMENT] = {share, "LC_ALL=C.UTF-8", "TERM=dumb", "ATTN_NUM_THREADS=1",
+                                        "PATH=/usr/bin:/bin"};
     static const char *const kept[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"};
     static char values[sizeof kept / sizeof kept[0]][512];
     const char *build = getenv("ATTN_TEST_BUILD"), *source = getenv("ATTN_TEST_SOURCE");
@@ -96,7 +97,7 @@ pid_t start_program(const int descriptors[3], const char *const *environment, co
     for (; environment && *environment; environment++) {
         size_t name = strcspn(*environment, "="), at = 0;
         while (at < n && strncmp(env[at], *environment, name + 1) != 0) at++;
-        env[at] = (char *)*environment;
+        env[at] = *environment;
         if (at == n) n++;
     }
     env[n] = NULL;
@@ -118,7 +119,7 @@ pid_t start_program(const int descriptors[3], const char *const *environment, co
         else posix_spawn_file_actions_adddup2(&actions, descriptors[fd], fd);
     }
     pid_t process = -1;
-    int rc = posix_spawn(&process, program, &actions, &attributes, argv, env);
+    int rc = posix_spawn(&process, program, &actions, &attributes, argv, (char **)env);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     if (rc) fail_msg("%s: %s", program, strerror(rc));

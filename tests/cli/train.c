@@ -1,6 +1,7 @@
 /* train.c: attn train: what it refuses, how it is stopped, how it goes on. */
 #include "cli/program.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -126,7 +127,7 @@ static int interrupt(const char *const *arguments) {
     int pipes[2], status;
     char text[4096];
     size_t bytes = 0;
-    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     pid_t process = start_program((const int[]){-1, -1, pipes[1]}, NULL, arguments);
     close(pipes[1]);
     bool sent = false;

@@ -1,6 +1,7 @@
 /* usage.c: help, man pages, completion; what is typed wrongly; streams that take nothing. */
 #include "cli/program.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -215,7 +216,7 @@ static void test_full_disk(void **state) {
 static void test_closed_pipe(void **state) {
     (void)state;
     int pipes[2], status;
-    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     close(pipes[0]);
     pid_t process = start_program((const int[]){-1, pipes[1], -1}, NULL, (const char *const[]){"--help", NULL});
     close(pipes[1]);
