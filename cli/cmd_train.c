@@ -273,10 +273,12 @@ static int prepare(const command *c, const settings *s, job *j) {
     attn_context *ctx = cli_context();
     int code = read_config(c, s, &j->config);
     if (code != GO_ON) return code;
-    attn_model *trial; /* its weights take no time, a wrong key is found */
-    enum { SOME_TOKENS = 300 };
-    if (create_model(&trial, j->config, SOME_TOKENS, s) != ATTN_OK) return cli_fail_status(c);
-    attn_model_free(trial);
+    if (s->config || s->set.count) { /* a wrong key is found before a tokenizer is trained */
+        enum { SOME_TOKENS = 300 };
+        attn_model *trial;
+        if (create_model(&trial, j->config, SOME_TOKENS, s) != ATTN_OK) return cli_fail_status(c);
+        attn_model_free(trial);
+    }
     if (attn_folder_make(ctx, s->output) != ATTN_OK) return cli_fail_status(c);
     if (s->valid.count && !cli_read_corpus(c, &j->valid, &s->valid, s->reverse, 0)) return EXIT_FAILED;
     if (!cli_read_corpus(c, &j->data, &s->data, s->reverse, s->limit)) return EXIT_FAILED;

@@ -21,19 +21,27 @@ volatile sig_atomic_t cli_interrupted;
 
 /* ---- messages --------------------------------------------------------------------------------------------------- */
 
-/* One line: control characters are written out, so that a file's name cannot drive the terminal. */
+/* One line, in one write: control characters are written out, so that a file's name cannot drive the terminal. */
 static void say(const char *before, const command *c, const char *format, va_list list, bool hint) {
     const char *space = c ? " " : "", *name = c ? c->name : "";
-    char *text = NULL;
-    if (vasprintf(&text, format, list) < 0) text = NULL;
+    char *text = NULL, *line = NULL;
+    size_t bytes = 0;
     fflush(stdout);
-    if (before) fprintf(stderr, "%s%s%s: ", before, space, name);
-    for (const unsigned char *at = (const unsigned char *)(text ? text : format); *at; at++) {
-        if (*at < ' ' || *at == 0x7f) fprintf(stderr, "\\x%02X", *at);
-        else fputc(*at, stderr);
+    if (vasprintf(&text, format, list) < 0) text = NULL;
+    FILE *out = open_memstream(&line, &bytes);
+    if (!out || !text) {
+        fputs("attn: out of memory\n", stderr);
+    } else {
+        if (before) fprintf(out, "%s%s%s: ", before, space, name);
+        for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+            if (*at < ' ' || *at == 0x7f) fprintf(out, "\\x%02X", *at);
+            else fputc(*at, out);
+        }
+        if (hint) fprintf(out, " (attn%s%s --help tells more)", space, name);
+        fputc('\n', out);
     }
-    if (hint) fprintf(stderr, " (attn%s%s --help tells more)", space, name);
-    fputc('\n', stderr);
+    if (out && fclose(out) == 0) fwrite(line, 1, bytes, stderr);
+    free(line);
     free(text);
 }
 

@@ -126,6 +126,8 @@ bool cli_check_pairs(const command *c, const attn_tokenizer *tokenizer, const at
                      const text_list *files, bool reverse, long long most) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
     const char *name[2] = {files->item[0], files->item[files->count - 1]};
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(name[i], "-")) name[i] = "(stdin)";
     bool fine = true;
     for (size_t i = 0; i < attn_corpus_count(corpus) && fine; i++) {
         const attn_pair *p = attn_corpus_at(corpus, i);

@@ -192,7 +192,9 @@ def make(folder, name, given):
 
     here = Path(folder) / name
     here.mkdir(parents=True, exist_ok=True)
-    (here / "config.json").write_text(json.dumps(c, indent=2) + "\n")
+    meaningless = () if c["model_type"] == "bahdanau" else ("attention_size", "score")
+    config = {key: value for key, value in c.items() if key not in meaningless}
+    (here / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(weights, here / "model.safetensors", {"format": "pt"})
     save_file(expected, here / "expected.safetensors")
     for file in here.iterdir():

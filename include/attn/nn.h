@@ -1,8 +1,8 @@
 /* attn/nn.h: parameters, and a tape of fused operations with reverse-mode differentiation.
  *
- *     attn_var *x = attn_tape_input(tape, &tensor);
+ *     attn_var *x = attn_tape_input(tape, &tensor, false);
  *     attn_var *h = attn_tape_linear(tape, x, weight, bias, NULL, ATTN_TANH);
- *     attn_var *loss = attn_tape_cross_entropy(tape, h, targets, 0.1f, NULL);
+ *     attn_var *loss = attn_tape_cross_entropy(tape, h, targets, 0.1f, 1.0f / tokens, NULL);
  *     if (attn_tape_backward(tape, loss) != ATTN_OK) ...;      // fills weight->grad
  *     attn_tape_reset(tape);
  *
@@ -114,7 +114,8 @@ ATTN_API attn_var *attn_tape_stack(attn_tape *tape, attn_var *const *parts, size
 ATTN_API attn_var *attn_tape_row(attn_tape *tape, attn_var *x, size_t index); /* x[index] of the first dimension */
 ATTN_API attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first,
                                    size_t count); /* of the last dimension */
-/* Rows of the second dimension: x (T, B, C), out (T, n, C) with out[:, i] = x[:, index[i]] (beams). Forward only. */
+/* The n pieces index[i] of dimension dim, of x of any rank; for dim 1: x (T, B, C) → (T, n, C), y[:, i] = x[:, index[i]]
+ * (beams). Forward only: x that needs a gradient is ATTN_E_UNSUPPORTED. */
 ATTN_API attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n);
 /* x (T, B, C) → (B, C): x[lengths[b] − 1, b], zeros where the length is 0. */
 ATTN_API attn_var *attn_tape_last(attn_tape *tape, attn_var *x, const int32_t *lengths);

@@ -107,8 +107,8 @@ ATTN_API const attn_pair *attn_corpus_at(const attn_corpus *corpus, size_t index
 /* A text file whole (.xz, .gz, "-"), NUL-terminated; release with attn_text_free. */
 ATTN_API attn_status attn_read_text(attn_context *ctx, char **out, size_t *bytes, const char *path);
 
-/* What augmentation does to a pair, each with its own probability (MODELS: spellings people type). Gives new strings.
- */
+/* What augmentation does to a pair, each with its own probability (docs/training.md): spellings that
+ * people type. Gives new strings. */
 typedef struct attn_augment_options {
     size_t struct_size;
     float lowercase_source, drop_final_punctuation, drop_source_commas, fold_umlauts; /* probabilities, 0 */

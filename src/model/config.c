@@ -72,14 +72,27 @@ static attn_status set_fallback(attn_context *ctx, char *at, const attn_field *f
     return ATTN_OK;
 }
 
-static attn_status read_object(attn_context *ctx, char *config, const attn_field *fields, size_t n, json_t *root) {
+static bool has_meaning(const attn_field *field, const char *model_type) {
+    return !field->only || !strcmp(field->only, model_type);
+}
+
+static attn_status check_key(attn_context *ctx, const char *key, const char *model_type, const attn_field *fields,
+                             size_t n) {
+    if (!strcmp(key, "model_type") || key[0] == '_') return ATTN_OK;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(key, fields[i].key) != 0) continue;
+        if (has_meaning(&fields[i], model_type)) return ATTN_OK;
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\" has no meaning for \"%s\", only for \"%s\"", key,
+                         model_type, fields[i].only);
+    }
+    return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
+}
+
+static attn_status read_object(attn_context *ctx, char *config, const char *model_type, const attn_field *fields,
+                               size_t n, json_t *root) {
     const char *key;
     json_t *value;
-    json_object_foreach(root, key, value) {
-        bool known = !strcmp(key, "model_type") || key[0] == '_';
-        for (size_t i = 0; i < n && !known; i++) known = !strcmp(key, fields[i].key);
-        if (!known) return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
-    }
+    json_object_foreach(root, key, value) ATTN_TRY(check_key(ctx, key, model_type, fields, n));
     for (size_t i = 0; i < n; i++) {
         value = json_object_get(root, fields[i].key);
         if (value) ATTN_TRY(set_field(ctx, config + fields[i].offset, &fields[i], value));
@@ -88,11 +101,12 @@ static attn_status read_object(attn_context *ctx, char *config, const attn_field
     return ATTN_OK;
 }
 
-attn_status attn_config_read(attn_context *ctx, void *config, const attn_field *fields, size_t n, const char *json) {
+attn_status attn_config_read(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
+                             size_t n, const char *json) {
     json_error_t error;
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
     if (!root) return attn_fail(ctx, ATTN_E_FORMAT, "config: line %d: %s", error.line, error.text);
-    attn_status status = json_is_object(root) ? read_object(ctx, config, fields, n, root)
+    attn_status status = json_is_object(root) ? read_object(ctx, config, model_type, fields, n, root)
                                               : attn_fail(ctx, ATTN_E_FORMAT, "config: expected an object, found %s",
                                                           json_type_name(root));
     json_decref(root);
@@ -133,8 +147,8 @@ attn_status attn_config_write(attn_context *ctx, char **json, const char *model_
     json_t *root = json_object();
     int failed = json_object_set_new(root, "model_type", json_string(model_type));
     for (size_t i = 0; i < n; i++)
-        failed |=
-            json_object_set_new(root, fields[i].key, field_json(&fields[i], (const char *)config + fields[i].offset));
+        if (has_meaning(&fields[i], model_type))
+            failed |= json_object_set_new(root, fields[i].key, field_json(&fields[i], (const char *)config + fields[i].offset));
     attn_buffer out = ATTN_BUFFER_INIT(ctx);
     failed = failed || json_dump_callback(root, add_text, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(root);

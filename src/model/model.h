@@ -79,12 +79,14 @@ typedef struct attn_field {
     size_t offset;              /* in the config struct: size_t, float, bool, int */
     double fallback, low, high; /* default and allowed range; a fallback below `low` means: must be given */
     const char *const *choices; /* NULL-terminated; the value is the index */
+    const char *only;           /* the model_type that it has a meaning for; NULL: all of the table's */
 } attn_field;
 
 /* Fills config by the table. "model_type" and keys that begin with "_" are passed over; any other unknown key is
- * refused. */
-attn_status attn_config_read(attn_context *ctx, void *config, const attn_field *fields, size_t n, const char *json);
-/* Gives the JSON text of all fields. */
+ * refused, and so is one without a meaning for model_type: its field gets the default. */
+attn_status attn_config_read(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
+                             size_t n, const char *json);
+/* Gives the JSON text of all fields that model_type has. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
                               const attn_field *fields, size_t n);
 

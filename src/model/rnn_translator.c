@@ -15,7 +15,16 @@
  * output alone, and with input feeding (t_{i−1} beside E y_{i−1}) the next step's input.
  *
  * With num_layers > 1 the encoder's layers read the annotations below, the decoder's GRUs the state below, every
- * decoder layer starts from a tanh(W_s backward_1) of its own, and attention and output see the top state. */
+ * decoder layer starts from a tanh(W_s backward_1) of its own, and attention and output see the top state.
+ *
+ * What differs from the papers:
+ *   - the output reads s_i; 2015 reads s_{i−1}. It is tanh by default, 2015's maxout is a choice;
+ *   - rnn's encoder is bidirectional, and c is both its ends; 2014's goes forward alone, c from its last state;
+ *   - z keeps the old state, h' = (1 − z) ∘ n + z ∘ h, as in 2014 and PyTorch; 2015 writes the opposite;
+ *   - r acts on U_n h + c_n by default (PyTorch, cuDNN); the papers' r ∘ h is reset_after false;
+ *   - all linear maps but those that are added to another one have a bias, the GRUs two; the papers
+ *     do not write them;
+ *   - one embedding for source, target and output by default, and dropout. */
 #include "model/model.h"
 
 #include <math.h>
@@ -36,14 +45,16 @@ typedef struct config {
 } config;
 
 #define FIELD(key, kind, ...) \
-    { #key, ATTN_FIELD_##kind, offsetof(config, key), __VA_ARGS__ }
+    { #key, ATTN_FIELD_##kind, offsetof(config, key), __VA_ARGS__, NULL }
+#define FIELD_OF(type, key, kind, ...) \
+    { #key, ATTN_FIELD_##kind, offsetof(config, key), __VA_ARGS__, type }
 static const attn_field fields[] = {
     FIELD(vocab_size, SIZE, 0, 5, 1 << 24, NULL),
     FIELD(embedding_size, SIZE, 256, 1, 1 << 16, NULL),
     FIELD(hidden_size, SIZE, 512, 1, 1 << 16, NULL),
-    FIELD(attention_size, SIZE, 512, 1, 1 << 16, NULL),
+    FIELD_OF("bahdanau", attention_size, SIZE, 512, 1, 1 << 16, NULL),
     FIELD(num_layers, SIZE, 1, 1, MAX_LAYERS, NULL),
-    FIELD(score, CHOICE, SCORE_ADDITIVE, 0, 0, score_names),
+    FIELD_OF("bahdanau", score, CHOICE, SCORE_ADDITIVE, 0, 0, score_names),
     FIELD(readout, CHOICE, READOUT_TANH, 0, 0, readout_names),
     FIELD(input_feeding, BOOL, 0, 0, 0, NULL),
     FIELD(tie_embeddings, BOOL, 1, 0, 0, NULL),
@@ -369,8 +380,9 @@ static attn_status add_parameters(attn_model *model) {
 static attn_status configure(attn_model *model, const char *config_json) {
     translator *m = (translator *)model;
     m->attends = model->class == &attn_class_bahdanau;
-    ATTN_TRY(attn_config_read(model->ctx, &m->config, fields, ATTN_COUNT(fields), config_json));
-    ATTN_TRY(attn_config_write(model->ctx, &model->config, model->class->type, &m->config, fields, ATTN_COUNT(fields)));
+    const char *type = model->class->type;
+    ATTN_TRY(attn_config_read(model->ctx, &m->config, type, fields, ATTN_COUNT(fields), config_json));
+    ATTN_TRY(attn_config_write(model->ctx, &model->config, type, &m->config, fields, ATTN_COUNT(fields)));
     model->vocab_size = m->config.vocab_size;
     return ATTN_OK;
 }

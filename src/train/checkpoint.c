@@ -1,7 +1,8 @@
 /* checkpoint.c: everything a training needs to go on, in one safetensors file.
  *
- * Tensors "model.NAME", "adam.m.NAME", "adam.v.NAME"; metadata: the state's numbers and the settings that must be the
- * same. No time of day enters it: two runs that did the same steps have the same file, byte for byte. */
+ * Tensors "model.NAME", "adam.m.NAME", "adam.v.NAME"; metadata: the state's numbers, the settings that must be the same,
+ * and the CPU level. No time of day enters it: two runs that did the same steps at one level have the same file, byte
+ * for byte. */
 #include "train/trainer.h"
 #include <attn/io.h>
 #include <attn/ops.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 static const char format_name[] = "attn-checkpoint-1";
+static const char level_key[] = "cpu_level"; /* for information: other levels add in another order */
 static const char *const parts[] = {"model", "adam.m", "adam.v"};
 
 enum { STATE_FIELDS = 9 };
@@ -62,9 +64,10 @@ static size_t count_settings(const attn_trainer *trainer) {
     return zeros / 2;
 }
 
-/* Fills list with format, state and settings; `numbers` holds the state's text. */
+/* Fills list with format, level, state and settings; `numbers` holds the state's text. */
 static void list_metadata(const attn_trainer *trainer, attn_key_value *list, char numbers[STATE_FIELDS][32]) {
     *list++ = (attn_key_value){"format", format_name};
+    *list++ = (attn_key_value){level_key, attn_cpu_level(trainer->ctx)};
     for (size_t i = 0; i < STATE_FIELDS; i++) {
         const char *at = (const char *)&trainer->state + fields[i].offset;
         if (fields[i].real) snprintf(numbers[i], 32, "%.17g", *(const double *)at);
@@ -98,7 +101,7 @@ attn_status attn_checkpoint_save(attn_trainer *trainer) {
     ATTN_TRY(attn_train_path(trainer, path, "checkpoint.safetensors"));
     ATTN_TRY(attn_checkpoint_check(trainer));
     if (trainer->options.max_seconds > 0) trainer->state.seconds = attn_train_clock() - trainer->started;
-    size_t n = trainer->count * ATTN_COUNT(parts), n_metadata = 1 + STATE_FIELDS + count_settings(trainer);
+    size_t n = trainer->count * ATTN_COUNT(parts), n_metadata = 2 + STATE_FIELDS + count_settings(trainer);
     attn_named_tensor *tensors = attn_alloc(ctx, n, sizeof *tensors);
     attn_key_value *metadata = attn_alloc(ctx, n_metadata, sizeof *metadata);
     attn_buffer names = ATTN_BUFFER_INIT(ctx);
@@ -203,6 +206,9 @@ static attn_status read_checkpoint(attn_trainer *trainer, const char *path, cons
             }
     for (size_t i = 0; i < trainer->count; i++) attn_parameter_touch(attn_parameters_at(trainer->parameters, i));
     trainer->state = state;
+    const char *level = attn_safetensors_metadata(file, level_key);
+    if (level && strlen(level) < sizeof trainer->other_level && strcmp(level, attn_cpu_level(trainer->ctx)) != 0)
+        memcpy(trainer->other_level, level, strlen(level) + 1);
     return ATTN_OK;
 }
 

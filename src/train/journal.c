@@ -3,9 +3,12 @@
  * An event file is a sequence of records
  *     u64 length | u32 masked CRC of the length | bytes | u32 masked CRC of the bytes          (little-endian)
  * whose bytes are the protocol buffer Event:
- *     1 double wall_time, 2 int64 step, 3 string file_version, 5 Summary {1 Value {1 string tag, 2 float
- * simple_value}}, 7 SessionLog {1 enum status: START = 1} */
+ *     1 double wall_time, 2 int64 step, 3 string file_version,
+ *     5 Summary {1 Value {1 string tag, 2 float simple_value}},
+ *     7 SessionLog {1 enum status: START = 1}                                                                       */
 #include "train/journal.h"
+#include "io/file.h"
+#include <attn/io.h>
 
 #include <jansson.h>
 #include <math.h>
@@ -103,12 +106,55 @@ static attn_status end_event(attn_journal *journal, attn_buffer *event) {
 
 /* ---- the journal ---------------------------------------------------------------------------------------- */
 
-static attn_status open_one(attn_journal *journal, FILE **file, const char *folder, const char *name,
-                            const char *mode) {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
-        return attn_fail(journal->ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
-    *file = fopen(path, mode);
+static const char log_name[] = "log.jsonl";
+enum { MAX_PATH = 4096 };
+
+static attn_status join(attn_context *ctx, char path[MAX_PATH], const char *folder, const char *name) {
+    if (snprintf(path, MAX_PATH, "%s/%s", folder, name) >= MAX_PATH)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
+    return ATTN_OK;
+}
+
+/* Whether a line stays: one that says no step does. */
+static bool stays(const char *line, size_t bytes, uint64_t step, double *seconds) {
+    json_t *object = json_loadb(line, bytes, 0, NULL);
+    const json_t *at = json_object_get(object, "step"), *spent = json_object_get(object, "seconds");
+    bool later = json_is_integer(at) && json_integer_value(at) >= 0 && (uint64_t)json_integer_value(at) > step;
+    if (!later && json_is_number(spent) && json_number_value(spent) >= 0) *seconds = json_number_value(spent);
+    json_decref(object);
+    return !later;
+}
+
+static attn_status take_back(attn_context *ctx, const char *path, const attn_mapping *log, uint64_t step,
+                             double *seconds) {
+    attn_buffer kept = ATTN_BUFFER_INIT(ctx);
+    const char *at = (const char *)log->data, *end = at + log->bytes, *newline;
+    for (; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1) {
+        size_t bytes = (size_t)(newline + 1 - at);
+        if (stays(at, bytes, step, seconds)) attn_buffer_add(&kept, at, bytes);
+    }
+    attn_status status = kept.status;
+    if (status == ATTN_OK && kept.bytes < log->bytes) status = attn_file_write(ctx, path, kept.data, kept.bytes);
+    attn_buffer_free(&kept);
+    return status;
+}
+
+attn_status attn_journal_take_back(attn_context *ctx, const char *folder, uint64_t step, double *seconds) {
+    char path[MAX_PATH];
+    attn_mapping log;
+    *seconds = 0;
+    ATTN_TRY(join(ctx, path, folder, log_name));
+    if (access(path, F_OK) != 0) return ATTN_OK;
+    ATTN_TRY(attn_map_file(&log, ctx, path));
+    attn_status status = log.bytes ? take_back(ctx, path, &log, step, seconds) : ATTN_OK;
+    attn_unmap_file(&log);
+    return status;
+}
+
+static attn_status open_one(attn_journal *journal, FILE **file, const char *folder, const char *name) {
+    char path[MAX_PATH];
+    ATTN_TRY(join(journal->ctx, path, folder, name));
+    *file = fopen(path, "ae");
     return *file ? ATTN_OK : attn_fail_errno(journal->ctx, path, "cannot open");
 }
 
@@ -116,8 +162,8 @@ attn_status attn_journal_open(attn_journal *journal, attn_context *ctx, const ch
     *journal = (attn_journal){.ctx = ctx};
     char name[96];
     snprintf(name, sizeof name, "events.out.tfevents.%010lld.%ld", (long long)time(NULL), (long)getpid());
-    attn_status status = open_one(journal, &journal->lines, folder, "log.jsonl", "ae");
-    if (status == ATTN_OK) status = open_one(journal, &journal->events, folder, name, "ae");
+    attn_status status = open_one(journal, &journal->lines, folder, log_name);
+    if (status == ATTN_OK) status = open_one(journal, &journal->events, folder, name);
     attn_buffer event = ATTN_BUFFER_INIT(ctx);
     if (status == ATTN_OK) {
         begin_event(&event, 0);
@@ -142,7 +188,7 @@ static attn_status write_line(attn_journal *journal, attn_buffer *line) {
     attn_status status = line->status;
     if (status == ATTN_OK &&
         (fwrite(line->data, 1, line->bytes, journal->lines) != line->bytes || fflush(journal->lines)))
-        status = attn_fail_errno(journal->ctx, "log.jsonl", "cannot write");
+        status = attn_fail_errno(journal->ctx, log_name, "cannot write");
     attn_buffer_free(line);
     return status;
 }

@@ -17,6 +17,10 @@ typedef struct attn_scalar {
     double value;
 } attn_scalar;
 
+/* Before a resume: takes the lines of later steps, and one that was broken off, out of the folder's log.jsonl, if there
+ * is one; the file is replaced as a whole, or left alone where nothing is to be taken out. *seconds gets the last value
+ * of "seconds" that stays, 0 if there is none. */
+attn_status attn_journal_take_back(attn_context *ctx, const char *folder, uint64_t step, double *seconds);
 /* step: where this process begins; later steps that an earlier, killed one logged are taken back in the event file. */
 attn_status attn_journal_open(attn_journal *journal, attn_context *ctx, const char *folder, uint64_t step);
 /* {"event": event, "step": step, line_key: value …}, and the same as scalars. */

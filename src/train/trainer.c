@@ -52,13 +52,13 @@ void attn_train_emit(attn_trainer *trainer, attn_train_event *event) {
     event->steps = state->steps == UINT64_MAX ? 0 : (size_t)state->steps;
     event->epoch = (double)state->epoch;
     if (trainer->epoch.batches) event->epoch += (double)state->position / (double)trainer->epoch.batches;
-    event->seconds = now - trainer->started;
+    event->seconds = now - trainer->started + trainer->logged;
     event->best_bleu = state->best;
     double left = INFINITY;
     if (state->steps != UINT64_MAX && state->step > trainer->first_step)
         left = (now - trainer->first_clock) / (double)(state->step - trainer->first_step) *
                (double)(state->steps - state->step);
-    if (trainer->options.max_seconds > 0) left = fmin(left, trainer->options.max_seconds - event->seconds);
+    if (trainer->options.max_seconds > 0) left = fmin(left, trainer->options.max_seconds - (now - trainer->started));
     event->seconds_left = isfinite(left) ? fmax(left, 0) : 0;
     if (trainer->callback && !trainer->callback(trainer->user, event)) trainer->stop = true;
 }
@@ -175,7 +175,7 @@ static attn_status log_step(attn_trainer *trainer, const attn_train_event *event
         {"lr", "train/lr", event->learning_rate},
         {"grad_norm", "train/grad_norm", event->grad_norm},
         {"tokens_per_second", "train/tokens_per_second", sums->tokens / seconds},
-        {"seconds", NULL, now - trainer->started},
+        {"seconds", NULL, now - trainer->started + trainer->logged},
     };
     *sums = (step_sums){.since = now};
     return attn_journal_scalars(&trainer->journal, "step", trainer->state.step, scalars, ATTN_COUNT(scalars));
@@ -350,11 +350,19 @@ static attn_status begin_or_resume(attn_trainer *trainer) {
     if (there && !resumes)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
                          "%s already holds a training: resume it, or choose another folder", trainer->options.folder);
+    double seconds = 0;
     ATTN_TRY(resumes ? attn_checkpoint_load(trainer) : begin(trainer));
+    if (resumes) ATTN_TRY(attn_journal_take_back(trainer->ctx, trainer->options.folder, state->step, &seconds));
     ATTN_TRY(attn_journal_open(&trainer->journal, trainer->ctx, trainer->options.folder, state->step));
     trainer->saved = trainer->first_clock = attn_train_clock();
     trainer->started = trainer->first_clock - state->seconds;
+    trainer->logged = fmax(seconds - state->seconds, 0);
     trainer->first_step = state->step;
+    if (trainer->other_level[0])
+        ATTN_TRY(attn_train_note(trainer,
+                                 "the checkpoint was made at %s, this is %s: the bits will differ from an "
+                                 "uninterrupted run's",
+                                 trainer->other_level, attn_cpu_level(trainer->ctx)));
     if (resumes)
         return attn_train_note(trainer, "goes on after step %llu of %llu", (unsigned long long)state->step,
                                (unsigned long long)state->steps);

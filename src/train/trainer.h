@@ -34,13 +34,15 @@ typedef struct attn_trainer {
     attn_epoch epoch, valid_epoch;
     bool epoch_built;
     attn_journal journal;
-    double started;     /* clock when this process began, less the seconds of earlier ones */
+    double started;     /* clock when this process began, less the seconds of earlier ones that max_seconds counts */
+    double logged;      /* seconds of earlier ones that it does not count: in the log and in events only */
     double first_clock; /* and its first step, for the rate */
     uint64_t first_step;
     double saved; /* clock of the last save */
     attn_train_callback *callback;
     void *user;
-    bool stop; /* a callback said so */
+    bool stop;            /* a callback said so */
+    char other_level[16]; /* the CPU level that the checkpoint was made at; "" where it is this one, or unknown */
     int lock;  /* of the folder; −1: none */
 } attn_trainer;
 
@@ -60,7 +62,8 @@ double attn_schedule_rate(const attn_train_options *options, uint64_t step, uint
 
 /* checkpoint.c */
 attn_status attn_checkpoint_save(attn_trainer *trainer);
-/* ATTN_E_NOT_FOUND if there is none. Settings that differ are named. */
+/* A missing file is ATTN_E_IO (see attn_checkpoint_exists). Settings that differ are named; another CPU level is kept in
+ * trainer->other_level. On failure the model is as it was. */
 attn_status attn_checkpoint_load(attn_trainer *trainer);
 bool attn_checkpoint_exists(const attn_trainer *trainer);
 /* Names the first weight or moment that is not finite. */

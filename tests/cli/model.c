@@ -126,18 +126,16 @@ static void test_bad_lines(void **state) {
                  (const char *const[]){"eval", "-m", attends, "-d", "-", NULL});
     assert_code(o, 1);
     assert_says(o, "without a TAB");
-    text[9 + 4] = '\t';
     text[8] = '\t';
     o = run_with(&(conditions){.input = text, .input_bytes = BYTES},
                  (const char *const[]){"score", "-m", attends, "-d", "-", NULL});
     assert_code(o, 1);
-    assert_says(o, "-:1: found ");
+    assert_says(o, "(stdin):1: found 10485751 bytes, expected at most 1000 tokens");
     size_t at = 0;
     for (size_t i = 0; i < WORDS; i++) at += (size_t)sprintf(text + at, "x ");
     o = translate(text, at);
     assert_code(o, 1);
     assert_says(o, "expected at most 1000 (--max-source)");
-    text[20] = 0;
     o = RUN("translate", "-m", attends, "--max-source", "2", "Der Hund singt.");
     assert_code(o, 1);
     assert_says(o, "the text: found ");
@@ -243,7 +241,7 @@ static void test_eval_and_score(void **state) {
     assert_code(o, 0);
     root = parse_lines(o);
     assert_true(json_is_real(json_object_get(root, "AER")));
-    assert_int_equal(json_integer_value(json_object_get(root, "links_dropped")), 2); /* sure is possible too */
+    assert_int_equal(json_integer_value(json_object_get(root, "links_dropped")), 1);
     json_decref(root);
     o = RUN("eval", "-m", attends, "-d", in_folder("train.tsv"), "--alignments", in_folder("gold"));
     assert_code(o, 1);

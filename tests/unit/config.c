@@ -23,6 +23,16 @@ static void test_defaults(void **state) {
     (void)state;
     complete("{\"model_type\": \"rnn\", \"vocab_size\": 5}",
              "{\"model_type\": \"rnn\", \"vocab_size\": 5, \"embedding_size\": 256, \"hidden_size\": 512,"
+             " \"num_layers\": 1, \"readout\": \"tanh\","
+             " \"input_feeding\": false, \"tie_embeddings\": true, \"reset_after\": true, \"embedding_dropout\": 0.3,"
+             " \"annotation_dropout\": 0.3, \"output_dropout\": 0.5}");
+}
+
+/* bahdanau has two keys more. */
+static void test_attention_defaults(void **state) {
+    (void)state;
+    complete("{\"model_type\": \"bahdanau\", \"vocab_size\": 5}",
+             "{\"model_type\": \"bahdanau\", \"vocab_size\": 5, \"embedding_size\": 256, \"hidden_size\": 512,"
              " \"attention_size\": 512, \"num_layers\": 1, \"score\": \"additive\", \"readout\": \"tanh\","
              " \"input_feeding\": false, \"tie_embeddings\": true, \"reset_after\": true, \"embedding_dropout\": 0.3,"
              " \"annotation_dropout\": 0.3, \"output_dropout\": 0.5}");
@@ -61,6 +71,7 @@ static void test_locale(void **state) {
     setlocale(LC_ALL, "C");
 }
 
+#define BAHDANAU(rest) "{\"model_type\": \"bahdanau\", \"vocab_size\": 5, \"hidden_size\": 2" rest "}"
 #define RNN(rest) "{\"model_type\": \"rnn\", \"vocab_size\": 5, \"hidden_size\": 2, \"embedding_size\": 2" rest "}"
 
 static const struct refused {
@@ -88,15 +99,17 @@ static const struct refused {
     {RNN(", \"num_layers\": 99999999999999999999"), ATTN_E_FORMAT, "too big"},
     {"{\"model_type\": \"rnn\", \"vocab_size\": 4}", ATTN_E_FORMAT, "\"vocab_size\": expected 5 to 16777216, found 4"},
     {"{\"model_type\": \"rnn\", \"vocab_size\": 16777217}", ATTN_E_FORMAT, "found 16777217"},
-    {RNN(", \"attention_size\": 65537"), ATTN_E_FORMAT, "\"attention_size\": expected 1 to 65536, found 65537"},
+    {BAHDANAU(", \"attention_size\": 65537"), ATTN_E_FORMAT, "\"attention_size\": expected 1 to 65536, found 65537"},
     {RNN(", \"output_dropout\": 1"), ATTN_E_FORMAT, "config: \"output_dropout\": expected 0 to 0.95, found 1"},
     {RNN(", \"output_dropout\": -0.1"), ATTN_E_FORMAT, "expected 0 to 0.95, found -0.1"},
     {RNN(", \"output_dropout\": [0.1]"), ATTN_E_FORMAT, "\"output_dropout\": expected a number, found an array"},
     {RNN(", \"tie_embeddings\": 1"), ATTN_E_FORMAT, "\"tie_embeddings\": expected true or false, found an integer"},
     {RNN(", \"readout\": false"), ATTN_E_FORMAT, "config: \"readout\": expected a string, found false"},
-    {RNN(", \"score\": \"Dot\""), ATTN_E_FORMAT,
+    {BAHDANAU(", \"score\": \"Dot\""), ATTN_E_FORMAT,
      "config: \"score\": expected one of \"additive\", \"dot\", \"general\", \"concat\", found \"Dot\""},
-    {RNN(", \"score\": {}"), ATTN_E_FORMAT, "config: \"score\": expected a string, found an object"},
+    {BAHDANAU(", \"score\": {}"), ATTN_E_FORMAT, "config: \"score\": expected a string, found an object"},
+    {RNN(", \"score\": \"dot\""), ATTN_E_FORMAT, "config: \"score\" has no meaning for \"rnn\", only for \"bahdanau\""},
+    {RNN(", \"attention_size\": 8"), ATTN_E_FORMAT, "config: \"attention_size\" has no meaning for \"rnn\""},
 };
 
 static void test_refused(void **state) {
@@ -128,7 +141,7 @@ static void test_deep(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_every_key), cmocka_unit_test(test_keys_passed_over),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_attention_defaults), cmocka_unit_test(test_every_key), cmocka_unit_test(test_keys_passed_over),
         cmocka_unit_test(test_locale),   cmocka_unit_test(test_refused),   cmocka_unit_test(test_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -181,13 +181,13 @@ static void test_full_disk(void **state) {
 /* A writer that is killed at a random moment leaves one whole version and nothing else. */
 static void test_kills(void **state) {
     (void)state;
-    enum { SIZE = 1 << 18, KILLS = 500 };
+    enum { SIZE = 1 << 18 };
     static char content[SIZE + 1];
     char path[256];
     strcpy(path, path_of("k"));
     int kills = 0, versions[256] = {0}, extra = 0;
     srand(7);
-    for (int files = count_files(); kills < KILLS; kills++) {
+    for (int files = count_files(), rounds = test_rounds(500); kills < rounds; kills++) {
         pid_t child = fork();
         if (!child) {
             attn_context *ctx;

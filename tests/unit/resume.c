@@ -9,13 +9,16 @@
 enum { STEPS = 60, PAIRS = 90 };
 static char reference[64];
 
-static attn_context *context(int threads) {
+static attn_context *context_at(int threads, const char *level) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.threads = threads;
+    options.cpu_level = level;
     attn_context *ctx = NULL;
     assert_ok(attn_context_create(&ctx, &options));
     return ctx;
 }
+
+static attn_context *context(int threads) { return context_at(threads, NULL); }
 
 static void settings(attn_train_options *options, const char *folder) {
     toy_options(options, folder, STEPS);
@@ -26,9 +29,9 @@ static void settings(attn_train_options *options, const char *folder) {
     options->schedule = ATTN_SCHEDULE_PLATEAU;
 }
 
-/* One go on the folder: a fresh context, data and model; true when the training is done. */
-static attn_status go(const char *folder, int threads, uint64_t seed, attn_train_callback *callback, void *user) {
-    attn_context *ctx = context(threads);
+/* One go on the folder: a fresh context, data and model; ATTN_OK when the training is done. */
+static attn_status go_with(attn_context *ctx, const char *folder, uint64_t seed, attn_train_callback *callback,
+                           void *user) {
     struct toy toy;
     attn_train_options options;
     toy_make(&toy, ctx, PAIRS, seed);
@@ -38,6 +41,34 @@ static attn_status go(const char *folder, int threads, uint64_t seed, attn_train
     toy_free(&toy);
     attn_context_free(ctx);
     return status;
+}
+
+static attn_status go(const char *folder, int threads, uint64_t seed, attn_train_callback *callback, void *user) {
+    return go_with(context(threads), folder, seed, callback, user);
+}
+
+/* The log says of each step once, in order, what the uninterrupted training's says; the seconds go on. */
+static void check_log(const char *folder) {
+    size_t bytes, steps[2][STEPS], count[2] = {0, 0};
+    const char *const folders[] = {reference, folder};
+    for (int i = 0; i < 2; i++) {
+        double before = 0;
+        char *log = toy_read(folders[i], "log.jsonl", &bytes), *rest;
+        assert_non_null(log);
+        for (char *line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+            const char *spent = strstr(line, "\"seconds\": ");
+            if (strncmp(line, "{\"event\": \"step\", \"step\": ", 27) != 0) continue;
+            assert_non_null(spent);
+            double seconds = strtod(spent + 11, NULL);
+            assert_true(seconds > before && count[i] < STEPS);
+            steps[i][count[i]++] = strtoul(line + 27, NULL, 10);
+            before = seconds;
+        }
+        free(log);
+    }
+    assert_int_equal(count[0], count[1]);
+    assert_true(count[0] >= STEPS / 10);
+    assert_memory_equal(steps[0], steps[1], count[0] * sizeof *steps[0]);
 }
 
 static int make_reference(void **state) {
@@ -68,6 +99,7 @@ static void test_stops(void **state) {
     }
     assert_true(goes > 4);
     toy_same_folder(reference, folder);
+    check_log(folder);
     assert_ok(go(folder, 2, 5, NULL, NULL)); /* resuming what is done changes nothing */
     toy_same_folder(reference, folder);
     toy_remove(folder);
@@ -81,7 +113,7 @@ static double seconds_now(void) {
 
 static void test_kills(void **state) {
     (void)state;
-    enum { ROUNDS = 6 };
+    int rounds = test_rounds(6);
     double began = seconds_now();
     char probe[64];
     toy_folder(probe);
@@ -90,7 +122,7 @@ static void test_kills(void **state) {
     toy_remove(probe);
     srand(11);
     int kills = 0;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < rounds; round++) {
         char folder[64];
         toy_folder(folder);
         for (int tries = 0;; tries++) {
@@ -109,9 +141,54 @@ static void test_kills(void **state) {
             kills++;
         }
         toy_same_folder(reference, folder);
+        check_log(folder);
         toy_remove(folder);
     }
-    assert_true(kills >= ROUNDS);
+    assert_true(kills >= rounds);
+}
+
+struct notes {
+    size_t stop, other_level;
+    char text[256];
+};
+
+static bool note_and_stop(void *user, const attn_train_event *event) {
+    struct notes *notes = user;
+    if (event->kind == ATTN_TRAIN_NOTE && strstr(event->text, "the checkpoint was made at")) {
+        notes->other_level++;
+        snprintf(notes->text, sizeof notes->text, "%s", event->text);
+    }
+    return event->kind != ATTN_TRAIN_STEP || event->step < notes->stop;
+}
+
+/* Going on at another CPU level gives other bits: it says so and does it. */
+static void test_other_level(void **state) {
+    (void)state;
+    const char *const *levels = attn_cpu_levels(), *best = NULL;
+    for (size_t i = 0; levels[i]; i++) best = levels[i];
+    if (!strcmp(best, levels[0])) skip();
+    char folder[64], expected[256];
+    struct notes notes = {.stop = 5};
+    toy_folder(folder);
+    assert_int_equal(go_with(context_at(2, best), folder, 5, note_and_stop, &notes), ATTN_E_INTERRUPTED);
+    notes.stop = 9;
+    assert_int_equal(go_with(context_at(1, best), folder, 5, note_and_stop, &notes), ATTN_E_INTERRUPTED);
+    assert_int_equal(notes.other_level, 0);
+    notes.stop = 14;
+    assert_int_equal(go_with(context_at(1, levels[0]), folder, 5, note_and_stop, &notes), ATTN_E_INTERRUPTED);
+    assert_int_equal(notes.other_level, 1);
+    snprintf(expected, sizeof expected,
+             "the checkpoint was made at %s, this is %s: the bits will differ from an uninterrupted run's", best,
+             levels[0]);
+    assert_string_equal(notes.text, expected);
+    size_t bytes;
+    char *log = toy_read(folder, "log.jsonl", &bytes);
+    assert_non_null(strstr(log, expected));
+    free(log);
+    notes.stop = 16; /* the checkpoint is of that level now */
+    assert_int_equal(go_with(context_at(1, levels[0]), folder, 5, note_and_stop, &notes), ATTN_E_INTERRUPTED);
+    assert_int_equal(notes.other_level, 1);
+    toy_remove(folder);
 }
 
 /* ---- refusals --------------------------------------------------------------------------------------------- */
@@ -221,6 +298,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_kills),
+        cmocka_unit_test(test_other_level),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_damaged),
     };

@@ -3,6 +3,7 @@
 #include "support/allocator.h"
 #include "support/toy.h"
 #include "base/base.h"
+#include <attn/io.h>
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -478,6 +479,57 @@ static void test_journal(void **state) {
     attn_context_free(ctx);
 }
 
+/* Lines of later steps and a broken end go; what is no line of a step stays, byte for byte. */
+static void test_take_back(void **state) {
+    (void)state;
+    static const char log[] = "{\"event\": \"note\", \"step\": 0, \"text\": \"x\"}\n"
+                              "{\"event\": \"step\", \"step\": 10, \"seconds\": 3.5}\n"
+                              "no JSON\n\n"
+                              "{\"event\":\"valid\",\"step\":12}\n";
+    static const char later[] = "{\"event\": \"step\", \"step\": 13, \"seconds\": 9}\n"
+                                "{\"event\": \"step\", \"step\": 18446744073709551615}\n"
+                                "{\"event\": \"step\", \"st";
+    struct test_memory memory = TEST_MEMORY_INIT;
+    attn_context *ctx = test_memory_context(&memory, 1);
+    char folder[64], path[128], text[512];
+    double seconds = -1;
+    size_t bytes;
+    toy_folder(folder);
+    snprintf(path, sizeof path, "%s/log.jsonl", folder);
+    assert_ok(attn_journal_take_back(ctx, folder, 12, &seconds)); /* there is none */
+    assert_true(seconds == 0);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_ok(attn_file_write(ctx, path, "", 0));
+    assert_ok(attn_journal_take_back(ctx, folder, 12, &seconds));
+    snprintf(text, sizeof text, "%s%s", log, later);
+    for (int k = 0;; k++) { /* whatever fails, the file is whole */
+        unlink(path);
+        assert_ok(attn_file_write(ctx, path, text, strlen(text)));
+        memory.fail_after = k;
+        attn_status status = attn_journal_take_back(ctx, folder, 12, &seconds);
+        memory.fail_after = -1;
+        char *found = toy_read(folder, "log.jsonl", &bytes);
+        /* A number beyond 64 bits is no JSON for us: such a line stays. */
+        char expected[512];
+        snprintf(expected, sizeof expected, "%s{\"event\": \"step\", \"step\": 18446744073709551615}\n", log);
+        assert_string_equal(found, status == ATTN_OK ? expected : text);
+        free(found);
+        if (status == ATTN_OK) break;
+        assert_int_equal(status, ATTN_E_NOMEM);
+    }
+    assert_true(seconds == 3.5);
+    struct stat before, after; /* nothing to take out: not touched */
+    assert_int_equal(stat(path, &before), 0);
+    assert_ok(attn_journal_take_back(ctx, folder, 12, &seconds));
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(before.st_ino == after.st_ino && seconds == 3.5);
+    assert_ok(attn_journal_take_back(ctx, folder, 0, &seconds));
+    assert_true(seconds == 0);
+    attn_context_free(ctx);
+    assert_int_equal(memory.alive, 0);
+    toy_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedules),  cmocka_unit_test(test_journal),
@@ -485,7 +537,7 @@ int main(void) {
         cmocka_unit_test(test_no_valid),   cmocka_unit_test(test_time_and_patience),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_no_growth),  cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_learns),     cmocka_unit_test(test_take_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Makes fuzz/seeds again, with the program attn. usage: make_fuzz_seeds.sh ATTN
+set -eu
+
+attn=${1:?usage: make_fuzz_seeds.sh ATTN}
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+seeds=$root/fuzz/seeds
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+rm -rf "$seeds"
+for target in safetensors tokenizer config model corpus gold measures checkpoint; do mkdir -p "$seeds/$target"; done
+
+printf 'Der Hund schläft.\tThe dog sleeps.\nDie Katze, groß\tThe big cat\nL’homme  rit\tThe man laughs\n' >pairs.tsv
+train() { # folder, options…
+    out=$1
+    shift
+    "$attn" train -q -d pairs.tsv --valid pairs.tsv --vocab-size 300 --steps 2 --warmup 1 --set hidden_size=1 \
+        --set embedding_size=1 "$@" -o "$out"
+}
+train rnn --model rnn --set num_layers=2 --set readout=maxout
+train bahdanau --lowercase --set attention_size=2 --set tie_embeddings=false
+train luong --set score=general --set input_feeding=true --set reset_after=false --set attention_size=1
+for dtype in bf16 i8; do "$attn" convert bahdanau --dtype $dtype -o bahdanau-$dtype; done
+
+for model in rnn bahdanau luong bahdanau-bf16 bahdanau-i8; do
+    cp $model/model.safetensors "$seeds/safetensors/$model"
+    cp $model/config.json "$seeds/config/$model"
+    { cat $model/config.json && printf '\0' && cat $model/model.safetensors; } >"$seeds/model/$model"
+done
+cp rnn/tokenizer.json "$seeds/tokenizer/cased"
+cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"
+
+{ printf t && cat pairs.tsv; } >"$seeds/corpus/tsv"
+{ printf 't\357\273\277a\tb\tc\r\n\r\nd\te\n'; } >"$seeds/corpus/crlf"
+{ printf x && xz -c pairs.tsv; } >"$seeds/corpus/xz"
+{ printf z && gzip -nc pairs.tsv; } >"$seeds/corpus/gzip"
+{ printf z && gzip -nc pairs.tsv && gzip -nc pairs.tsv; } >"$seeds/corpus/two-members"
+
+printf '0-0 1-1 2p3 4?5\n\n1-2 2-1\n' >"$seeds/gold/two"
+printf '1-1 2-2\r\n3-4 10p12\n' >"$seeds/gold/one-based"
+
+printf 'Das ist gut, l’homme: 1,000.5 (six-year)…\nThis "is" good & fine - isn'"'"'t it?' >"$seeds/measures/words"
+printf '日本語 テスト ̈ä İstanbul ΣΑΣ\nTOM'"'"'S ... <skipped> &quot;x&quot; 5-6' >"$seeds/measures/scripts"
+
+printf '\0\0\0' >"$seeds/checkpoint/good"
+printf '\0\0\0\100\0{' >"$seeds/checkpoint/header"
+printf '\0\2\1' >"$seeds/checkpoint/short"
+du -sh "$seeds"
