@@ -51,17 +51,18 @@ static attn_status go(const char *folder, int threads, uint64_t seed, attn_train
 static void check_log(const char *folder) {
     size_t bytes, steps[2][STEPS], count[2] = {0, 0};
     const char *const folders[] = {reference, folder};
+    static const char start[] = "{\"event\": \"step\", \"step\": ";
     for (int i = 0; i < 2; i++) {
         double before = 0;
         char *log = toy_read(folders[i], "log.jsonl", &bytes), *rest;
         assert_non_null(log);
         for (char *line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
             const char *spent = strstr(line, "\"seconds\": ");
-            if (strncmp(line, "{\"event\": \"step\", \"step\": ", 27) != 0) continue;
+            if (strncmp(line, start, sizeof start - 1) != 0) continue;
             assert_non_null(spent);
             double seconds = strtod(spent + 11, NULL);
             assert_true(seconds > before && count[i] < STEPS);
-            steps[i][count[i]++] = strtoul(line + 27, NULL, 10);
+            steps[i][count[i]++] = strtoul(line + sizeof start - 1, NULL, 10);
             before = seconds;
         }
         free(log);
