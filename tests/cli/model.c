@@ -14,7 +14,7 @@ static int set_up(void **state) {
     write_corpus();
     snprintf(attends, sizeof attends, "%s", in_folder("attends"));
     snprintf(fixed, sizeof fixed, "%s", in_folder("fixed"));
-    assert_code(TRAIN_TINY("attends", "--steps", "150", "-q"), 0);
+    assert_code(TRAIN_TINY("attends", "--steps", "150", "-q", "--set", "attention_size=16"), 0);
     assert_code(TRAIN_TINY("fixed", "--steps", "10", "-q", "--model", "rnn"), 0);
     return 0;
 }

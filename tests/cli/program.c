@@ -223,8 +223,6 @@ const outcome *train_tiny(const char *name, const char *const *more) {
                                             "hidden_size=16",
                                             "--set",
                                             "embedding_size=16",
-                                            "--set",
-                                            "attention_size=16",
                                             "--vocab-size",
                                             "330",
                                             "--batch-tokens",
