@@ -32,8 +32,8 @@ static const option_spec options[] = {
     {"valid", 0, OPTION_LIST, AT(valid), "FILE",
      "pairs to choose the best weights by, once or twice as --data; without them the last weights are taken", 0, 0,
      NULL},
-    {"sample", 0, OPTION_FLAG, AT(sample), NULL, "use the small German-English sample that ships as --data and --valid",
-     0, 0, NULL},
+    {"sample", 0, OPTION_FLAG, AT(sample), NULL,
+     "the small German-English sample that ships as --data and --valid, with a small model", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
     {"resume", 0, OPTION_FLAG, AT(resume), NULL,
      "go on from DIR's checkpoint, to the same bytes; the other options must be the same", 0, 0, NULL},
@@ -317,23 +317,44 @@ static bool sample_files(settings *s) {
     return true;
 }
 
+static settings default_settings(void) {
+    return (settings){.model = -1,
+                      .schedule = ATTN_SCHEDULE_LINEAR,
+                      .vocab_size = 8000,
+                      .epochs = 10,
+                      .batch_tokens = 4000,
+                      .max_tokens = 100,
+                      .learning_rate = 1e-3,
+                      .warmup = 200,
+                      .clip = 1,
+                      .label_smoothing = 0.1,
+                      .augment_probability = 0.1,
+                      .concatenate_words = 60,
+                      .valid_sentences = 500,
+                      .average = 5,
+                      .seed = 1};
+}
+
+/* A small model and small batches, for 20,000 short pairs. */
+static settings sample_settings(void) {
+    settings s = default_settings();
+    s.vocab_size = 4000;
+    s.batch_tokens = 800;
+    s.learning_rate = 2e-3;
+    s.epochs = 12;
+    s.set = (text_list){{"embedding_size=192", "hidden_size=256", "embedding_dropout=0.2", "annotation_dropout=0.2",
+                         "output_dropout=0.3"},
+                        5};
+    return s;
+}
+
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.model = -1,
-                  .schedule = ATTN_SCHEDULE_LINEAR,
-                  .vocab_size = 8000,
-                  .epochs = 10,
-                  .batch_tokens = 4000,
-                  .max_tokens = 100,
-                  .learning_rate = 1e-3,
-                  .warmup = 200,
-                  .clip = 1,
-                  .label_smoothing = 0.1,
-                  .augment_probability = 0.1,
-                  .concatenate_words = 60,
-                  .valid_sentences = 500,
-                  .average = 5,
-                  .seed = 1};
+    settings s = default_settings();
     int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code == GO_ON && s.sample) { /* other defaults, under the same options */
+        s = sample_settings();
+        code = options_parse(c, &s, argc, argv, &first);
+    }
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
     if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the model goes");
