@@ -1,7 +1,7 @@
 /* train_step.c: one training step of the Bahdanau translator (E256 H512, V8000, B64 S16 T16), timed.
  *
- * For every line on stdin one step: loss, backward, gradient norm and clipping, AdamW. Prints milliseconds. bench/train_step.py
- * drives it side by side with PyTorch.                                                                                       */
+ * For every line on stdin one step: loss, backward, gradient norm and clipping, AdamW. Prints milliseconds.
+ * bench/train_step.py drives it side by side with PyTorch. */
 #include <attn/attn.h>
 
 #include <math.h>
@@ -31,7 +31,8 @@ static attn_tensor zeros_like(const attn_tensor *t) {
     return attn_tensor_of(calloc(attn_tensor_count(t), sizeof(float)), ATTN_F32, t->rank, t->shape);
 }
 
-static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const attn_pair_batch *batch, moments *state, uint64_t number) {
+static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const attn_pair_batch *batch, moments *state,
+                   uint64_t number) {
     attn_parameters *set = attn_model_parameters(model);
     size_t n = attn_parameters_count(set);
     attn_loss_stats stats = {0};
@@ -61,10 +62,12 @@ int main(void) {
     attn_tape *tape;
     static int32_t source[S * B], in[T * B], out[T * B], source_lengths[B], target_lengths[B];
     if (attn_context_create(&ctx, NULL) != ATTN_OK) return 1;
-    check(ctx, attn_model_create(&model, ctx,
-                                 "{\"model_type\": \"bahdanau\", \"vocab_size\": 8000, \"embedding_size\": 256, \"hidden_size\": 512,"
-                                 "\"tie_embeddings\": false, \"embedding_dropout\": 0, \"annotation_dropout\": 0, \"output_dropout\": 0}",
-                                 1));
+    check(ctx,
+          attn_model_create(
+              &model, ctx,
+              "{\"model_type\": \"bahdanau\", \"vocab_size\": 8000, \"embedding_size\": 256, \"hidden_size\": 512,"
+              "\"tie_embeddings\": false, \"embedding_dropout\": 0, \"annotation_dropout\": 0, \"output_dropout\": 0}",
+              1));
     check(ctx, attn_tape_create(&tape, ctx, true));
     srand(1);
     for (int i = 0; i < S * B; i++) source[i] = rand() % V;

@@ -6,6 +6,7 @@ usage: lint.py [CHECK...]        all checks without arguments; "tidy" (slow) onl
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C_FOLDERS = ("include", "src", "cli", "python", "tests", "examples", "bench", "fuzz")
 TEXT_FOLDERS = C_FOLDERS + ("scripts", "docs", "data", "models", ".ci")
 TEXT_ENDINGS = (".c", ".h", ".in", ".py", ".sh", ".md", ".build", ".txt")
-MAX_FILE, MAX_FUNCTION, MAX_PUBLIC_HEADER, MAX_VOCABULARY = 800, 120, 400, 50
+MAX_FILE, MAX_MEDIAN, MAX_FUNCTION, MAX_PUBLIC_HEADER, MAX_VOCABULARY = 800, 200, 120, 400, 50
 
 # Who may include whom, besides its own folder.
 MAY_INCLUDE = {
@@ -124,6 +125,9 @@ def function_lengths(text):
 
 
 def check_lengths():
+    lengths = [read(path).count("\n") for path in files_in(("src",), (".c", ".h"))]
+    if lengths and statistics.median(lengths) > MAX_MEDIAN:
+        report(os.path.join(ROOT, "src"), 0, f"the median file has {statistics.median(lengths):g} lines, at most {MAX_MEDIAN}")
     for path in files_in(("src", "include", "cli"), (".c", ".h")):
         text = read(path)
         lines = text.count("\n")
@@ -186,6 +190,35 @@ def check_headers():
                     report(path, 0, f"does not compile alone in {language}:\n" + done.stdout.decode("utf-8", "replace"))
 
 
+def public_functions(text):
+    """(line, name, whether a comment belongs to it) of each public function of a header: one in its paragraph before it, or
+    on its lines. A heading of a section is none."""
+    commented = inside = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() and not inside:
+            commented = False
+        if "/*" in line and not line.startswith("/* ----"):
+            commented = True
+        inside = inside and "*/" not in line or "*/" not in line[line.rfind("/*"):] and "/*" in line
+        match = re.match(r"ATTN_API\b.*?\b(attn_\w+)\s*\(", line)
+        if match:
+            rest = text.split("\n", number - 1)[-1]
+            yield number, match.group(1), commented or "/*" in rest[:rest.find("\n", rest.find(";"))]
+
+
+def check_public():
+    """Every public function has a comment, and is named in some test or in the program."""
+    used = set()
+    for path in files_in(("tests", "cli"), (".c", ".h")):
+        used.update(re.findall(r"\battn_\w+", without_comments(read(path))))
+    for path in files_in(("include",), (".h",)):
+        for line, name, commented in public_functions(read(path)):
+            if not commented:
+                report(path, line, f"{name} has no comment")
+            if name not in used:
+                report(path, line, f"{name} is in no test and not in the program")
+
+
 def check_vocabulary():
     """The vocabularies in src/kernel/simd define all names of scalar.h, and few more."""
     define = re.compile(r"^(?:#define\s+|V_FN\s[\w\s*]*?\b)(v_\w+)\s*\(", re.M)
@@ -236,7 +269,7 @@ def check_tidy():
 
 
 CHECKS = {"includes": check_includes, "lengths": check_lengths, "banned": check_banned, "space": check_space,
-          "headers": check_headers, "vocabulary": check_vocabulary, "format": check_format, "shell": check_shell,
+          "headers": check_headers, "public": check_public, "vocabulary": check_vocabulary, "format": check_format, "shell": check_shell,
           "tidy": check_tidy}
 
 

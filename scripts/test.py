@@ -68,7 +68,8 @@ def run_program(command, environment, timeout):
     env.pop("CMOCKA_XML_FILE", None)
     for name in ("ATTN_NUM_THREADS", "ATTN_CPU"):
         env.pop(name, None)
-    env.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1:detect_stack_use_after_return=1")
+    # gcc before 14 misaligns 64-byte vectors in the fake stacks of use-after-return (gcc bug 110027)
+    env.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1:detect_stack_use_after_return=0")
     env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
     # A session of its own, so that a timeout also ends what the program started.
     process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

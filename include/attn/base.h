@@ -90,6 +90,7 @@ ATTN_API void attn_context_free(attn_context *ctx); /* NULL is fine */
 /* The sentence that belongs to the last failure in this context ("" before the first). */
 ATTN_API const char *attn_error(const attn_context *ctx);
 
+/* How many threads the context uses, and the name of its kernels' instruction set. */
 ATTN_API int attn_threads(const attn_context *ctx);
 ATTN_API const char *attn_cpu_level(const attn_context *ctx);
 /* The levels this machine can run, best last; NULL-terminated. */

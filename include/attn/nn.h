@@ -44,6 +44,7 @@ typedef enum attn_init {
     ATTN_INIT_ORTHOGONAL, /* each square block of rows orthogonal, times scale */
 } attn_init;
 
+/* An empty set; keeps ctx. seed: of the initial values. gives. */
 ATTN_API attn_status attn_parameters_create(attn_parameters **gives, attn_context *ctx, uint64_t seed);
 ATTN_API void attn_parameters_free(attn_parameters *set);
 /* Adds a parameter; its initial values depend on (seed, name) alone. The set owns it. */
@@ -82,6 +83,7 @@ ATTN_API attn_status attn_tape_status(const attn_tape *tape);
 /* Ends what follows with a failure of the model's own; the text goes to the context. */
 ATTN_API attn_var *attn_tape_fail(attn_tape *tape, attn_status status, const char *format, ...) ATTN_PRINTF(3, 4);
 
+/* Lives as long as var; NULL for NULL. */
 ATTN_API const attn_tensor *attn_var_value(const attn_var *var);
 /* After backward; data NULL if none reached it. Lasting for inputs with needs_grad and for parameters; backward reuses
  * the memory of other variables' gradients on its way. */
@@ -114,8 +116,8 @@ ATTN_API attn_var *attn_tape_stack(attn_tape *tape, attn_var *const *parts, size
 ATTN_API attn_var *attn_tape_row(attn_tape *tape, attn_var *x, size_t index); /* x[index] of the first dimension */
 ATTN_API attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first,
                                    size_t count); /* of the last dimension */
-/* The n pieces index[i] of dimension dim, of x of any rank; for dim 1: x (T, B, C) → (T, n, C), y[:, i] = x[:, index[i]]
- * (beams). Forward only: x that needs a gradient is ATTN_E_UNSUPPORTED. */
+/* The n pieces index[i] of dimension dim, of x of any rank; for dim 1: x (T, B, C) → (T, n, C), y[:, i] = x[:,
+ * index[i]] (beams). Forward only: x that needs a gradient is ATTN_E_UNSUPPORTED. */
 ATTN_API attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n);
 /* x (T, B, C) → (B, C): x[lengths[b] − 1, b], zeros where the length is 0. */
 ATTN_API attn_var *attn_tape_last(attn_tape *tape, attn_var *x, const int32_t *lengths);
@@ -150,6 +152,10 @@ ATTN_API attn_var *attn_tape_additive_attention(attn_tape *tape, attn_var *sq, a
 ATTN_API attn_var *attn_tape_dot_attention(attn_tape *tape, attn_var *q, attn_var *k, attn_var *h, float scale,
                                            const int32_t *lengths, attn_var **alignment, attn_var **energy);
 
+/* Over the last dimension, of C elements:
+ *     layer_norm   y = gain ∘ (x − mean) / sqrt(variance + ε) + bias      Ba, Kiros & Hinton 2016
+ *     rms_norm     y = gain ∘ x / sqrt(mean of x² + ε)                    Zhang & Sennrich 2019
+ * x (…, C); gain (C); bias (C), NULL for zeros; y as x. */
 ATTN_API attn_var *attn_tape_layer_norm(attn_tape *tape, attn_var *x, attn_parameter *gain, attn_parameter *bias,
                                         float epsilon);
 ATTN_API attn_var *attn_tape_rms_norm(attn_tape *tape, attn_var *x, attn_parameter *gain, float epsilon);

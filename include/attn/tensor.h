@@ -26,6 +26,7 @@ typedef enum attn_dtype {
 #undef ATTN_DTYPE_ENUM
 } attn_dtype;
 
+/* Bytes of an element, and the name as safetensors spells it; 0 and "unknown" for no dtype. */
 ATTN_API size_t attn_dtype_size(attn_dtype dtype);
 ATTN_API const char *attn_dtype_name(attn_dtype dtype);
 

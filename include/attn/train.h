@@ -55,7 +55,7 @@ ATTN_API void attn_train_options_init(attn_train_options *options);
 
 typedef struct attn_train_event {
     enum { ATTN_TRAIN_STEP, ATTN_TRAIN_VALID, ATTN_TRAIN_SAVED, ATTN_TRAIN_NOTE, ATTN_TRAIN_DONE } kind;
-    size_t step, steps; /* steps: the planned total */
+    size_t step, steps;                  /* steps: the planned total */
     double epoch, seconds, seconds_left; /* seconds: those of the resumed training's earlier processes too */
     double loss, nll, learning_rate, grad_norm, tokens_per_second; /* per token */
     double valid_loss, bleu, best_bleu;
@@ -73,9 +73,9 @@ typedef bool attn_train_callback(void *user, const attn_train_event *event);
  * The result is the mean of the last checkpoints if it translates valid at least as well as the best one, else the
  * best. A training that was killed at any moment and resumed, on any number of threads, ends with the same bytes in all
  * files but the logs (unless max_seconds is given, or the CPU level is another one, which a note says). What log.jsonl
- * says of steps after the checkpoint is taken out of it on resume. A folder that holds a training is refused without resume; resume
- * with other options, data, tokenizer or config is ATTN_E_ARGUMENT and names the difference (max_seconds and
- * save_seconds may change).
+ * says of steps after the checkpoint is taken out of it on resume. A folder that holds a training is refused without
+ * resume; resume with other options, data, tokenizer or config is ATTN_E_ARGUMENT and names the difference (max_seconds
+ * and save_seconds may change).
  *
  * A loss, gradient or weight that is not finite stops with ATTN_E_NUMERIC, the step and the tensor named; what was
  * saved stays. So it does when a file cannot be written (ATTN_E_IO). */

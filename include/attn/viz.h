@@ -41,10 +41,10 @@ typedef struct attn_terminal_options {
     { sizeof(attn_terminal_options), 0, 0, true }
 
 /* Each gives text or bytes (attn_text_free); bytes may be NULL. The same input gives the same bytes, in every locale.
- * Labels NULL: 0, 1, …; what cannot be seen in a label becomes <U+202E>, a byte that is not UTF-8 <0xE2>. A value that is no
- * weight (NaN, infinite, negative, above one) is hatched, and in a plot leaves a gap. PNG: scale 0.1 to 16; at most 2^27 pixels.
- * Errors: ATTN_E_ARGUMENT (NULL, scale, size), ATTN_E_SHAPE, ATTN_E_VERSION (struct_size), ATTN_E_NOMEM. Threads: one call at
- * a time per context. */
+ * Labels NULL: 0, 1, …; what cannot be seen in a label becomes <U+202E>, a byte that is not UTF-8 <0xE2>. A value that
+ * is no weight (NaN, infinite, negative, above one) is hatched, and in a plot leaves a gap. PNG: scale 0.1 to 16; at
+ * most 2^27 pixels. Errors: ATTN_E_ARGUMENT (NULL, scale, size), ATTN_E_SHAPE, ATTN_E_VERSION (struct_size),
+ * ATTN_E_NOMEM. Threads: one call at a time per context. */
 ATTN_API attn_status attn_heatmap_terminal(attn_context *ctx, char **out, size_t *bytes, const attn_heatmap *map,
                                            const attn_terminal_options *options);
 ATTN_API attn_status attn_heatmap_svg(attn_context *ctx, char **out, size_t *bytes, const attn_heatmap *map);

@@ -37,8 +37,8 @@ void attn_writer_put(attn_writer *writer, const void *data, size_t bytes);
 /* Syncs, puts the file in place of path, syncs the folder. After any failure path holds what it held. */
 attn_status attn_writer_close(attn_writer *writer);
 
-/* Claims a folder for this process until attn_folder_unlock or its end; ATTN_E_IO if another has it. The lock is the system's
- * (flock on the folder itself): nothing stays behind after a kill. */
+/* Claims a folder for this process until attn_folder_unlock or its end; ATTN_E_IO if another has it. The lock is the
+ * system's (flock on the folder itself): nothing stays behind after a kill. */
 attn_status attn_folder_lock(int *lock, attn_context *ctx, const char *path);
 void attn_folder_unlock(int lock); /* −1 is fine */
 

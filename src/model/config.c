@@ -148,7 +148,8 @@ attn_status attn_config_write(attn_context *ctx, char **json, const char *model_
     int failed = json_object_set_new(root, "model_type", json_string(model_type));
     for (size_t i = 0; i < n; i++)
         if (has_meaning(&fields[i], model_type))
-            failed |= json_object_set_new(root, fields[i].key, field_json(&fields[i], (const char *)config + fields[i].offset));
+            failed |= json_object_set_new(root, fields[i].key,
+                                          field_json(&fields[i], (const char *)config + fields[i].offset));
     attn_buffer out = ATTN_BUFFER_INIT(ctx);
     failed = failed || json_dump_callback(root, add_text, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(root);

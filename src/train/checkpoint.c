@@ -1,8 +1,8 @@
 /* checkpoint.c: everything a training needs to go on, in one safetensors file.
  *
- * Tensors "model.NAME", "adam.m.NAME", "adam.v.NAME"; metadata: the state's numbers, the settings that must be the same,
- * and the CPU level. No time of day enters it: two runs that did the same steps at one level have the same file, byte
- * for byte. */
+ * Tensors "model.NAME", "adam.m.NAME", "adam.v.NAME"; metadata: the state's numbers, the settings that must be the
+ * same, and the CPU level. No time of day enters it: two runs that did the same steps at one level have the same file,
+ * byte for byte. */
 #include "train/trainer.h"
 #include <attn/io.h>
 #include <attn/ops.h>

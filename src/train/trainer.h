@@ -43,7 +43,7 @@ typedef struct attn_trainer {
     void *user;
     bool stop;            /* a callback said so */
     char other_level[16]; /* the CPU level that the checkpoint was made at; "" where it is this one, or unknown */
-    int lock;  /* of the folder; −1: none */
+    int lock;             /* of the folder; −1: none */
 } attn_trainer;
 
 /* A path in the training's folder; a result that does not fit is ATTN_E_ARGUMENT. */
@@ -62,8 +62,8 @@ double attn_schedule_rate(const attn_train_options *options, uint64_t step, uint
 
 /* checkpoint.c */
 attn_status attn_checkpoint_save(attn_trainer *trainer);
-/* A missing file is ATTN_E_IO (see attn_checkpoint_exists). Settings that differ are named; another CPU level is kept in
- * trainer->other_level. On failure the model is as it was. */
+/* A missing file is ATTN_E_IO (see attn_checkpoint_exists). Settings that differ are named; another CPU level is kept
+ * in trainer->other_level. On failure the model is as it was. */
 attn_status attn_checkpoint_load(attn_trainer *trainer);
 bool attn_checkpoint_exists(const attn_trainer *trainer);
 /* Names the first weight or moment that is not finite. */

@@ -61,8 +61,9 @@ void viz_tick_text(char out[VIZ_NUMBER_BYTES], const viz_ticks *ticks, int index
         viz_number(mantissa, value / pow(10.0, ticks->exponent), ticks->exponent - ticks->power);
         snprintf(out, VIZ_NUMBER_BYTES, "%.20se%d", mantissa, ticks->exponent);
     } else if (ticks->thousands) {
-        viz_number(out, value / 1000.0, 0);
-        strcat(out, "k");
+        char thousands[VIZ_NUMBER_BYTES];
+        viz_number(thousands, value / 1000.0, 0);
+        snprintf(out, VIZ_NUMBER_BYTES, "%.20sk", thousands);
     } else {
         viz_number(out, value, -ticks->power);
     }

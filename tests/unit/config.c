@@ -141,8 +141,10 @@ static void test_deep(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_attention_defaults), cmocka_unit_test(test_every_key), cmocka_unit_test(test_keys_passed_over),
-        cmocka_unit_test(test_locale),   cmocka_unit_test(test_refused),   cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_attention_defaults),
+        cmocka_unit_test(test_every_key), cmocka_unit_test(test_keys_passed_over),
+        cmocka_unit_test(test_locale),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,11 +297,8 @@ static void test_damaged(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_kills),
-        cmocka_unit_test(test_other_level),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_stops),    cmocka_unit_test(test_kills),   cmocka_unit_test(test_other_level),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, make_reference, remove_reference);
 }

@@ -47,8 +47,8 @@ static attn_tokenizer *make_tokenizer(attn_context *ctx, size_t size) {
 static attn_model *make_model(attn_context *ctx, const attn_tokenizer *tokenizer, const char *type) {
     char config[256];
     snprintf(config, sizeof config,
-             "{\"model_type\": \"%s\", \"vocab_size\": %zu, \"embedding_size\": 12, \"hidden_size\": 16%s}",
-             type, attn_tokenizer_size(tokenizer), strcmp(type, "rnn") ? ", \"attention_size\": 10" : "");
+             "{\"model_type\": \"%s\", \"vocab_size\": %zu, \"embedding_size\": 12, \"hidden_size\": 16%s}", type,
+             attn_tokenizer_size(tokenizer), strcmp(type, "rnn") ? ", \"attention_size\": 10" : "");
     return test_model(ctx, config, 41, 0.3);
 }
 
