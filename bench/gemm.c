@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -23,7 +24,7 @@ typedef void sgemm_function(const char *, const char *, const int *, const int *
                             const float *, const int *, const float *, const int *, const float *, float *,
                             const int *);
 
-enum { PEERS = 4, PEAK_TURNS = 1000000, PEAK_CHAINS = 12, PEAK_RUNS = 15, BURST_US = 4000 };
+enum { PEERS = 4, PEAK_TURNS = 1000000, PEAK_CHAINS = 12, PEAK_RUNS = 15, BURST_US = 4000, SETTLE_US = 60000 };
 
 static const int shapes[][3] = {/* M, N, K */
                                 {2048, 2048, 2048},
@@ -47,30 +48,31 @@ static double now(void) {
 /* ---- the peak: independent chains of FMAs in registers ------------------------------------------ */
 
 #if defined(__x86_64__)
-#define KEEP(x) __asm__ volatile("" : "+v"(x))
+/* One turn: a step of each chain. The chains have names because an array of them may end up in memory. */
+#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define START(i) c##i = x;
+#define KEEP(i) __asm__ volatile("" : "+v"(c##i));
 __attribute__((target("avx512f"))) static void peak_avx512(void *arg, size_t index) {
     (void)arg, (void)index;
-    __m512 chain[PEAK_CHAINS], x = _mm512_set1_ps(0.999f);
-    for (int j = 0; j < PEAK_CHAINS; j++) chain[j] = x;
+    __m512 x = _mm512_set1_ps(0.999f), c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11;
+#define STEP(i) c##i = _mm512_fmadd_ps(x, c##i, x);
+    CHAINS(START)
     for (int i = 0; i < PEAK_TURNS; i++) {
-#pragma GCC unroll 12
-        for (int j = 0; j < PEAK_CHAINS; j++) {
-            chain[j] = _mm512_fmadd_ps(x, chain[j], x);
-            KEEP(chain[j]);
-        }
+        CHAINS(STEP)
+        CHAINS(KEEP)
     }
+#undef STEP
 }
 __attribute__((target("avx2,fma"))) static void peak_avx2(void *arg, size_t index) {
     (void)arg, (void)index;
-    __m256 chain[PEAK_CHAINS], x = _mm256_set1_ps(0.999f);
-    for (int j = 0; j < PEAK_CHAINS; j++) chain[j] = x;
+    __m256 x = _mm256_set1_ps(0.999f), c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11;
+#define STEP(i) c##i = _mm256_fmadd_ps(x, c##i, x);
+    CHAINS(START)
     for (int i = 0; i < PEAK_TURNS; i++) {
-#pragma GCC unroll 12
-        for (int j = 0; j < PEAK_CHAINS; j++) {
-            chain[j] = _mm256_fmadd_ps(x, chain[j], x);
-            __asm__ volatile("" : "+x"(chain[j]));
-        }
+        CHAINS(STEP)
+        CHAINS(KEEP)
     }
+#undef STEP
 }
 #endif
 
@@ -138,6 +140,7 @@ static int bench(const problem *p, double seconds, double peak) {
     }
     for (double end = now() + seconds; now() < end;) { /* bursts, in turn: a peer's threads spin on for a while */
         for (int i = 0; i <= n_peers; i++) {
+            usleep(SETTLE_US); /* until the threads of the one before have gone to sleep */
             double burst = now(), start;
             int runs = 0;
             do {
