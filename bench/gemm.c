@@ -24,7 +24,7 @@ typedef void sgemm_function(const char *, const char *, const int *, const int *
                             const float *, const int *, const float *, const int *, const float *, float *,
                             const int *);
 
-enum { PEERS = 4, PEAK_TURNS = 1000000, PEAK_CHAINS = 12, PEAK_RUNS = 15, BURST_US = 4000, SETTLE_US = 60000 };
+enum { PEERS = 4, PEAK_TURNS = 1000000, PEAK_CHAINS = 12, PEAK_RUNS = 15, BURST_US = 4000, SETTLE_US = 300000 };
 
 static const int shapes[][3] = {/* M, N, K */
                                 {2048, 2048, 2048},
