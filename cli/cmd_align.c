@@ -70,26 +70,6 @@ static void free_lines(lines *l) {
     free(l->target);
 }
 
-static bool in_range(const attn_link *link, const char *source, const char *target) {
-    size_t words[2] = {0, 0};
-    const char *text[2] = {source, target};
-    for (int side = 0; side < 2; side++)
-        for (const char *at = text[side] + strspn(text[side], " \t"); *at; at += strspn(at, " \t")) {
-            at += strcspn(at, " \t");
-            words[side]++;
-        }
-    return (size_t)link->source < words[0] && (size_t)link->target < words[1];
-}
-
-static void drop_outside(attn_links *links, const char *source, const char *target, size_t *dropped) {
-    size_t kept = 0;
-    for (size_t i = 0; i < links->count; i++) {
-        if (in_range(&links->link[i], source, target)) links->link[kept++] = links->link[i];
-        else (*dropped)++;
-    }
-    links->count = kept;
-}
-
 static int print_aer(const command *c, const settings *s, const attn_aligner *aligner, const lines *l) {
     attn_context *ctx = cli_context();
     attn_links *sure, *possible, found;
@@ -99,8 +79,9 @@ static int print_aer(const command *c, const settings *s, const attn_aligner *al
     if (attn_gold_read(ctx, &sure, &possible, &n, s->gold, s->one_based) != ATTN_OK) return cli_fail_status(c);
     if (n != l->own) code = cli_fail(c, "%s: found %zu lines, expected %zu as in the data", s->gold, n, l->own);
     for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
-        drop_outside(&sure[i], l->source[i], l->target[i], &dropped);
-        drop_outside(&possible[i], l->source[i], l->target[i], &dropped);
+        size_t source_words = cli_count_words(l->source[i]), target_words = cli_count_words(l->target[i]);
+        dropped += cli_clip_links(&sure[i], source_words, target_words);
+        dropped += cli_clip_links(&possible[i], source_words, target_words);
         if (attn_aligner_align(aligner, &found, l->source[i], l->target[i], (attn_symmetrize)s->symmetrize) !=
             ATTN_OK) {
             code = cli_fail_status(c);

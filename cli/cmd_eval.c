@@ -77,16 +77,6 @@ static void add_figure(json_t *figures, const char *key, double x) {
     json_object_set_new(figures, key, cli_json_number(x));
 }
 
-static size_t count_words(const char *text) {
-    size_t words = 0;
-    for (bool inside = false; *text; text++) {
-        bool space = *text == ' ' || *text == '\t';
-        words += !space && !inside;
-        inside = !space;
-    }
-    return words;
-}
-
 /* ---- translations -------------------------------------------------------------------------------------------- */
 
 static attn_translate_options translate_options(const settings *s) {
@@ -154,7 +144,7 @@ static bool score_by_length(const job *j, char **hypotheses) {
     for (size_t e = 0; e + 1 < sizeof edges / sizeof edges[0] && fine; e++) {
         size_t n = 0, words = 0;
         for (size_t i = 0; i < j->n; i++) {
-            size_t w = count_words(j->source[i]);
+            size_t w = cli_count_words(j->source[i]);
             if (w <= edges[e] || w > edges[e + 1]) continue;
             h[n] = hypotheses[i];
             r[n++] = j->target[i];
@@ -256,7 +246,7 @@ static bool join_pairs(const job *all, job *j, size_t words, size_t *total) {
         fine = s && t;
         if (s) j->source[j->n] = s;
         if (t) j->target[j->n] = t;
-        have += count_words(all->source[i]);
+        have += cli_count_words(all->source[i]);
         if (have + 2 < words) continue;
         *total += have;
         have = 0;
@@ -312,17 +302,6 @@ typedef struct gold {
     size_t n, dropped;
 } gold;
 
-/* Links outside the sentences are dropped and counted. */
-static void drop_outside(attn_links *links, size_t rows, size_t columns, size_t *dropped) {
-    size_t kept = 0;
-    for (size_t i = 0; i < links->count; i++) {
-        if ((size_t)links->link[i].source < columns && (size_t)links->link[i].target < rows)
-            links->link[kept++] = links->link[i];
-        else (*dropped)++;
-    }
-    links->count = kept;
-}
-
 /* Adds one sentence at every threshold to half `half`. */
 static bool add_sentence(const job *j, gold *g, size_t i, const attn_translation *t, attn_aer aer[2][THRESHOLDS]) {
     picture p;
@@ -330,8 +309,7 @@ static bool add_sentence(const job *j, gold *g, size_t i, const attn_translation
     if (!picture_make(j->command, &p, t, t->hypothesis)) return false;
     size_t rows = p.map.rows, columns = p.map.columns;
     attn_links found = {malloc((rows * columns + 1) * sizeof *found.link), 0};
-    drop_outside(&g->sure[i], rows, columns, &g->dropped);
-    drop_outside(&g->possible[i], rows, columns, &g->dropped);
+    g->dropped += cli_clip_links(&g->sure[i], columns, rows) + cli_clip_links(&g->possible[i], columns, rows);
     for (size_t k = 0; k < THRESHOLDS && found.link; k++) {
         found.count = 0;
         for (size_t r = 0; r < rows; r++)

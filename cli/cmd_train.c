@@ -317,22 +317,25 @@ static bool sample_files(settings *s) {
     return true;
 }
 
+/* The library's defaults but for the peak learning rate; what the library has no word for is given here. */
 static settings default_settings(void) {
+    attn_train_options o;
+    attn_train_options_init(&o);
     return (settings){.model = -1,
-                      .schedule = ATTN_SCHEDULE_LINEAR,
+                      .schedule = o.schedule,
                       .vocab_size = 8000,
-                      .epochs = 10,
-                      .batch_tokens = 4000,
-                      .max_tokens = 100,
+                      .epochs = o.epochs,
+                      .batch_tokens = (long long)o.batch_tokens,
+                      .max_tokens = (long long)o.max_tokens,
                       .learning_rate = 1e-3,
-                      .warmup = 200,
-                      .clip = 1,
-                      .label_smoothing = 0.1,
+                      .warmup = (long long)o.warmup_steps,
+                      .clip = (double)o.clip,
+                      .label_smoothing = (double)o.label_smoothing,
                       .augment_probability = 0.1,
-                      .concatenate_words = 60,
-                      .valid_sentences = 500,
-                      .average = 5,
-                      .seed = 1};
+                      .concatenate_words = (long long)o.concatenate_words,
+                      .valid_sentences = (long long)o.valid_sentences,
+                      .average = o.average,
+                      .seed = (long long)o.seed};
 }
 
 /* A small model and small batches, for 20,000 short pairs. */

@@ -105,6 +105,11 @@ json_t *cli_json_matrix(const float *x, size_t rows, size_t columns);
 /* Writes a picture or text to a file ("-": stdout); prints why not. */
 bool cli_write(const command *c, const char *path, const char *data, size_t bytes);
 bool cli_ends_with(const char *text, const char *end);
+
+/* Words with spaces or tabs between. */
+size_t cli_count_words(const char *text);
+/* Drops links to words that a sentence does not have; how many. */
+size_t cli_clip_links(attn_links *links, size_t source_words, size_t target_words);
 /* NULL (the terminal), "-", x.svg or x.png: GO_ON, else EXIT_WRONG_USE after a message. */
 int cli_check_picture_name(const command *c, const char *path);
 

@@ -240,3 +240,22 @@ int cli_check_picture_name(const command *c, const char *path) {
     if (!path || !strcmp(path, "-") || cli_ends_with(path, ".png") || cli_ends_with(path, ".svg")) return GO_ON;
     return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png or .svg, or -", path);
 }
+
+size_t cli_count_words(const char *text) {
+    size_t words = 0;
+    for (bool inside = false; *text; text++) {
+        bool space = *text == ' ' || *text == '\t';
+        words += !space && !inside;
+        inside = !space;
+    }
+    return words;
+}
+
+size_t cli_clip_links(attn_links *links, size_t source_words, size_t target_words) {
+    size_t kept = 0, had = links->count;
+    for (size_t i = 0; i < had; i++)
+        if ((size_t)links->link[i].source < source_words && (size_t)links->link[i].target < target_words)
+            links->link[kept++] = links->link[i];
+    links->count = kept;
+    return had - kept;
+}

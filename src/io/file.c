@@ -182,7 +182,7 @@ attn_status attn_folder_lock(int *lock, attn_context *ctx, const char *path) {
     int error = errno;
     close(*lock);
     *lock = -1;
-    if (error == EWOULDBLOCK) return attn_fail(ctx, ATTN_E_IO, "%s: another process is training in this folder", path);
+    if (error == EWOULDBLOCK) return attn_fail(ctx, ATTN_E_IO, "%s: another process is using this folder", path);
     if (error == ENOLCK || error == EOPNOTSUPP || error == ENOSYS) return ATTN_OK; /* a file system without locks */
     errno = error;
     return attn_fail_errno(ctx, path, "locking");
