@@ -5,6 +5,7 @@
 #include <attn/base.h>
 #include <attn/tensor.h>
 #include <attn/ops.h>
+#include <attn/attention.h>
 #include <attn/nn.h>
 #include <attn/text.h>
 #include <attn/io.h>
