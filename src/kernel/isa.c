@@ -12,6 +12,7 @@
 #include "kernel/body/additive.h"
 #include "kernel/body/gru.h"
 #include "kernel/body/gemm.h"
+#include "kernel/body/attention.h"
 
 #define ATTN_ISA_JOIN_(a, b) a##b
 #define ATTN_ISA_JOIN(a, b) ATTN_ISA_JOIN_(a, b)
@@ -23,7 +24,8 @@ extern const attn_kernels ATTN_ISA_TABLE;
 
 const attn_kernels ATTN_ISA_TABLE = {.level = ATTN_ISA_TEXT(ATTN_ISA),
                                      .lanes = V_LANES,
+                                     .block_lanes = V_BLOCK_VECTORS * V_LANES,
 #define ATTN_KERNEL_ENTRY(result, name, arguments) .name = name,
-                                     ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY)
+                                     ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY) ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_ENTRY)
 #undef ATTN_KERNEL_ENTRY
 };

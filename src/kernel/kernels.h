@@ -7,6 +7,7 @@
 #ifndef ATTN_KERNEL_KERNELS_H
 #define ATTN_KERNEL_KERNELS_H
 
+#include "kernel/attention.h"
 #include <attn/nn.h> /* attn_activation */
 #include <stdbool.h>
 #include <stddef.h>
@@ -118,10 +119,12 @@ typedef struct attn_additive_bwd {
        size_t size))
 
 typedef struct attn_kernels {
-    const char *level; /* "scalar", "avx2", "avx512", "neon" */
-    size_t lanes;      /* floats in a vector */
+    const char *level;  /* "scalar", "avx2", "avx512", "neon" */
+    size_t lanes;       /* floats in a vector */
+    size_t block_lanes; /* queries in a block of attention */
 #define ATTN_KERNEL_POINTER(result, name, arguments) result(*name) arguments;
     ATTN_KERNEL_LIST(ATTN_KERNEL_POINTER)
+    ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_POINTER)
 #undef ATTN_KERNEL_POINTER
 } attn_kernels;
 

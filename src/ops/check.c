@@ -15,13 +15,18 @@ static const char *shape_text(char *text, size_t bytes, int rank, const size_t *
     return text;
 }
 
-static attn_status check_basics(attn_context *ctx, const char *what, const attn_tensor *t) {
+static attn_status check_memory(attn_context *ctx, const char *what, const attn_tensor *t) {
     if (!t) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s is NULL", what);
     if (t->rank < 0 || t->rank > ATTN_MAX_RANK)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "%s has rank %d, expected 0 to %d", what, t->rank, ATTN_MAX_RANK);
+    if (!t->data && attn_tensor_count(t) > 0) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s has no data", what);
+    return ATTN_OK;
+}
+
+static attn_status check_basics(attn_context *ctx, const char *what, const attn_tensor *t) {
+    ATTN_TRY(check_memory(ctx, what, t));
     if (t->dtype != ATTN_F32)
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s is %s, expected F32", what, attn_dtype_name(t->dtype));
-    if (!t->data && attn_tensor_count(t) > 0) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s has no data", what);
     return ATTN_OK;
 }
 
@@ -54,6 +59,11 @@ attn_status attn_check_like(attn_context *ctx, const char *what, const attn_tens
 attn_status attn_check_strided(attn_context *ctx, const char *what, const attn_tensor *t, int rank,
                                const size_t *shape) {
     ATTN_TRY(check_basics(ctx, what, t));
+    return attn_check_view(ctx, what, t, rank, shape);
+}
+
+attn_status attn_check_view(attn_context *ctx, const char *what, const attn_tensor *t, int rank, const size_t *shape) {
+    ATTN_TRY(check_memory(ctx, what, t));
     ATTN_TRY(check_sizes(ctx, what, t, rank, shape));
     if (t->shape[rank - 1] > 1 && t->stride[rank - 1] != 1)
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s has last stride %td, expected 1", what, t->stride[rank - 1]);

@@ -20,6 +20,9 @@ attn_status attn_check_like(attn_context *ctx, const char *what, const attn_tens
 attn_status attn_check_strided(attn_context *ctx, const char *what, const attn_tensor *t, int rank,
                                const size_t *shape);
 
+/* The same for any dtype. */
+attn_status attn_check_view(attn_context *ctx, const char *what, const attn_tensor *t, int rank, const size_t *shape);
+
 /* t as rows of its last dimension: their number and length. */
 attn_status attn_check_rows(attn_context *ctx, const char *what, const attn_tensor *t, size_t *rows, size_t *columns);
 

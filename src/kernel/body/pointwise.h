@@ -40,19 +40,11 @@ static void adamw(float *value, float *m, float *v, const float *grad, size_t n,
     if (i < n) adamw_lanes(value + i, m + i, v + i, grad + i, n - i, &f);
 }
 
-#define PHILOX_BLOCKS 64
-
-/* PHILOX_BLOCKS counters of Philox4x32-10 at once: counter (offset, block + i), key seed. words[j][i] is word j of
- * counter i. Written in plain loops that compilers vectorise. */
-static void philox_blocks(uint32_t words[4][PHILOX_BLOCKS], uint64_t seed, uint64_t offset, uint64_t block) {
-    uint32_t *a = words[0], *b = words[1], *c = words[2], *d = words[3];
-    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
-    for (size_t i = 0; i < PHILOX_BLOCKS; i++) {
-        a[i] = (uint32_t)offset, b[i] = (uint32_t)(offset >> 32);
-        c[i] = (uint32_t)(block + i), d[i] = (uint32_t)((block + i) >> 32);
-    }
+/* Philox4x32-10 of n counters, word by word: a[i], b[i], c[i], d[i]. Written in plain loops that compilers vectorise.
+ */
+V_FN void philox_rounds(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d, size_t n, uint32_t key0, uint32_t key1) {
     for (int round = 0; round < 10; round++, key0 += 0x9e3779b9u, key1 += 0xbb67ae85u) {
-        for (size_t i = 0; i < PHILOX_BLOCKS; i++) {
+        for (size_t i = 0; i < n; i++) {
             uint32_t p = (uint32_t)((uint64_t)a[i] * 0xd2511f53u >> 32),
                      q = (uint32_t)((uint64_t)c[i] * 0xcd9e8d57u >> 32);
             uint32_t low_p = a[i] * 0xd2511f53u, low_q = c[i] * 0xcd9e8d57u;
@@ -62,6 +54,18 @@ static void philox_blocks(uint32_t words[4][PHILOX_BLOCKS], uint64_t seed, uint6
             d[i] = low_p;
         }
     }
+}
+
+#define PHILOX_BLOCKS 64
+
+/* PHILOX_BLOCKS counters at once: counter (offset, block + i), key seed. words[j][i] is word j of counter i. */
+static void philox_blocks(uint32_t words[4][PHILOX_BLOCKS], uint64_t seed, uint64_t offset, uint64_t block) {
+    uint32_t *a = words[0], *b = words[1], *c = words[2], *d = words[3];
+    for (size_t i = 0; i < PHILOX_BLOCKS; i++) {
+        a[i] = (uint32_t)offset, b[i] = (uint32_t)(offset >> 32);
+        c[i] = (uint32_t)(block + i), d[i] = (uint32_t)((block + i) >> 32);
+    }
+    philox_rounds(a, b, c, d, PHILOX_BLOCKS, (uint32_t)seed, (uint32_t)(seed >> 32));
 }
 
 /* y = x·scale where the element's 16 bits are ≥ threshold, else 0. Element 8i + 2j + h has half h of word j of counter

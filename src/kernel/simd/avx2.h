@@ -16,6 +16,9 @@
 #define V_GEMM_FEW_ROWS 2
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1) X(2)
+#define V_PRODUCT_ROWS 4
+#define V_PRODUCT_VECTORS 3
+#define V_BLOCK_VECTORS 3
 
 typedef __m256 V;
 typedef __m256 VM; /* all bits of a lane, or none */
@@ -53,6 +56,9 @@ V_FN V v_pow2i(V n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 V_FN V v_scale(V a, V n) { return _mm256_mul_ps(a, v_pow2i(n)); }
+V_FN V v_raise(V a, V t) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
 
 V_FN VM v_lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 V_FN VM v_le(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
@@ -63,6 +69,11 @@ V_FN VM v_and(VM a, VM b) { return _mm256_and_ps(a, b); }
 V_FN bool v_any(VM m) { return _mm256_movemask_ps(m) != 0; }
 V_FN V v_and_mask(VM m, V a) { return _mm256_and_ps(m, a); }
 V_FN V v_select(VM m, V a, V b) { return _mm256_blendv_ps(b, a, m); }
+V_FN uint32_t v_bits(VM m) { return (uint32_t)_mm256_movemask_ps(m); }
+V_FN VM v_of_bits(uint32_t bits) {
+    __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), lane), lane));
+}
 
 V_FN float v_sum(V a) {
     __m128 c = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -113,6 +124,19 @@ V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     memcpy(p, part, n * sizeof *p);
 }
 V_FN V v_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+V_FN V v_load_f16_n(const uint16_t *p, size_t n) {
+    uint16_t part[V_LANES] = {0};
+    memcpy(part, p, n * sizeof *p);
+    return v_load_f16(part);
+}
+V_FN void v_store_f16(uint16_t *p, V a) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+V_FN void v_store_f16_n(uint16_t *p, V a, size_t n) {
+    uint16_t part[V_LANES];
+    v_store_f16(part, a);
+    memcpy(p, part, n * sizeof *p);
+}
 V_FN V v_load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }

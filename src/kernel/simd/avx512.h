@@ -15,6 +15,9 @@
 #define V_GEMM_FEW_ROWS 3
 #define V_GEMM_FEW_PANELS 4
 #define V_GEMM_FEW_TILES(X) X(1) X(2) X(3)
+#define V_PRODUCT_ROWS 8
+#define V_PRODUCT_VECTORS 3
+#define V_BLOCK_VECTORS 3
 
 typedef __m512 V;
 typedef __mmask16 VM;
@@ -51,6 +54,9 @@ V_FN V v_pow2i(V n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
 V_FN V v_scale(V a, V n) { return _mm512_scalef_ps(a, n); }
+V_FN V v_raise(V a, V t) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
 
 V_FN VM v_lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 V_FN VM v_le(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
@@ -61,6 +67,8 @@ V_FN VM v_and(VM a, VM b) { return a & b; }
 V_FN bool v_any(VM m) { return m != 0; }
 V_FN V v_and_mask(VM m, V a) { return _mm512_maskz_mov_ps(m, a); }
 V_FN V v_select(VM m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
+V_FN uint32_t v_bits(VM m) { return m; }
+V_FN VM v_of_bits(uint32_t bits) { return (VM)bits; }
 
 V_FN float v_sum(V a) {
     __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
@@ -109,6 +117,10 @@ V_FN void v_store_bf16(uint16_t *p, V a) { _mm256_storeu_si256((__m256i *)p, v_b
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return v_bf16_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) { _mm256_mask_storeu_epi16(p, v_first(n), v_bf16_narrow(a)); }
 V_FN V v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+V_FN V v_load_f16_n(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v_first(n), p)); }
+V_FN __m256i v_f16_narrow(V a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+V_FN void v_store_f16(uint16_t *p, V a) { _mm256_storeu_si256((__m256i *)p, v_f16_narrow(a)); }
+V_FN void v_store_f16_n(uint16_t *p, V a, size_t n) { _mm256_mask_storeu_epi16(p, v_first(n), v_f16_narrow(a)); }
 V_FN V v_load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }

@@ -16,6 +16,9 @@
 #define V_GEMM_FEW_ROWS 2
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1) X(2)
+#define V_PRODUCT_ROWS 8
+#define V_PRODUCT_VECTORS 2
+#define V_BLOCK_VECTORS 6
 
 typedef float32x4_t V;
 typedef uint32x4_t VM; /* all bits of a lane, or none */
@@ -57,6 +60,11 @@ V_FN VM v_and(VM a, VM b) { return vandq_u32(a, b); }
 V_FN bool v_any(VM m) { return vmaxvq_u32(m) != 0; }
 V_FN V v_and_mask(VM m, V a) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a))); }
 V_FN V v_select(VM m, V a, V b) { return vbslq_f32(m, a, b); }
+V_FN uint32x4_t v_lane_bits(void) {
+    return vshlq_u32(vdupq_n_u32(1), vcombine_s32(vcreate_s32(0x100000000), vcreate_s32(0x300000002)));
+}
+V_FN uint32_t v_bits(VM m) { return vaddvq_u32(vandq_u32(m, v_lane_bits())); }
+V_FN VM v_of_bits(uint32_t bits) { return vtstq_u32(vdupq_n_u32(bits), v_lane_bits()); }
 
 V_FN V v_add(V a, V b) { return vaddq_f32(a, b); }
 V_FN V v_sub(V a, V b) { return vsubq_f32(a, b); }
@@ -73,6 +81,9 @@ V_FN V v_round(V a) { return vrndnq_f32(a); }
 V_FN V v_sqrt(V a) { return vsqrtq_f32(a); }
 V_FN V v_pow2i(V n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)); }
 V_FN V v_scale(V a, V n) { return vmulq_f32(a, v_pow2i(n)); }
+V_FN V v_raise(V a, V t) {
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(a), vshlq_n_u32(vreinterpretq_u32_f32(t), 23)));
+}
 
 V_FN float v_sum(V a) {
     float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
@@ -114,6 +125,17 @@ V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     memcpy(p, part, n * sizeof *p);
 }
 V_FN V v_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+V_FN V v_load_f16_n(const uint16_t *p, size_t n) {
+    uint16_t part[V_LANES] = {0};
+    memcpy(part, p, n * sizeof *p);
+    return v_load_f16(part);
+}
+V_FN void v_store_f16(uint16_t *p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+V_FN void v_store_f16_n(uint16_t *p, V a, size_t n) {
+    uint16_t part[V_LANES];
+    v_store_f16(part, a);
+    memcpy(p, part, n * sizeof *p);
+}
 V_FN V v_load_i8(const int8_t *p) {
     int32_t four;
     memcpy(&four, p, sizeof four);

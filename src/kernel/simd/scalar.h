@@ -25,6 +25,10 @@
 #define V_GEMM_FEW_ROWS 1
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1)
+/* The micro-kernel of attention: rows × vectors in registers; and the vectors of a block of queries. */
+#define V_PRODUCT_ROWS 4
+#define V_PRODUCT_VECTORS 2
+#define V_BLOCK_VECTORS 16
 
 typedef float V;
 typedef bool VM;
@@ -59,6 +63,14 @@ V_FN V v_pow2i(V n) { /* 2ⁿ for an integral n in −126 … 127 */
     return x;
 }
 V_FN V v_scale(V a, V n) { return a * v_pow2i(n); } /* a · 2ⁿ, the same n */
+V_FN V v_raise(V a, V t) { /* a · 2ⁿ for t = n + 1.5·2^23: n is added to the bits of the exponent */
+    uint32_t a_bits, t_bits;
+    memcpy(&a_bits, &a, sizeof a_bits);
+    memcpy(&t_bits, &t, sizeof t_bits);
+    a_bits += t_bits << 23;
+    memcpy(&a, &a_bits, sizeof a);
+    return a;
+}
 
 V_FN VM v_lt(V a, V b) { return a < b; }
 V_FN VM v_le(V a, V b) { return a <= b; }
@@ -70,6 +82,8 @@ V_FN VM v_and(VM a, VM b) { return a && b; }
 V_FN bool v_any(VM m) { return m; }
 V_FN V v_and_mask(VM m, V a) { return m ? a : 0.0f; } /* 0 where m is false */
 V_FN V v_select(VM m, V a, V b) { return m ? a : b; }
+V_FN uint32_t v_bits(VM m) { return m; } /* bit i is lane i */
+V_FN VM v_of_bits(uint32_t bits) { return bits & 1; }
 
 /* Across lanes: upper half onto lower half, until one is left. */
 V_FN float v_sum(V a) { return a; }
@@ -103,6 +117,26 @@ V_FN V v_load_f16(const uint16_t *p) {
     magnitude |= sign;
     memcpy(&x, &magnitude, sizeof x);
     return x;
+}
+V_FN V v_load_f16_n(const uint16_t *p, size_t n) { return n ? v_load_f16(p) : 0.0f; }
+V_FN void v_store_f16(uint16_t *p, V a) { /* to nearest, ties to even; NaN stays NaN */
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) { /* NaN */
+        *p = (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
+    } else if (magnitude >= 0x477ff000) { /* rounds to 2^16 or more */
+        *p = (uint16_t)(sign | 0x7c00);
+    } else if (magnitude >= 0x38800000) {
+        *p = (uint16_t)(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
+    } else { /* subnormal there: the addition rounds at the right bit */
+        float x = __builtin_fabsf(a) + 0.5f;
+        memcpy(&magnitude, &x, sizeof magnitude);
+        *p = (uint16_t)(sign | (magnitude - 0x3f000000));
+    }
+}
+V_FN void v_store_f16_n(uint16_t *p, V a, size_t n) {
+    if (n) v_store_f16(p, a);
 }
 V_FN V v_load_i8(const int8_t *p) { return (float)*p; }
 

@@ -1,0 +1,371 @@
+/* attention.h: the pieces of scaled dot-product attention for one block of queries and one tile of keys.
+ *
+ * Lanes are queries. A block holds up to V_BLOCK_VECTORS vectors of them; what belongs to it is stored [row][lane] with
+ * `lanes` floats to a row: Qᵀ [D][lanes], scores and weights [key][lanes], Oᵀ [Dv][lanes]. So maximum, sum, rescaling
+ * and masks are lane-wise, K and V are read as they lie, and every product is the same micro-kernel:
+ *
+ *     C[row][lane] (+)= Σ_term A[row][term] · B[term][lane]          A broadcast, B and C whole vectors
+ *
+ *     scores   A = K, B = Qᵀ            output   A = Vᵀ, B = P             (forward)
+ *     dP       A = V, B = dOᵀ           dQ       A = dSᵀ, B = K            (backward; lanes are columns here)
+ *     dV       A = P, B = dO            dK       A = dS, B = Q
+ *
+ * Arithmetic, the same in every path (docs/numerics.md): a score is a sum of chains of ATTN_CHAIN fused multiply-adds
+ * along D, added in order; an output is one chain for every tile of ATTN_TILE keys, added in order within a split of
+ * ATTN_SPLIT keys; splits are merged in order. */
+#ifndef ATTN_KERNEL_BODY_ATTENTION_H
+#define ATTN_KERNEL_BODY_ATTENTION_H
+
+#include "kernel/body/activation.h"
+#include "kernel/body/exp.h"
+#include "kernel/body/partial.h"
+#include "kernel/body/pointwise.h"
+#include "kernel/kernels.h"
+
+/* ---- products ------------------------------------------------------------------------------------ */
+
+/* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
+V_FN void product_tile(const int rows, const int vectors, const attn_product *p, const float *a, ptrdiff_t a_row,
+                       const float *b, float *c) {
+    V chain[V_PRODUCT_ROWS][V_PRODUCT_VECTORS];
+    ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
+    const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
+    for (size_t left = p->terms; left > 0; left--) {
+        V row[V_PRODUCT_VECTORS];
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) row[j] = v_load(b + j * V_LANES);
+        ATTN_UNROLL for (int i = 0; i < rows; i++) {
+            V x = v_set(a[i * a_row]);
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+        }
+        a += a_term;
+        b += b_term;
+    }
+    ATTN_UNROLL for (int i = 0; i < rows; i++) {
+        float *to = c + i * p->c_row;
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+            V x = chain[i][j];
+            if (p->add) x = v_add(v_load(to + j * V_LANES), x);
+            v_store(to + j * V_LANES, x);
+        }
+    }
+}
+
+/* All rows for some vectors of lanes. */
+V_FN void product_strip(const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
+    const float *a = p->a, *b = p->b + lane;
+    float *c = p->c + lane;
+    size_t i = 0;
+    for (; i + V_PRODUCT_ROWS <= p->rows; i += V_PRODUCT_ROWS) {
+        product_tile(V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
+        a += V_PRODUCT_ROWS * a_row, c += V_PRODUCT_ROWS * p->c_row;
+    }
+    if (V_PRODUCT_ROWS > 4 && p->rows - i >= 4) {
+        product_tile(4, vectors, p, a, a_row, b, c);
+        a += 4 * a_row, c += 4 * p->c_row, i += 4;
+    }
+    if (p->rows - i >= 2) {
+        product_tile(2, vectors, p, a, a_row, b, c);
+        a += 2 * a_row, c += 2 * p->c_row, i += 2;
+    }
+    if (p->rows - i >= 1) product_tile(1, vectors, p, a, a_row, b, c);
+}
+
+static void product_3_rows(const attn_product *p, size_t lane) { product_strip(V_PRODUCT_VECTORS, p, p->a_row, lane); }
+static void product_3_columns(const attn_product *p, size_t lane) { product_strip(V_PRODUCT_VECTORS, p, 1, lane); }
+static void product_2(const attn_product *p, size_t lane) { product_strip(2, p, p->a_row, lane); }
+static void product_1(const attn_product *p, size_t lane) { product_strip(1, p, p->a_row, lane); }
+
+static void attention_product(const attn_product *p) {
+    size_t vectors = (p->lanes + V_LANES - 1) / V_LANES, lane = 0;
+    while (vectors > 0) { /* 4 are 2 + 2, not 3 + 1, which would leave too few chains to hide an FMA's latency */
+        size_t some = vectors == 4 ? 2 : vectors < V_PRODUCT_VECTORS ? vectors : V_PRODUCT_VECTORS;
+        if (some == V_PRODUCT_VECTORS) p->a_row == 1 ? product_3_columns(p, lane) : product_3_rows(p, lane);
+        else if (some == 2) product_2(p, lane);
+        else product_1(p, lane);
+        lane += some * V_LANES, vectors -= some;
+    }
+}
+
+/* ---- between rows in memory and lanes ------------------------------------------------------------- */
+
+V_FN V load_any(attn_dtype dtype, const void *p, size_t at, size_t n) {
+    switch (dtype) {
+    case ATTN_BF16:
+        return n == V_LANES ? v_load_bf16((const uint16_t *)p + at) : v_load_bf16_n((const uint16_t *)p + at, n);
+    case ATTN_F16:
+        return n == V_LANES ? v_load_f16((const uint16_t *)p + at) : v_load_f16_n((const uint16_t *)p + at, n);
+    default: return part_load((const float *)p + at, n);
+    }
+}
+V_FN void store_any(attn_dtype dtype, void *p, size_t at, V x, size_t n) {
+    if (dtype == ATTN_BF16)
+        n == V_LANES ? v_store_bf16((uint16_t *)p + at, x) : v_store_bf16_n((uint16_t *)p + at, x, n);
+    else if (dtype == ATTN_F16)
+        n == V_LANES ? v_store_f16((uint16_t *)p + at, x) : v_store_f16_n((uint16_t *)p + at, x, n);
+    else part_store((float *)p + at, x, n);
+}
+
+/* to[column][lane] = rows[lane][column]; a NULL row gives zeros. */
+V_FN void pack_of(const attn_dtype dtype, float *to, size_t lanes, const void *const *rows, size_t columns) {
+    for (size_t lane = 0; lane < lanes; lane += V_LANES) {
+        for (size_t first = 0; first < columns; first += V_LANES) {
+            const size_t n = columns - first < V_LANES ? columns - first : V_LANES;
+            V block[V_LANES];
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                const void *row = rows[lane + i];
+                block[i] = row ? load_any(dtype, row, first, n) : v_zero();
+            }
+            v_transpose(block);
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                if (i < n) v_store(to + (first + i) * lanes + lane, block[i]);
+            }
+        }
+    }
+}
+static void attention_pack(float *to, size_t lanes, const void *const *rows, attn_dtype dtype, size_t columns) {
+    if (dtype == ATTN_BF16) pack_of(ATTN_BF16, to, lanes, rows, columns);
+    else if (dtype == ATTN_F16) pack_of(ATTN_F16, to, lanes, rows, columns);
+    else pack_of(ATTN_F32, to, lanes, rows, columns);
+}
+
+/* rows[lane][column] = from[column][lane] · factor[lane] (+ 0, so that no result is −0); a NULL row is left out. */
+V_FN void unpack_of(const attn_dtype dtype, void *const *rows, const float *from, size_t lanes, const float *factor,
+                    size_t columns) {
+    for (size_t lane = 0; lane < lanes; lane += V_LANES) {
+        const V f = v_load(factor + lane);
+        for (size_t first = 0; first < columns; first += V_LANES) {
+            const size_t n = columns - first < V_LANES ? columns - first : V_LANES;
+            V block[V_LANES];
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                block[i] = i < n ? v_fma(v_load(from + (first + i) * lanes + lane), f, v_zero()) : v_zero();
+            }
+            v_transpose(block);
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                if (rows[lane + i]) store_any(dtype, rows[lane + i], first, block[i], n);
+            }
+        }
+    }
+}
+static void attention_unpack(void *const *rows, attn_dtype dtype, const float *from, size_t lanes, const float *factor,
+                             size_t columns) {
+    if (dtype == ATTN_BF16) unpack_of(ATTN_BF16, rows, from, lanes, factor, columns);
+    else if (dtype == ATTN_F16) unpack_of(ATTN_F16, rows, from, lanes, factor, columns);
+    else unpack_of(ATTN_F32, rows, from, lanes, factor, columns);
+}
+
+/* A copy of rows as f32, `to_row` apart, zeros from `columns` to the next whole vector. With clean, elements that are
+ * not finite become 0. True if there were such. */
+static bool attention_copy(float *to, ptrdiff_t to_row, const void *from, attn_dtype dtype, ptrdiff_t from_row,
+                           size_t rows, size_t columns, bool clean) {
+    bool dirty = false;
+    for (size_t i = 0; i < rows; i++) {
+        const void *row = (const char *)from + (ptrdiff_t)i * from_row * (dtype == ATTN_F32 ? 4 : 2);
+        float *copy = to + (ptrdiff_t)i * to_row;
+        for (size_t j = 0; j < columns; j += V_LANES) {
+            V x = load_any(dtype, row, j, columns - j < V_LANES ? columns - j : V_LANES);
+            if (clean) {
+                VM finite = v_eq(v_mul(x, v_zero()), v_zero());
+                dirty |= v_bits(finite) != (uint32_t)((1ull << V_LANES) - 1);
+                x = v_and_mask(finite, x);
+            }
+            v_store(copy + j, x);
+        }
+    }
+    return dirty;
+}
+
+/* True if rows × columns floats are all finite. */
+static bool attention_is_finite(const float *x, ptrdiff_t x_row, size_t rows, size_t columns) {
+    V sum = v_zero(); /* x·0 is 0, or NaN, which stays */
+    for (size_t i = 0; i < rows; i++) {
+        const float *row = x + (ptrdiff_t)i * x_row;
+        for (size_t j = 0; j < columns; j += V_LANES) {
+            sum = v_fma(part_load(row + j, columns - j < V_LANES ? columns - j : V_LANES), v_zero(), sum);
+        }
+    }
+    return v_sum(sum) == 0.0f;
+}
+
+/* ---- softmax ------------------------------------------------------------------------------------- */
+
+/* Online softmax over tiles of keys (Milakov & Gimelshein 2018). After each tile, for every lane:
+ *   (I1) max is −inf, or an integer that no score (in units of log 2) seen so far exceeds by more than LAZY_MAX;
+ *   (I2) sum = Σ 2^(score − max) over the keys seen, and so is what the caller keeps as output, weighted with V.
+ * max moves rarely, and by an integer, so rescaling is exact. */
+#define LAZY_MAX 8.0f
+
+V_FN V v_ceil(V x) {
+    V n = v_round(x);
+    return v_add(n, v_and_mask(v_lt(n, x), v_set(1.0f)));
+}
+
+V_FN bool softmax_vector(const bool masked, const attn_softmax_tile *t, size_t lane) {
+    const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
+    const size_t lanes = t->lanes, keys = t->keys;
+    const float *s = t->s + lane;
+    V top = empty, top2 = empty;
+    size_t j = 0;
+    for (; j + 2 <= keys; j += 2) {
+        V a = v_load(s + j * lanes), b = v_load(s + (j + 1) * lanes);
+        if (masked) {
+            a = v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), a, empty);
+            b = v_select(v_of_bits((uint32_t)(t->visible[j + 1] >> lane)), b, empty);
+        }
+        top = v_max(a, top), top2 = v_max(b, top2);
+    }
+    if (j < keys) {
+        V a = v_load(s + j * lanes);
+        if (masked) a = v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), a, empty);
+        top = v_max(a, top);
+    }
+    top = v_mul(v_max(top, top2), c);
+    V max = v_load(t->max + lane), sum = v_load(t->sum + lane);
+    VM raise = v_gt(top, v_add(max, v_set(LAZY_MAX)));
+    const bool raised = v_any(raise);
+    if (raised) {
+        V higher = v_select(raise, v_ceil(top), max);
+        V rescale = v_select(raise, v_exp2(v_sub(max, higher)), v_set(1.0f));
+        v_store(t->rescale + lane, rescale);
+        v_store(t->max + lane, higher);
+        sum = v_mul(sum, rescale);
+        max = higher;
+    } else {
+        v_store(t->rescale + lane, v_set(1.0f));
+    }
+    const V down = v_neg(v_and_mask(v_gt(max, empty), max));
+    V chain = v_zero();
+    for (j = 0; j < keys; j++) {
+        float *at = t->s + j * lanes + lane;
+        V p = v_exp2(v_fma(v_load(at), c, down));
+        if (masked) p = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p);
+        chain = v_add(chain, p);
+        v_store(at, p);
+    }
+    v_store(t->sum + lane, v_add(sum, chain));
+    return raised;
+}
+
+/* Scores become weights. Returns whether some lane's maximum moved: then the output so far is to be multiplied by
+ * `rescale`. */
+static bool attention_softmax(const attn_softmax_tile *t) {
+    bool raised = false;
+    for (size_t lane = 0; lane < t->lanes; lane += V_LANES)
+        raised |= t->visible ? softmax_vector(true, t, lane) : softmax_vector(false, t, lane);
+    return raised;
+}
+
+/* x[row][lane] *= factor[lane] */
+static void attention_scale(float *x, size_t lanes, size_t rows, const float *factor) {
+    for (size_t lane = 0; lane < lanes; lane += V_LANES) {
+        const V f = v_load(factor + lane);
+        for (size_t i = 0; i < rows; i++) v_store(x + i * lanes + lane, v_mul(v_load(x + i * lanes + lane), f));
+    }
+}
+
+/* total = total·f + part·g, with f = 2^(total_max − m), g = 2^(max − m), m the greater of the two; sums likewise. */
+static void attention_merge(float *total, float *total_max, float *total_sum, const float *part, const float *max,
+                            const float *sum, size_t lanes, size_t rows) {
+    const V empty = v_set(-__builtin_inff());
+    for (size_t lane = 0; lane < lanes; lane += V_LANES) {
+        V a = v_load(total_max + lane), b = v_load(max + lane), m = v_max(a, b);
+        VM seen = v_gt(m, empty);
+        V f = v_and_mask(seen, v_exp2(v_sub(a, m))), g = v_and_mask(seen, v_exp2(v_sub(b, m)));
+        v_store(total_max + lane, m);
+        v_store(total_sum + lane, v_fma(v_load(total_sum + lane), f, v_mul(v_load(sum + lane), g)));
+        for (size_t i = 0; i < rows; i++) {
+            float *to = total + i * lanes + lane;
+            v_store(to, v_fma(v_load(to), f, v_mul(v_load(part + i * lanes + lane), g)));
+        }
+    }
+}
+
+/* Scores q·k become logits in units of log 2: (cap(scale·s) + bias − slope·|position − key|) · log2 e. */
+static void attention_logits(const attn_logits_tile *t) {
+    const V scale = v_set(t->scale), unit = v_set(t->unit), cap = v_set(t->softcap);
+    const V inverse = v_set(t->softcap > 0 ? 1.0f / t->softcap : 0.0f);
+    for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
+        const V slope = t->slope ? v_load(t->slope + lane) : v_zero(),
+                position = t->slope ? v_load(t->position + lane) : v_zero();
+        for (size_t j = 0; j < t->keys; j++) {
+            float *at = t->s + j * t->lanes + lane;
+            V x = v_mul(v_load(at), scale);
+            if (t->softcap > 0) {
+                V y = v_tanh(v_mul(x, inverse));
+                if (t->capped) v_store(t->capped + j * t->lanes + lane, y);
+                x = v_mul(y, cap);
+            }
+            if (t->bias) x = v_add(x, v_load(t->bias + j * t->lanes + lane));
+            if (t->slope) x = v_fnma(slope, v_abs(v_sub(position, v_set((float)j))), x);
+            v_store(at, v_mul(x, unit));
+        }
+    }
+}
+
+/* x ∘= y, n floats, a multiple of the lanes. */
+static void attention_multiply(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i += V_LANES) v_store(x + i, v_mul(v_load(x + i), v_load(y + i)));
+}
+
+/* ---- dropout ------------------------------------------------------------------------------------- */
+
+/* keep[key][lane] = `kept` or 0, for whole groups of 8 keys: Philox4x32-10 with counter (word0, stream[lane],
+ * query[lane], group), 16 bits a key: half key mod 2 of word (key mod 8) / 2; kept if they are ≥ threshold. */
+static void attention_dropout(const attn_dropout_tile *t) {
+    enum { MOST = 64 };
+    uint32_t words[4][MOST];
+    for (size_t group = 0; group < (t->keys + 7) / 8; group++) {
+        uint32_t *a = words[0], *b = words[1], *c = words[2], *d = words[3];
+        for (size_t i = 0; i < t->lanes; i++) {
+            a[i] = t->word0, b[i] = t->stream[i], c[i] = t->query[i], d[i] = t->group + (uint32_t)group;
+        }
+        philox_rounds(a, b, c, d, t->lanes, t->key[0], t->key[1]);
+        for (size_t j = 0; j < 4; j++) {
+            float *low = t->keep + (group * 8 + j * 2) * t->lanes, *high = low + t->lanes;
+            for (size_t i = 0; i < t->lanes; i++) {
+                low[i] = (words[j][i] & 0xffff) >= t->threshold ? t->kept : 0.0f;
+                high[i] = words[j][i] >> 16 >= t->threshold ? t->kept : 0.0f;
+            }
+        }
+    }
+}
+
+/* ---- backward ------------------------------------------------------------------------------------ */
+
+/* Scores (or logits) and dP become P and dS:  P = 2^(s·factor − lse),  dS = P ∘ (dP − Δ), both 0 where not visible.
+ * With keep: P is multiplied by it after dS, dP before. With capped: dS ∘= 1 − capped². */
+V_FN void backward_vector(const bool masked, const bool extra, const attn_backward_tile *t, size_t lane) {
+    const V c = v_set(t->factor), lse = v_load(t->lse + lane), delta = v_load(t->delta + lane);
+    for (size_t j = 0; j < t->keys; j++) {
+        const size_t at = j * t->lanes + lane;
+        V p = v_exp2(v_fma(v_load(t->s + at), c, v_neg(lse))), dp = v_load(t->dp + at);
+        V kept = p;
+        if (extra && t->keep) {
+            V keep = v_load(t->keep + at);
+            dp = v_select(v_gt(keep, v_zero()), v_mul(dp, keep), v_zero());
+            kept = v_mul(p, keep);
+        }
+        V ds = v_mul(p, v_sub(dp, delta));
+        if (masked) {
+            VM visible = v_of_bits((uint32_t)(t->visible[j] >> lane));
+            kept = v_and_mask(visible, kept), ds = v_and_mask(visible, ds);
+        }
+        if (extra && t->dbias) v_store(t->dbias + at, ds);
+        if (extra && t->capped) {
+            V y = v_load(t->capped + at);
+            ds = v_mul(ds, v_fnma(y, y, v_set(1.0f)));
+            if (masked) ds = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), ds);
+        }
+        v_store(t->s + at, kept);
+        v_store(t->dp + at, ds);
+    }
+}
+
+static void attention_backward(const attn_backward_tile *t) {
+    const bool extra = t->keep || t->capped || t->dbias;
+    for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
+        if (extra) t->visible ? backward_vector(true, true, t, lane) : backward_vector(false, true, t, lane);
+        else t->visible ? backward_vector(true, false, t, lane) : backward_vector(false, false, t, lane);
+    }
+}
+
+#endif

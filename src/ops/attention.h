@@ -1,0 +1,163 @@
+/* attention.h: what a call of the attention operator becomes once its arguments are checked, and the blocks and tiles
+ * that forward, backward and weights are made of.
+ *
+ *     attn_attention at;
+ *     ATTN_TRY(attn_attention_check(&at, ctx, "attn_attention_fwd", q, k, v, options));
+ *     …
+ *     attn_block_set(&block, &at, &sequence, key_head, row);
+ *     attn_tile tile = attn_block_tile(&block, &at, key);          // NONE, FULL or PARTIAL with its words
+ *
+ * The rows of a block are the queries of all heads that share a key head, in the order (position, head): row r is query
+ * r / group of head key_head · group + r mod group. So a group of any size fills the lanes, and queries of one
+ * position, which see the same keys, are neighbours. */
+#ifndef ATTN_OPS_ATTENTION_H
+#define ATTN_OPS_ATTENTION_H
+
+#include "kernel/kernels.h"
+#include "ops/check.h"
+#include <attn/attention.h>
+
+/* Elements of a tensor (B, H, rows, …) in memory; batch is 0 for packed sequences. Strides in elements. */
+typedef struct attn_view {
+    char *data; /* NULL: not given */
+    attn_dtype dtype;
+    ptrdiff_t batch, head, row, column;
+} attn_view;
+
+static inline void *attn_view_at(const attn_view *view, size_t b, size_t h, ptrdiff_t row) {
+    ptrdiff_t at = (ptrdiff_t)b * view->batch + (ptrdiff_t)h * view->head + row * view->row;
+    return view->data + at * (ptrdiff_t)attn_dtype_size(view->dtype);
+}
+
+typedef struct attn_attention {
+    attn_context *ctx;
+    const attn_kernels *kernels;
+    const char *where;
+    attn_attention_options options; /* scale set */
+    bool packed;
+    size_t sequences, heads, key_heads, group, d, dv, t, s; /* t, s: of the longest sequence */
+    attn_dtype dtype;
+    attn_view q, k, v, out, lse, dout, dlse, mask, bias;
+    bool logits;        /* scores are not only scaled: cap, bias, slopes, or a factor that is not positive */
+    bool irregular;     /* visible keys are more than one interval: mask, tree, segments */
+    float factor;       /* scores (or logits) times it are in units of log 2 */
+    uint32_t threshold; /* dropout: p · 2¹⁶ */
+    float kept;
+} attn_attention;
+
+/* Checks everything but outputs and gradients. */
+attn_status attn_attention_check(attn_attention *at, attn_context *ctx, const char *where, const attn_tensor *q,
+                                 const attn_tensor *k, const attn_tensor *v, const attn_attention_options *options);
+/* One more tensor of (B, H, T, last), packed (H, ΣT, last); last 0: without that dimension. t NULL: an empty view. */
+typedef enum attn_side { ATTN_QUERY_SIDE, ATTN_KEY_SIDE } attn_side;
+attn_status attn_attention_view(attn_view *view, const attn_attention *at, const char *name, const attn_tensor *t,
+                                attn_side side, size_t last, bool f32_too, bool f32_only);
+/* Refuses a written tensor that shares memory with a read one. */
+attn_status attn_attention_apart(const attn_attention *at, const char *name, const attn_tensor *written,
+                                 const char *other_name, const attn_tensor *other);
+
+typedef struct attn_sequence {
+    size_t index, t, s;
+    ptrdiff_t q_first, k_first; /* packed: its first row; else 0 */
+    int64_t position;           /* of query 0 among the keys */
+    size_t prefix;
+    uint32_t id;
+} attn_sequence;
+attn_sequence attn_attention_sequence(const attn_attention *at, size_t b);
+
+/* ---- blocks and tiles ------------------------------------------------------------------------------- */
+
+typedef struct attn_block {
+    attn_sequence sequence;
+    size_t key_head, row, count, lanes;              /* rows row … row+count−1; lanes: whole vectors */
+    size_t low, high;                                /* every visible key of every row is in low … high−1 */
+    size_t inner_low, inner_high;                    /* and every row's interval has inner_low … inner_high−1 */
+    size_t from[ATTN_MAX_LANES], to[ATTN_MAX_LANES]; /* the interval of each row */
+} attn_block;
+
+void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                    size_t row);
+static inline size_t attn_block_query(const attn_block *block, const attn_attention *at, size_t lane) {
+    return (block->row + lane) / at->group;
+}
+static inline size_t attn_block_head(const attn_block *block, const attn_attention *at, size_t lane) {
+    return block->key_head * at->group + (block->row + lane) % at->group;
+}
+/* Pointers to the rows of a view for each lane; NULL past count. */
+void attn_block_rows(const void *rows[ATTN_MAX_LANES], const attn_block *block, const attn_attention *at,
+                     const attn_view *view);
+
+typedef enum attn_tile_class { ATTN_TILE_NONE, ATTN_TILE_FULL, ATTN_TILE_PARTIAL } attn_tile_class;
+typedef struct attn_tile {
+    attn_tile_class class;
+    size_t key, keys; /* keys key … key+keys−1 are worth a look; the tile's grid begins at a multiple of 64 */
+    uint64_t visible[ATTN_TILE]; /* PARTIAL: [keys] lanes that see it */
+} attn_tile;
+/* The tile whose grid begins at `key`, a multiple of ATTN_TILE below sequence.s. */
+void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key);
+
+/* Scratch for what turns scores into logits. */
+typedef struct attn_extras {
+    float *bias, *keep, *capped; /* [ATTN_TILE][lanes]; NULL where the call has no such option (capped: forward too) */
+    float slope[ATTN_MAX_LANES], position[ATTN_MAX_LANES];
+    uint32_t stream[ATTN_MAX_LANES], query[ATTN_MAX_LANES];
+} attn_extras;
+/* For a new block: slopes and the counters of dropout. */
+void attn_extras_set(attn_extras *extras, const attn_block *block, const attn_attention *at);
+/* Scores [keys][lanes] of a tile become logits in units of log 2; nothing where at->logits is false. */
+void attn_tile_logits(const attn_tile *tile, float *s, attn_extras *extras, const attn_block *block,
+                      const attn_attention *at);
+/* What each weight is multiplied by, into extras->keep. The first row is that of key tile->key. */
+const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const attn_block *block,
+                            const attn_attention *at);
+
+/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. */
+void attn_chained_product(const attn_kernels *kernels, float *c, size_t rows, size_t terms, size_t lanes,
+                          const float *a, ptrdiff_t a_row, const float *b);
+
+/* c[row][column] += Σ a[row][term] · x for the elements x of b[term][column] that are not finite, over visible pairs.
+ * Rows are keys and terms lanes, or (rows_are_lanes) the other way round. Everything else of the product was made with
+ * zeros in their place. */
+typedef struct attn_repair {
+    const attn_tile *tile;
+    const float *bias; /* pairs with −inf are not visible; or NULL */
+    size_t lanes;      /* of a and bias */
+    const float *a;    /* [key][lane] */
+    float *c;
+    ptrdiff_t c_row, c_column;
+    const float *b;
+    ptrdiff_t b_row;
+    size_t columns, count; /* lanes in use */
+} attn_repair;
+void attn_repair_keys(const attn_repair *repair);  /* b's rows are keys, c's are lanes */
+void attn_repair_lanes(const attn_repair *repair); /* b's rows are lanes, c's are keys */
+
+/* ---- work ------------------------------------------------------------------------------------------- */
+
+/* Runs task(job, index, scratch) for 0 … n−1, in increasing order of their start, with one scratch of `bytes` for each
+ * thread, out of `workspace` (workers · bytes). */
+typedef void attn_attention_task(void *job, size_t index, void *scratch);
+size_t attn_attention_workers(const attn_attention *at, size_t tasks, double ns);
+void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, attn_attention_task *task, void *job,
+                        void *workspace, size_t bytes);
+/* options.workspace if it suffices, else memory that *allocated keeps for attn_release. */
+attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes);
+
+/* Hands out pieces of scratch, 64-byte aligned; with base NULL it only counts. */
+typedef struct attn_scratch {
+    char *base;
+    size_t used;
+} attn_scratch;
+static inline void *attn_scratch_take(attn_scratch *scratch, size_t bytes) {
+    void *piece = scratch->base ? scratch->base + scratch->used : NULL;
+    scratch->used += (bytes + 63) / 64 * 64;
+    return piece;
+}
+static inline float *attn_scratch_floats(attn_scratch *scratch, size_t rows, size_t lanes) {
+    return attn_scratch_take(scratch, rows * lanes * sizeof(float));
+}
+
+#define ATTN_LOG2E 1.44269504088896340736f
+#define ATTN_LN2 0.693147180559945309417
+
+#endif

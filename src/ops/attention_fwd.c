@@ -1,0 +1,326 @@
+/* attention_fwd.c: O = softmax(Q Kᵀ) V, a few blocks of queries at a time over all their tiles of keys.
+ *
+ * A task is up to TASK_BLOCKS blocks of one key head. It walks over the keys once; every tile is used by all its blocks
+ * while it is in the cache. For each block it keeps, until the split of 512 keys ends, Oᵀ with maximum and sum (see
+ * body/attention.h), then merges them into the total. A block whose keys fit into one split needs no total. */
+#include "ops/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TASK_BLOCKS = 4 };
+
+typedef struct forward_block {
+    attn_block block;
+    attn_extras extras;
+    float *q;                                 /* [D][lanes] */
+    float *part, *total;                      /* [Dv][lanes] */
+    float *max, *sum, *total_max, *total_sum; /* [lanes] */
+    bool seen, merged;                        /* the split has a tile; total has a split */
+} forward_block;
+
+typedef struct forward_scratch {
+    forward_block blocks[TASK_BLOCKS];
+    float *s, *rescale;     /* [ATTN_TILE][lanes], [lanes] */
+    float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors] */
+    attn_tile tile;
+} forward_scratch;
+
+typedef struct forward_job {
+    const attn_attention *at;
+    size_t task_blocks, chunks; /* of task_blocks blocks, for a key head of the longest sequence */
+    bool copy_k, copy_v;
+} forward_job;
+
+/* A tile's keys and values as f32 rows. */
+typedef struct forward_keys {
+    size_t key; /* of the first row */
+    const float *k, *v;
+    ptrdiff_t k_row, v_row;
+    enum { V_UNKNOWN, V_FINITE, V_DIRTY } state;
+} forward_keys;
+
+static size_t whole(const attn_attention *at, size_t columns) {
+    return (columns + at->kernels->lanes - 1) / at->kernels->lanes * at->kernels->lanes;
+}
+
+/* Lays a scratch out at `base`, or counts its bytes. */
+static size_t forward_layout(const forward_job *job, void *base) {
+    const attn_attention *at = job->at;
+    const attn_attention_options *o = &at->options;
+    const size_t lanes = at->kernels->block_lanes, splits = at->s > ATTN_SPLIT;
+    attn_scratch scratch = {base, 0};
+    forward_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
+    if (!f) f = &counted;
+    float *bias = o->bias ? attn_scratch_floats(&scratch, ATTN_TILE, lanes) : NULL;
+    float *keep = at->threshold ? attn_scratch_floats(&scratch, ATTN_TILE, lanes) : NULL;
+    f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
+    f->rescale = attn_scratch_floats(&scratch, 1, lanes);
+    f->k = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_k ? whole(at, at->d) : 0);
+    f->v = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_v ? whole(at, at->dv) : 0);
+    f->clean_v = attn_scratch_floats(&scratch, ATTN_TILE, whole(at, at->dv));
+    for (size_t i = 0; i < job->task_blocks; i++) {
+        forward_block *b = f->blocks + i;
+        b->extras = (attn_extras){.bias = bias, .keep = keep};
+        b->q = attn_scratch_floats(&scratch, at->d, lanes);
+        b->part = attn_scratch_floats(&scratch, at->dv, lanes);
+        b->total = splits ? attn_scratch_floats(&scratch, at->dv, lanes) : b->part;
+        b->max = attn_scratch_floats(&scratch, 1, lanes), b->sum = attn_scratch_floats(&scratch, 1, lanes);
+        b->total_max = splits ? attn_scratch_floats(&scratch, 1, lanes) : b->max;
+        b->total_sum = splits ? attn_scratch_floats(&scratch, 1, lanes) : b->sum;
+    }
+    return scratch.used;
+}
+
+/* ---- a block ---------------------------------------------------------------------------------------- */
+
+static void fill(float *x, size_t n, float value) {
+    for (size_t i = 0; i < n; i++) x[i] = value;
+}
+
+static void begin_split(forward_block *b, const attn_attention *at) {
+    fill(b->max, b->block.lanes, -INFINITY);
+    memset(b->sum, 0, b->block.lanes * sizeof *b->sum);
+    memset(b->part, 0, at->dv * b->block.lanes * sizeof *b->part);
+    b->seen = false;
+}
+
+static void begin_block(forward_block *b, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                        size_t row) {
+    const void *rows[ATTN_MAX_LANES];
+    attn_block_set(&b->block, at, sequence, key_head, row);
+    attn_extras_set(&b->extras, &b->block, at);
+    attn_block_rows(rows, &b->block, at, &at->q);
+    at->kernels->attention_pack(b->q, b->block.lanes, rows, at->dtype, at->d);
+    b->merged = false;
+    begin_split(b, at);
+}
+
+static void end_split(forward_block *b, const attn_attention *at) {
+    if (b->total == b->part || !b->seen) return;
+    const size_t lanes = b->block.lanes;
+    if (!b->merged) {
+        fill(b->total_max, lanes, -INFINITY);
+        memset(b->total_sum, 0, lanes * sizeof *b->total_sum);
+        memset(b->total, 0, at->dv * lanes * sizeof *b->total);
+        b->merged = true;
+    }
+    at->kernels->attention_merge(b->total, b->total_max, b->total_sum, b->part, b->max, b->sum, lanes, at->dv);
+    begin_split(b, at);
+}
+
+/* One tile: scores, weights, and their part of the output. */
+static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, const attn_attention *at) {
+    const attn_kernels *kernels = at->kernels;
+    const attn_tile *tile = &f->tile;
+    const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
+    const float *k = keys->k + (ptrdiff_t)skipped * keys->k_row, *v = keys->v + (ptrdiff_t)skipped * keys->v_row,
+                *raw_v = v;
+    const bool partial = tile->class == ATTN_TILE_PARTIAL;
+    ptrdiff_t v_row = keys->v_row;
+    attn_chained_product(kernels, f->s, tile->keys, at->d, lanes, k, keys->k_row, b->q);
+    attn_tile_logits(tile, f->s, &b->extras, &b->block, at);
+    attn_softmax_tile softmax = {.keys = tile->keys,
+                                 .lanes = lanes,
+                                 .s = f->s,
+                                 .factor = at->factor,
+                                 .visible = partial ? tile->visible : NULL,
+                                 .max = b->max,
+                                 .sum = b->sum,
+                                 .rescale = f->rescale};
+    if (kernels->attention_softmax(&softmax) && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
+    b->seen = true;
+    if (at->threshold)
+        kernels->attention_multiply(f->s, attn_tile_keep(tile, &b->extras, &b->block, at), tile->keys * lanes);
+
+    if (partial || b->extras.bias) { /* 0 · NaN must not reach a lane that does not see the key */
+        if (keys->state == V_UNKNOWN) {
+            const size_t rows = ATTN_MIN((size_t)ATTN_TILE, b->block.sequence.s - keys->key);
+            keys->state = V_FINITE;
+            if (!kernels->attention_is_finite(keys->v, keys->v_row, rows, at->dv)) {
+                keys->state = V_DIRTY;
+                kernels->attention_copy(f->clean_v, (ptrdiff_t)whole(at, at->dv), keys->v, ATTN_F32, keys->v_row, rows,
+                                        at->dv, true);
+            }
+        }
+        if (keys->state == V_DIRTY) v_row = (ptrdiff_t)whole(at, at->dv), v = f->clean_v + (ptrdiff_t)skipped * v_row;
+    }
+    attn_product mix = {.rows = at->dv,
+                        .terms = tile->keys,
+                        .lanes = lanes,
+                        .a = v,
+                        .a_row = 1,
+                        .a_term = v_row,
+                        .b = f->s,
+                        .b_term = (ptrdiff_t)lanes,
+                        .c = b->part,
+                        .c_row = (ptrdiff_t)lanes,
+                        .add = true};
+    kernels->attention_product(&mix);
+    if (v != raw_v) {
+        attn_repair repair = {.tile = tile,
+                              .bias = b->extras.bias,
+                              .lanes = lanes,
+                              .a = f->s,
+                              .c = b->part,
+                              .c_row = 1,
+                              .c_column = (ptrdiff_t)lanes,
+                              .b = raw_v,
+                              .b_row = keys->v_row,
+                              .columns = at->dv,
+                              .count = b->block.count};
+        attn_repair_keys(&repair);
+    }
+}
+
+/* Output and log-sum-exp of a block; a sink joins the sum here. */
+static void end_block(forward_block *b, const attn_attention *at) {
+    const attn_block *block = &b->block;
+    const float *max = b->max, *sum = b->sum, *o = b->part;
+    if (b->merged) max = b->total_max, sum = b->total_sum, o = b->total;
+    void *rows[ATTN_MAX_LANES];
+    float factor[ATTN_MAX_LANES] = {0};
+    for (size_t lane = 0; lane < block->lanes; lane++) {
+        rows[lane] = NULL;
+        if (lane >= block->count) continue;
+        const size_t h = attn_block_head(block, at, lane);
+        const ptrdiff_t i = block->sequence.q_first + (ptrdiff_t)attn_block_query(block, at, lane);
+        rows[lane] = attn_view_at(&at->out, block->sequence.index, h, i);
+        double m = (double)max[lane], l = (double)sum[lane], scale = 1.0;
+        if (at->options.sinks) {
+            const double sink = (double)at->options.sinks[h] / ATTN_LN2, top = sink > m ? sink : m;
+            if (top > -INFINITY) {
+                scale = m > -INFINITY ? exp2(m - top) : 0.0;
+                l = l * scale + exp2(sink - top), m = top;
+            }
+        }
+        factor[lane] = l == 0.0 ? 0.0f : (float)(scale / l);
+        if (at->lse.data) {
+            float *lse = attn_view_at(&at->lse, block->sequence.index, h, i);
+            *lse = l == 0.0 ? -INFINITY : (float)((m + log2(l)) * ATTN_LN2);
+        }
+    }
+    at->kernels->attention_unpack(rows, at->dtype, o, block->lanes, factor, at->dv);
+}
+
+/* ---- a task ----------------------------------------------------------------------------------------- */
+
+static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job *job, const attn_sequence *x,
+                      size_t key_head, size_t key) {
+    const attn_attention *at = job->at;
+    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key);
+    const void *k = attn_view_at(&at->k, x->index, key_head, x->k_first + (ptrdiff_t)key);
+    const void *v = attn_view_at(&at->v, x->index, key_head, x->k_first + (ptrdiff_t)key);
+    *keys = (forward_keys){.key = key, .k = k, .v = v, .k_row = at->k.row, .v_row = at->v.row};
+    if (job->copy_k) {
+        keys->k = f->k, keys->k_row = (ptrdiff_t)whole(at, at->d);
+        at->kernels->attention_copy(f->k, keys->k_row, k, at->dtype, at->k.row, rows, at->d, false);
+    }
+    if (job->copy_v) {
+        keys->v = f->v, keys->v_row = (ptrdiff_t)whole(at, at->dv);
+        at->kernels->attention_copy(f->v, keys->v_row, v, at->dtype, at->v.row, rows, at->dv, false);
+    }
+}
+
+/* Task index = chunk · sequences · key heads + sequence · key heads + key head, the last chunks first: with a causal
+ * mask they are the longest. */
+static void forward_task(void *argument, size_t index, void *memory) {
+    const forward_job *job = argument;
+    const attn_attention *at = job->at;
+    forward_scratch *f = memory;
+    forward_layout(job, memory);
+    const size_t key_head = index % at->key_heads, b = index / at->key_heads % at->sequences;
+    const size_t chunk = job->chunks - 1 - index / at->key_heads / at->sequences,
+                 block_lanes = at->kernels->block_lanes;
+    const attn_sequence x = attn_attention_sequence(at, b);
+    const size_t rows = x.t * at->group;
+    size_t row = chunk * job->task_blocks * block_lanes, count = 0, low = SIZE_MAX, high = 0;
+    for (; count < job->task_blocks && row < rows; count++, row += block_lanes) {
+        forward_block *block = f->blocks + count;
+        begin_block(block, at, &x, key_head, row);
+        if (block->block.low == block->block.high) continue;
+        low = ATTN_MIN(low, block->block.low), high = ATTN_MAX(high, block->block.high);
+    }
+    for (size_t key = low / ATTN_TILE * ATTN_TILE; key < high; key += ATTN_TILE) {
+        forward_keys keys = {.k = NULL};
+        for (size_t i = 0; i < count; i++) {
+            attn_block_tile(&f->tile, &f->blocks[i].block, at, key);
+            if (f->tile.class == ATTN_TILE_NONE) continue;
+            if (!keys.k) load_keys(&keys, f, job, &x, key_head, key);
+            use_tile(f, f->blocks + i, &keys, at);
+        }
+        if ((key + ATTN_TILE) % ATTN_SPLIT == 0 || key + ATTN_TILE >= high)
+            for (size_t i = 0; i < count; i++) end_split(f->blocks + i, at);
+    }
+    for (size_t i = 0; i < count; i++) end_block(f->blocks + i, at);
+}
+
+/* Queries past a sequence's length. */
+static void clear_padding(const attn_attention *at) {
+    if (!at->options.q_lengths) return;
+    const size_t bytes = at->dv * attn_dtype_size(at->dtype);
+    for (size_t b = 0; b < at->sequences; b++)
+        for (size_t h = 0; h < at->heads; h++)
+            for (size_t i = (size_t)at->options.q_lengths[b]; i < at->t; i++) {
+                memset(attn_view_at(&at->out, b, h, (ptrdiff_t)i), 0, bytes);
+                if (at->lse.data) *(float *)attn_view_at(&at->lse, b, h, (ptrdiff_t)i) = -INFINITY;
+            }
+}
+
+/* ---- the call --------------------------------------------------------------------------------------- */
+
+typedef struct forward_plan {
+    forward_job job;
+    size_t tasks, workers, bytes; /* bytes of one scratch */
+} forward_plan;
+
+/* Rows that lie a multiple of 4 KB apart fall into the same set of the cache. */
+static bool wants_copy(const attn_attention *at, const attn_view *view) {
+    return at->dtype != ATTN_F32 || (view->row * (ptrdiff_t)sizeof(float)) % 4096 == 0;
+}
+
+static forward_plan plan_of(const attn_attention *at) {
+    forward_plan plan = {.job = {.at = at, .copy_k = wants_copy(at, &at->k), .copy_v = wants_copy(at, &at->v)}};
+    const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
+    const size_t blocks = (rows + at->kernels->block_lanes - 1) / at->kernels->block_lanes;
+    const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);
+    plan.job.task_blocks = wanted < 1 ? 1 : wanted > TASK_BLOCKS ? TASK_BLOCKS : wanted;
+    plan.job.chunks = (blocks + plan.job.task_blocks - 1) / plan.job.task_blocks;
+    plan.tasks = plan.job.chunks * heads;
+    const double pairs = (double)rows * (double)heads * (double)at->s;
+    plan.workers = attn_attention_workers(at, plan.tasks, pairs * (double)(at->d + at->dv) * 0.02);
+    plan.bytes = forward_layout(&plan.job, NULL);
+    return plan;
+}
+
+size_t attn_attention_forward_bytes(const attn_attention *at) {
+    forward_plan plan = plan_of(at);
+    return plan.workers * plan.bytes;
+}
+
+attn_status attn_attention_fwd(attn_context *ctx, const attn_tensor *out, const attn_tensor *lse, const attn_tensor *q,
+                               const attn_tensor *k, const attn_tensor *v, const attn_attention_options *options) {
+    static const char where[] = "attn_attention_fwd";
+    attn_attention at;
+    ATTN_TRY(attn_attention_check(&at, ctx, where, q, k, v, options));
+    if (!out) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: out is NULL", where);
+    ATTN_TRY(attn_attention_view(&at.out, &at, "out", out, ATTN_QUERY_SIDE, at.dv, false, false));
+    ATTN_TRY(attn_attention_view(&at.lse, &at, "lse", lse, ATTN_QUERY_SIDE, 0, false, true));
+    const struct {
+        const char *name;
+        const attn_tensor *t;
+    } inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"mask", at.options.mask}, {"bias", at.options.bias}};
+    for (size_t i = 0; i < ATTN_COUNT(inputs); i++) {
+        ATTN_TRY(attn_attention_apart(&at, "out", out, inputs[i].name, inputs[i].t));
+        ATTN_TRY(attn_attention_apart(&at, "lse", lse, inputs[i].name, inputs[i].t));
+    }
+    ATTN_TRY(attn_attention_apart(&at, "lse", lse, "out", out));
+
+    forward_plan plan = plan_of(&at);
+    void *workspace, *allocated;
+    ATTN_TRY(attn_attention_memory(&at, &workspace, &allocated, plan.workers * plan.bytes));
+    attn_attention_run(&at, plan.workers, plan.tasks, forward_task, &plan.job, workspace, plan.bytes);
+    clear_padding(&at);
+    attn_release(ctx, allocated);
+    return ATTN_OK;
+}

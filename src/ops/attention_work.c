@@ -1,0 +1,43 @@
+/* attention_work.c: the division of work over threads, each with a scratch of its own. */
+#include "ops/attention.h"
+
+#include <stdatomic.h>
+
+size_t attn_attention_workers(const attn_attention *at, size_t tasks, double ns) {
+    size_t threads = (size_t)at->ctx->threads;
+    if (ns < ATTN_SMALL_WORK) threads = 1;
+    return ATTN_MAX(ATTN_MIN(threads, tasks), (size_t)1);
+}
+
+struct work {
+    attn_attention_task *task;
+    void *job;
+    char *workspace;
+    size_t bytes, tasks;
+    _Atomic size_t next;
+};
+
+static void worker(void *arg, size_t index) {
+    struct work *work = arg;
+    for (size_t task; (task = atomic_fetch_add(&work->next, 1)) < work->tasks;)
+        work->task(work->job, task, work->workspace + index * work->bytes);
+}
+
+void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, attn_attention_task *task, void *job,
+                        void *workspace, size_t bytes) {
+    struct work work = {.task = task, .job = job, .workspace = workspace, .bytes = bytes, .tasks = tasks};
+    atomic_init(&work.next, 0);
+    if (tasks > 0) attn_parallel_for(at->ctx, workers, worker, &work);
+}
+
+attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes) {
+    *allocated = NULL;
+    *workspace = at->options.workspace;
+    if (*workspace) {
+        if (at->options.workspace_bytes >= bytes && (uintptr_t)*workspace % 64 == 0) return ATTN_OK;
+        return attn_fail(at->ctx, ATTN_E_ARGUMENT, "%s: workspace is %zu bytes at %p, expected %zu at a multiple of 64",
+                         at->where, at->options.workspace_bytes, *workspace, bytes);
+    }
+    *workspace = *allocated = attn_alloc(at->ctx, bytes, 1);
+    return *allocated ? ATTN_OK : ATTN_E_NOMEM;
+}
