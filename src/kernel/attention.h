@@ -83,6 +83,11 @@ typedef struct attn_backward_tile {
        size_t lanes, size_t rows))                                                                                 \
     X(void, attention_logits, (const attn_logits_tile *tile))                                                      \
     X(void, attention_multiply, (float *x, const float *y, size_t n))                                              \
+    X(void, attention_row_dots,                                                                                    \
+      (float *dots, const void *const *a, const void *const *b, attn_dtype dtype, size_t lanes, size_t columns))   \
+    X(void, attention_put,                                                                                         \
+      (void *to, attn_dtype dtype, ptrdiff_t to_row, const float *from, ptrdiff_t from_row, size_t rows,           \
+       size_t columns, float factor, bool accumulate))                                                             \
     X(void, attention_dropout, (const attn_dropout_tile *tile))                                                    \
     X(void, attention_backward, (const attn_backward_tile *tile))
 

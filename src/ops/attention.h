@@ -143,6 +143,10 @@ void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, 
 /* options.workspace if it suffices, else memory that *allocated keeps for attn_release. */
 attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes);
 
+/* What forward and backward need, all threads together. */
+size_t attn_attention_forward_bytes(attn_attention *at);
+size_t attn_attention_backward_bytes(attn_attention *at);
+
 /* Hands out pieces of scratch, 64-byte aligned; with base NULL it only counts. */
 typedef struct attn_scratch {
     char *base;
@@ -155,6 +159,11 @@ static inline void *attn_scratch_take(attn_scratch *scratch, size_t bytes) {
 }
 static inline float *attn_scratch_floats(attn_scratch *scratch, size_t rows, size_t lanes) {
     return attn_scratch_take(scratch, rows * lanes * sizeof(float));
+}
+
+/* Columns in whole vectors. */
+static inline size_t attn_whole(const attn_attention *at, size_t columns) {
+    return (columns + at->kernels->lanes - 1) / at->kernels->lanes * at->kernels->lanes;
 }
 
 #define ATTN_LOG2E 1.44269504088896340736f

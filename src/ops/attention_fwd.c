@@ -40,10 +40,6 @@ typedef struct forward_keys {
     enum { V_UNKNOWN, V_FINITE, V_DIRTY } state;
 } forward_keys;
 
-static size_t whole(const attn_attention *at, size_t columns) {
-    return (columns + at->kernels->lanes - 1) / at->kernels->lanes * at->kernels->lanes;
-}
-
 /* Lays a scratch out at `base`, or counts its bytes. */
 static size_t forward_layout(const forward_job *job, void *base) {
     const attn_attention *at = job->at;
@@ -56,9 +52,9 @@ static size_t forward_layout(const forward_job *job, void *base) {
     float *keep = at->threshold ? attn_scratch_floats(&scratch, ATTN_TILE, lanes) : NULL;
     f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
     f->rescale = attn_scratch_floats(&scratch, 1, lanes);
-    f->k = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_k ? whole(at, at->d) : 0);
-    f->v = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_v ? whole(at, at->dv) : 0);
-    f->clean_v = attn_scratch_floats(&scratch, ATTN_TILE, whole(at, at->dv));
+    f->k = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_k ? attn_whole(at, at->d) : 0);
+    f->v = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_v ? attn_whole(at, at->dv) : 0);
+    f->clean_v = attn_scratch_floats(&scratch, ATTN_TILE, attn_whole(at, at->dv));
     for (size_t i = 0; i < job->task_blocks; i++) {
         forward_block *b = f->blocks + i;
         b->extras = (attn_extras){.bias = bias, .keep = keep};
@@ -139,11 +135,12 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
             keys->state = V_FINITE;
             if (!kernels->attention_is_finite(keys->v, keys->v_row, rows, at->dv)) {
                 keys->state = V_DIRTY;
-                kernels->attention_copy(f->clean_v, (ptrdiff_t)whole(at, at->dv), keys->v, ATTN_F32, keys->v_row, rows,
-                                        at->dv, true);
+                kernels->attention_copy(f->clean_v, (ptrdiff_t)attn_whole(at, at->dv), keys->v, ATTN_F32, keys->v_row,
+                                        rows, at->dv, true);
             }
         }
-        if (keys->state == V_DIRTY) v_row = (ptrdiff_t)whole(at, at->dv), v = f->clean_v + (ptrdiff_t)skipped * v_row;
+        if (keys->state == V_DIRTY)
+            v_row = (ptrdiff_t)attn_whole(at, at->dv), v = f->clean_v + (ptrdiff_t)skipped * v_row;
     }
     attn_product mix = {.rows = at->dv,
                         .terms = tile->keys,
@@ -213,11 +210,11 @@ static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job 
     const void *v = attn_view_at(&at->v, x->index, key_head, x->k_first + (ptrdiff_t)key);
     *keys = (forward_keys){.key = key, .k = k, .v = v, .k_row = at->k.row, .v_row = at->v.row};
     if (job->copy_k) {
-        keys->k = f->k, keys->k_row = (ptrdiff_t)whole(at, at->d);
+        keys->k = f->k, keys->k_row = (ptrdiff_t)attn_whole(at, at->d);
         at->kernels->attention_copy(f->k, keys->k_row, k, at->dtype, at->k.row, rows, at->d, false);
     }
     if (job->copy_v) {
-        keys->v = f->v, keys->v_row = (ptrdiff_t)whole(at, at->dv);
+        keys->v = f->v, keys->v_row = (ptrdiff_t)attn_whole(at, at->dv);
         at->kernels->attention_copy(f->v, keys->v_row, v, at->dtype, at->v.row, rows, at->dv, false);
     }
 }
@@ -293,7 +290,7 @@ static forward_plan plan_of(const attn_attention *at) {
     return plan;
 }
 
-size_t attn_attention_forward_bytes(const attn_attention *at) {
+size_t attn_attention_forward_bytes(attn_attention *at) {
     forward_plan plan = plan_of(at);
     return plan.workers * plan.bytes;
 }

@@ -174,6 +174,33 @@ static bool attention_copy(float *to, ptrdiff_t to_row, const void *from, attn_d
     return dirty;
 }
 
+/* to = factor · from, or to += it, for rows × columns. */
+static void attention_put(void *to, attn_dtype dtype, ptrdiff_t to_row, const float *from, ptrdiff_t from_row,
+                          size_t rows, size_t columns, float factor, bool accumulate) {
+    const V f = v_set(factor);
+    for (size_t i = 0; i < rows; i++) {
+        void *row = (char *)to + (ptrdiff_t)i * to_row * (dtype == ATTN_F32 ? 4 : 2);
+        for (size_t j = 0; j < columns; j += V_LANES) {
+            const size_t n = columns - j < V_LANES ? columns - j : V_LANES;
+            V old = accumulate ? load_any(dtype, row, j, n) : v_zero();
+            store_any(dtype, row, j, v_fma(part_load(from + (ptrdiff_t)i * from_row + j, n), f, old), n);
+        }
+    }
+}
+
+/* dots[lane] = a[lane]·b[lane]; 0 for NULL rows. */
+static void attention_row_dots(float *dots, const void *const *a, const void *const *b, attn_dtype dtype, size_t lanes,
+                               size_t columns) {
+    for (size_t lane = 0; lane < lanes; lane++) {
+        V sum = v_zero();
+        for (size_t j = 0; a[lane] && b[lane] && j < columns; j += V_LANES) {
+            const size_t n = columns - j < V_LANES ? columns - j : V_LANES;
+            sum = v_fma(load_any(dtype, a[lane], j, n), load_any(dtype, b[lane], j, n), sum);
+        }
+        dots[lane] = v_sum(sum);
+    }
+}
+
 /* True if rows × columns floats are all finite. */
 static bool attention_is_finite(const float *x, ptrdiff_t x_row, size_t rows, size_t columns) {
     V sum = v_zero(); /* x·0 is 0, or NaN, which stays */

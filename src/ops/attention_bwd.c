@@ -1,0 +1,328 @@
+/* attention_bwd.c: dQ, dK and dV of the attention operator, from Q, K, V, O, LSE and dO; weights are made again, tile
+ * by tile.
+ *
+ * A task is a few tiles of one key head: it owns their dK and dV and walks over the blocks of queries in order. dQ is
+ * added up in memory, one chain for each tile of keys, in the order of the keys:
+ *   (I1) `turn` of a block is the number of tasks, of those that see it, that have added to its dQ;
+ *   (I2) a task adds when turn is its own place among them. Tasks start in the order of their chunks, so the one it
+ * waits for is running or done. So every sum has one order, whatever the number of threads, and nothing is atomic but
+ * the turn. */
+#include "ops/attention_bwd.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { MOST_TILES = 4, CHUNK_BYTES = 1 << 18, SPINS = 4096 };
+
+typedef struct backward_job {
+    attn_attention *at;
+    const attn_attention_grads *grads;
+    attn_view dq, dk, dv;
+    size_t tiles, chunks, blocks; /* tiles of a chunk; chunks and blocks of a key head of the longest sequence */
+    float *dq_sums;               /* [sequence][key head][block][lane][D in whole vectors] */
+    _Atomic uint32_t *turns;      /* [sequence][key head][block] */
+} backward_job;
+
+typedef struct backward_scratch {
+    attn_backward_block block;
+    attn_backward_keys keys[MOST_TILES];
+    float *dk[MOST_TILES], *dv[MOST_TILES];
+    float *s, *ds;     /* [ATTN_TILE][lanes] */
+    float *clean_rows; /* the right side of a product without what is not finite */
+    attn_tile tile;
+} backward_scratch;
+
+static size_t backward_layout(const backward_job *job, void *base) {
+    const attn_attention *at = job->at;
+    const size_t lanes = at->kernels->block_lanes, d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
+    attn_scratch scratch = {base, 0};
+    backward_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
+    if (!f) f = &counted;
+    attn_backward_block_layout(&f->block, at, &scratch, !base);
+    for (size_t i = 0; i < job->tiles; i++) {
+        attn_backward_keys_layout(f->keys + i, at, &scratch);
+        f->dk[i] = attn_scratch_floats(&scratch, ATTN_TILE, d);
+        f->dv[i] = attn_scratch_floats(&scratch, ATTN_TILE, dv);
+    }
+    f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes), f->ds = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
+    f->clean_rows = attn_scratch_floats(&scratch, ATTN_MAX_LANES, ATTN_MAX(d, dv));
+    return scratch.used;
+}
+
+/* ---- a pair of block and tile ------------------------------------------------------------------------- */
+
+/* sum (+)= weights · rows, where the rows of the right side are lanes (dK, dV) or keys (dQ). Where a lane does not see
+ * every key, what is not finite in the rows is left out and added for the pairs that see it. */
+typedef struct gradient_product {
+    float *sum;           /* [key or lane][columns in whole vectors] */
+    const float *weights; /* [key][lane] */
+    const float *rows;
+    size_t columns;
+    bool rows_are_keys, clean, add;
+} gradient_product;
+
+static void gradient(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
+    const attn_block *block = &f->block.block;
+    const size_t width = attn_whole(at, g->columns), lanes = block->lanes, keys = f->tile.keys;
+    const size_t terms = g->rows_are_keys ? keys : block->count;
+    const float *rows = g->rows;
+    if (g->clean) {
+        at->kernels->attention_copy(f->clean_rows, (ptrdiff_t)width, rows, ATTN_F32, (ptrdiff_t)width, terms, width,
+                                    true);
+        rows = f->clean_rows;
+    }
+    attn_product product = {.rows = g->rows_are_keys ? block->count : keys,
+                            .terms = terms,
+                            .lanes = width,
+                            .a = g->weights,
+                            .a_row = g->rows_are_keys ? 1 : (ptrdiff_t)lanes,
+                            .a_term = g->rows_are_keys ? (ptrdiff_t)lanes : 1,
+                            .b = rows,
+                            .b_term = (ptrdiff_t)width,
+                            .c = g->sum,
+                            .c_row = (ptrdiff_t)width,
+                            .add = g->add};
+    at->kernels->attention_product(&product);
+    if (!g->clean) return;
+    attn_repair repair = {.tile = &f->tile,
+                          .bias = f->block.extras.bias,
+                          .lanes = lanes,
+                          .a = g->weights,
+                          .c = g->sum,
+                          .c_row = (ptrdiff_t)width,
+                          .c_column = 1,
+                          .b = g->rows,
+                          .b_row = (ptrdiff_t)width,
+                          .columns = g->columns,
+                          .count = block->count};
+    if (g->rows_are_keys) attn_repair_keys(&repair);
+    else attn_repair_lanes(&repair);
+}
+
+static void use_pair(backward_scratch *f, const backward_job *job, size_t tile, float *dq, bool dq_add) {
+    const attn_attention *at = job->at;
+    attn_backward_block *b = &f->block;
+    const attn_backward_keys *keys = f->keys + tile;
+    const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv), skipped = f->tile.key - keys->key;
+    const bool some = f->tile.class == ATTN_TILE_PARTIAL || b->extras.bias;
+    attn_backward_pair(f->s, f->ds, NULL, b, keys, &f->tile, at);
+    if (job->dv.data)
+        gradient(&(gradient_product){f->dv[tile] + skipped * dv, f->s, b->dout, at->dv, false, some && !b->dout_finite,
+                                     true},
+                 f, at);
+    if (job->dk.data)
+        gradient(&(gradient_product){f->dk[tile] + skipped * d, f->ds, b->q, at->d, false, some && !b->q_finite, true},
+                 f, at);
+    if (dq)
+        gradient(&(gradient_product){dq, f->ds, keys->k + skipped * d, at->d, true, some && !keys->k_finite, dq_add}, f,
+                 at);
+}
+
+/* ---- a task ----------------------------------------------------------------------------------------- */
+
+static void wait_for_turn(_Atomic uint32_t *turn, uint32_t mine) {
+    for (uint32_t spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine;)
+        if (++spins > SPINS) sched_yield();
+}
+
+/* All tiles of the chunk for one block. */
+static void use_block(backward_scratch *f, const backward_job *job, const attn_sequence *x, size_t key_head,
+                      size_t block, size_t first_key, size_t end_key) {
+    const attn_attention *at = job->at;
+    const size_t lanes = at->kernels->block_lanes, chunk_keys = job->tiles * ATTN_TILE;
+    attn_block *bounds = &f->block.block;
+    attn_block_set(bounds, at, x, key_head, block * lanes);
+    if (bounds->low >= ATTN_MIN(end_key, bounds->high) || bounds->high <= first_key) return;
+    attn_backward_block_set(&f->block, at, x, key_head, block * lanes);
+    const size_t place = (x->index * at->key_heads + key_head) * job->blocks + block;
+    const uint32_t mine = (uint32_t)(first_key / chunk_keys - bounds->low / chunk_keys);
+    float *dq = job->dq.data ? job->dq_sums + place * lanes * attn_whole(at, at->d) : NULL;
+    bool waited = false, add = mine > 0;
+    for (size_t tile = 0; tile < job->tiles && first_key + tile * ATTN_TILE < end_key; tile++) {
+        attn_block_tile(&f->tile, bounds, at, first_key + tile * ATTN_TILE);
+        if (f->tile.class == ATTN_TILE_NONE) continue;
+        if (dq && !waited) wait_for_turn(job->turns + place, mine), waited = true;
+        use_pair(f, job, tile, dq, add);
+        add = true;
+    }
+    if (!dq) return;
+    if (!waited) wait_for_turn(job->turns + place, mine);
+    if (!add) memset(dq, 0, lanes * attn_whole(at, at->d) * sizeof *dq); /* nothing was visible after all */
+    atomic_store_explicit(job->turns + place, mine + 1, memory_order_release);
+}
+
+static void put_keys(const attn_view *to, const attn_attention *at, const attn_sequence *x, size_t key_head, size_t key,
+                     size_t rows, const float *from, size_t columns, float factor, bool accumulate) {
+    if (!to->data) return;
+    at->kernels->attention_put(attn_view_at(to, x->index, key_head, x->k_first + (ptrdiff_t)key), to->dtype, to->row,
+                               from, (ptrdiff_t)attn_whole(at, columns), rows, columns, factor, accumulate);
+}
+
+/* Task index = chunk · sequences · key heads + sequence · key heads + key head. */
+static void backward_task(void *argument, size_t index, void *memory) {
+    const backward_job *job = argument;
+    const attn_attention *at = job->at;
+    backward_scratch *f = memory;
+    backward_layout(job, memory);
+    const size_t key_head = index % at->key_heads, b = index / at->key_heads % at->sequences;
+    const size_t first_key = index / at->key_heads / at->sequences * job->tiles * ATTN_TILE;
+    const attn_sequence x = attn_attention_sequence(at, b);
+    const size_t end_key = ATTN_MIN(first_key + job->tiles * ATTN_TILE, x.s), last = at->packed ? x.s : at->s;
+    const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
+    for (size_t i = 0; i < job->tiles; i++) {
+        const size_t key = first_key + i * ATTN_TILE;
+        if (key < end_key) attn_backward_keys_set(f->keys + i, at, &x, key_head, key);
+        memset(f->dk[i], 0, ATTN_TILE * d * sizeof(float)), memset(f->dv[i], 0, ATTN_TILE * dv * sizeof(float));
+    }
+    const size_t lanes = at->kernels->block_lanes, blocks = (x.t * at->group + lanes - 1) / lanes;
+    for (size_t block = 0; first_key < end_key && block < blocks; block++)
+        use_block(f, job, &x, key_head, block, first_key, end_key);
+    for (size_t i = 0; i < job->tiles && first_key + i * ATTN_TILE < last; i++) { /* padding too: zeros */
+        const size_t key = first_key + i * ATTN_TILE, rows = ATTN_MIN((size_t)ATTN_TILE, last - key);
+        put_keys(&job->dk, at, &x, key_head, key, rows, f->dk[i], at->d, at->options.scale, job->grads->accumulate);
+        put_keys(&job->dv, at, &x, key_head, key, rows, f->dv[i], at->dv, 1.0f, job->grads->accumulate);
+    }
+}
+
+/* dQ's sums to where they belong: block index = (sequence · key heads + key head) · blocks + block. */
+static void put_queries(void *argument, size_t index, void *memory) {
+    (void)memory;
+    const backward_job *job = argument;
+    const attn_attention *at = job->at;
+    const size_t lanes = at->kernels->block_lanes, d = attn_whole(at, at->d);
+    const size_t b = index / job->blocks / at->key_heads, key_head = index / job->blocks % at->key_heads;
+    const attn_sequence x = attn_attention_sequence(at, b);
+    const size_t rows = (at->packed ? x.t : at->t) * at->group, row = index % job->blocks * lanes;
+    const bool any = atomic_load_explicit(job->turns + index, memory_order_acquire) > 0;
+    for (size_t r = row; r < ATTN_MIN(row + lanes, rows); r++) {
+        const size_t i = r / at->group, h = key_head * at->group + r % at->group;
+        const bool zero = !any || i >= x.t;
+        if (zero && job->grads->accumulate) continue;
+        void *to = attn_view_at(&job->dq, b, h, x.q_first + (ptrdiff_t)i);
+        if (zero) memset(to, 0, at->d * attn_dtype_size(job->dq.dtype));
+        else
+            at->kernels->attention_put(to, job->dq.dtype, 0, job->dq_sums + (index * lanes + (r - row)) * d, 0, 1,
+                                       at->d, at->options.scale, job->grads->accumulate);
+    }
+}
+
+/* ---- the call --------------------------------------------------------------------------------------- */
+
+typedef struct backward_plan {
+    backward_job job;
+    size_t tasks, workers, bytes, blocks; /* bytes of one scratch; all blocks */
+} backward_plan;
+
+static backward_plan plan_of(attn_attention *at) {
+    backward_plan plan = {.job = {.at = at}};
+    const size_t lanes = at->kernels->block_lanes, heads = at->sequences * at->key_heads;
+    const size_t tiles = (at->s + ATTN_TILE - 1) / ATTN_TILE;
+    const size_t tile_bytes = ATTN_TILE * 2 * (at->d + at->dv) * sizeof(float), fit = CHUNK_BYTES / tile_bytes;
+    const size_t wanted = tiles * heads / (8 * (size_t)at->ctx->threads), most = ATTN_MIN(fit, (size_t)MOST_TILES);
+    plan.job.tiles = ATTN_MAX(ATTN_MIN(wanted, most), (size_t)1);
+    plan.job.chunks = (tiles + plan.job.tiles - 1) / plan.job.tiles;
+    plan.job.blocks = (at->t * at->group + lanes - 1) / lanes;
+    plan.tasks = plan.job.chunks * heads, plan.blocks = plan.job.blocks * heads;
+    const double pairs = (double)at->t * (double)at->heads * (double)at->sequences * (double)at->s;
+    plan.workers = attn_attention_workers(at, plan.tasks, pairs * (double)(at->d + at->dv) * 0.05);
+    plan.bytes = ATTN_MAX(backward_layout(&plan.job, NULL), attn_backward_bias_bytes(at));
+    return plan;
+}
+
+/* Lays the workspace out: dQ's sums, turns, scratches. */
+static size_t workspace_layout(backward_plan *plan, void *base, void **scratches) {
+    const attn_attention *at = plan->job.at;
+    attn_scratch scratch = {base, 0};
+    plan->job.turns = attn_scratch_take(&scratch, plan->blocks * sizeof *plan->job.turns);
+    plan->job.dq_sums = attn_scratch_floats(&scratch, plan->blocks * at->kernels->block_lanes, attn_whole(at, at->d));
+    *scratches = attn_scratch_take(&scratch, plan->workers * plan->bytes);
+    return scratch.used;
+}
+
+size_t attn_attention_backward_bytes(attn_attention *at) {
+    backward_plan plan = plan_of(at);
+    void *scratches;
+    return workspace_layout(&plan, NULL, &scratches);
+}
+
+static attn_status check_gradients(backward_job *job, const attn_attention_grads *grads) {
+    attn_attention *at = job->at;
+    const attn_attention_options *o = &at->options;
+    ATTN_TRY(attn_attention_view(&job->dq, at, "dq", grads->dq, ATTN_QUERY_SIDE, at->d, true, false));
+    ATTN_TRY(attn_attention_view(&job->dk, at, "dk", grads->dk, ATTN_KEY_SIDE, at->d, true, false));
+    ATTN_TRY(attn_attention_view(&job->dv, at, "dv", grads->dv, ATTN_KEY_SIDE, at->dv, true, false));
+    if (grads->dbias) {
+        if (!o->bias)
+            return attn_fail(at->ctx, ATTN_E_ARGUMENT, "%s: dbias is given, but options.bias is NULL", at->where);
+        char what[80] = "attn_attention_bwd: dbias";
+        ATTN_TRY(attn_check_view(at->ctx, what,
+                                 &(attn_tensor){.data = grads->dbias->data,
+                                                .dtype = grads->dbias->dtype,
+                                                .rank = grads->dbias->rank,
+                                                .shape = {grads->dbias->shape[0], grads->dbias->shape[1],
+                                                          grads->dbias->shape[2], grads->dbias->shape[3]},
+                                                .stride = {0, 0, 0, 1}},
+                                 4, o->bias->shape));
+        if (grads->dbias->dtype != ATTN_F32)
+            return attn_fail(at->ctx, ATTN_E_UNSUPPORTED, "%s is %s, expected F32", what,
+                             attn_dtype_name(grads->dbias->dtype));
+    }
+    if (grads->dsinks) {
+        if (!o->sinks)
+            return attn_fail(at->ctx, ATTN_E_ARGUMENT, "%s: dsinks is given, but options.sinks is NULL", at->where);
+        ATTN_TRY(attn_check_shape(at->ctx, "attn_attention_bwd: dsinks", grads->dsinks, 1, &at->heads));
+    }
+    return ATTN_OK;
+}
+
+attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *grads, const attn_tensor *dout,
+                               const attn_tensor *dlse, const attn_tensor *q, const attn_tensor *k,
+                               const attn_tensor *v, const attn_tensor *out, const attn_tensor *lse,
+                               const attn_attention_options *options) {
+    static const char where[] = "attn_attention_bwd";
+    attn_attention at;
+    ATTN_TRY(attn_attention_check(&at, ctx, where, q, k, v, options));
+    const struct {
+        const char *name;
+        const void *given;
+    } needed[] = {{"grads", grads}, {"dout", dout}, {"out", out}, {"lse", lse}};
+    for (size_t i = 0; i < ATTN_COUNT(needed); i++)
+        if (!needed[i].given) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: %s is NULL", where, needed[i].name);
+    if (grads->struct_size != sizeof *grads)
+        return attn_fail(ctx, ATTN_E_VERSION, "%s: grads.struct_size is %zu, expected %zu", where, grads->struct_size,
+                         sizeof *grads);
+    ATTN_TRY(attn_attention_view(&at.dout, &at, "dout", dout, ATTN_QUERY_SIDE, at.dv, false, false));
+    ATTN_TRY(attn_attention_view(&at.out, &at, "out", out, ATTN_QUERY_SIDE, at.dv, false, false));
+    ATTN_TRY(attn_attention_view(&at.lse, &at, "lse", lse, ATTN_QUERY_SIDE, 0, false, true));
+    ATTN_TRY(attn_attention_view(&at.dlse, &at, "dlse", dlse, ATTN_QUERY_SIDE, 0, false, true));
+    backward_plan plan = plan_of(&at);
+    plan.job.grads = grads;
+    ATTN_TRY(check_gradients(&plan.job, grads));
+    const struct {
+        const char *name;
+        const attn_tensor *t;
+    } written[] = {{"dq", grads->dq}, {"dk", grads->dk}, {"dv", grads->dv}, {"dbias", grads->dbias}},
+      inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"dout", dout}, {"out", out}, {"lse", lse}};
+    for (size_t i = 0; i < ATTN_COUNT(written); i++) {
+        for (size_t j = 0; j < ATTN_COUNT(inputs); j++)
+            ATTN_TRY(attn_attention_apart(&at, written[i].name, written[i].t, inputs[j].name, inputs[j].t));
+        for (size_t j = 0; j < i; j++)
+            ATTN_TRY(attn_attention_apart(&at, written[i].name, written[i].t, written[j].name, written[j].t));
+    }
+
+    void *workspace, *allocated, *scratches;
+    ATTN_TRY(attn_attention_memory(&at, &workspace, &allocated, workspace_layout(&plan, NULL, &scratches)));
+    workspace_layout(&plan, workspace, &scratches);
+    if (grads->dq || grads->dk || grads->dv) {
+        for (size_t i = 0; i < plan.blocks; i++) atomic_init(plan.job.turns + i, 0);
+        attn_attention_run(&at, plan.workers, plan.tasks, backward_task, &plan.job, scratches, plan.bytes);
+        if (grads->dq)
+            attn_attention_run(&at, plan.workers, plan.blocks, put_queries, &plan.job, scratches, plan.bytes);
+    }
+    attn_status status = ATTN_OK;
+    if (grads->dbias) status = attn_backward_bias(&at, grads->dbias, grads->accumulate, scratches, plan.workers);
+    if (grads->dsinks) attn_backward_sinks(&at, grads->dsinks, grads->accumulate);
+    attn_release(ctx, allocated);
+    return status;
+}

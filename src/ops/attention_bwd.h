@@ -1,0 +1,44 @@
+/* attention_bwd.h: one pair of a block of queries and a tile of keys in the backward pass.
+ *
+ *     S = K Qᵀ    P = 2^(S·factor − LSE)    dP = V dOᵀ    dS = P ∘ (dP − Δ)             all (key, lane)
+ *
+ * What the products dV = Pᵀ dO, dK = dSᵀ Q and dQ = dS K read as their right side lies in rows of whole vectors. */
+#ifndef ATTN_OPS_ATTENTION_BWD_H
+#define ATTN_OPS_ATTENTION_BWD_H
+
+#include "ops/attention.h"
+
+typedef struct attn_backward_block {
+    attn_block block;
+    attn_extras extras;
+    float *q, *dout;                 /* [lane][D], [lane][Dv] in whole vectors; zeros for rows that see nothing */
+    float *q_columns, *dout_columns; /* [D][lanes], [Dv][lanes] */
+    float lse[ATTN_MAX_LANES];       /* in units of log 2; +inf for rows that see nothing */
+    float delta[ATTN_MAX_LANES];     /* dO·O − dLSE */
+    bool q_finite, dout_finite;
+} attn_backward_block;
+
+/* A tile's keys and values; the first row is that of key `key`. */
+typedef struct attn_backward_keys {
+    size_t key;
+    float *k, *v; /* [ATTN_TILE][D], [ATTN_TILE][Dv] in whole vectors */
+    bool k_finite;
+} attn_backward_keys;
+
+void attn_backward_block_layout(attn_backward_block *b, const attn_attention *at, attn_scratch *scratch, bool counting);
+void attn_backward_block_set(attn_backward_block *b, const attn_attention *at, const attn_sequence *x, size_t key_head,
+                             size_t row);
+void attn_backward_keys_layout(attn_backward_keys *keys, const attn_attention *at, attn_scratch *scratch);
+void attn_backward_keys_set(attn_backward_keys *keys, const attn_attention *at, const attn_sequence *x, size_t key_head,
+                            size_t key);
+/* s gets P (after dropout), ds gets dS; dbias dS before the cap's derivative, or is NULL. */
+void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *b, const attn_backward_keys *keys,
+                        const attn_tile *tile, const attn_attention *at);
+
+/* dbias and dsinks, each in a pass of its own that adds in a fixed order. */
+attn_status attn_backward_bias(attn_attention *at, const attn_tensor *dbias, bool accumulate, void *workspace,
+                               size_t workers);
+size_t attn_backward_bias_bytes(const attn_attention *at); /* of one thread's scratch */
+void attn_backward_sinks(attn_attention *at, const attn_tensor *dsinks, bool accumulate);
+
+#endif
