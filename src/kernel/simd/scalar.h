@@ -111,7 +111,8 @@ V_FN V v_load_f16(const uint16_t *p) {
     uint32_t magnitude = (uint32_t)(*p & 0x7fff) << 13, sign = (uint32_t)(*p & 0x8000) << 16;
     float x;
     memcpy(&x, &magnitude, sizeof x);
-    x *= 0x1p112f; /* the exponent's bias is 127 here, 15 there; subnormals come out right too */
+    x *= 0x1p112f;                                                     /* the exponent's bias is 127 here, 15 there */
+    if (magnitude < 0x800000) x = (float)(magnitude >> 13) * 0x1p-24f; /* subnormal there: tasks read it here as 0 */
     memcpy(&magnitude, &x, sizeof x);
     if ((*p & 0x7c00) == 0x7c00) magnitude |= 0x7f800000;
     magnitude |= sign;
