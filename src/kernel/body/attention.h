@@ -309,6 +309,7 @@ static void attention_merge(float *total, float *total_max, float *total_sum, co
 /* Scores q·k become logits in units of log 2: (cap(scale·s) + bias − slope·|position − key|) · log2 e. */
 static void attention_logits(const attn_logits_tile *t) {
     const V scale = v_set(t->scale), unit = v_set(t->unit), cap = v_set(t->softcap);
+    const V empty = v_set(-__builtin_inff());
     const V inverse = v_set(t->softcap > 0 ? 1.0f / t->softcap : 0.0f);
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
         const V slope = t->slope ? v_load(t->slope + lane) : v_zero(),
@@ -321,7 +322,10 @@ static void attention_logits(const attn_logits_tile *t) {
                 if (t->capped) v_store(t->capped + j * t->lanes + lane, y);
                 x = v_mul(y, cap);
             }
-            if (t->bias) x = v_add(x, v_load(t->bias + j * t->lanes + lane));
+            if (t->bias) { /* −inf: not visible, whatever the score is, be it NaN */
+                const V bias = v_load(t->bias + j * t->lanes + lane);
+                x = v_select(v_eq(bias, empty), empty, v_add(x, bias));
+            }
             if (t->slope) x = v_fnma(slope, v_abs(v_sub(position, v_set((float)j))), x);
             v_store(at, v_mul(x, unit));
         }
