@@ -11,6 +11,7 @@
 #include "kernel/body/pointwise.h"
 #include "kernel/body/additive.h"
 #include "kernel/body/gru.h"
+#include "kernel/body/rotary.h"
 #include "kernel/body/gemm.h"
 #include "kernel/body/attention.h"
 

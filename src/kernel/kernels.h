@@ -116,7 +116,11 @@ typedef struct attn_additive_bwd {
     X(void, gru_point_row, (float *y, float *rzn, const float *gx, const float *gh, const float *h, size_t size))   \
     X(void, gru_point_row_bwd,                                                                                      \
       (float *dgx, float *dgh, float *dh, const float *dy, const float *rzn, const float *gh, const float *h,       \
-       size_t size))
+       size_t size))                                                                                                \
+    /* body/rotary.h */                                                                                             \
+    X(void, rotary_row,                                                                                             \
+      (void *y, const void *x, attn_dtype dtype, const float *cos, const float *sin, size_t half, bool interleaved, \
+       bool inverse))
 
 typedef struct attn_kernels {
     const char *level;  /* "scalar", "avx2", "avx512", "neon" */
