@@ -104,23 +104,37 @@ attn_status attn_backward_bias(attn_attention *at, const attn_tensor *dbias, boo
     return ATTN_OK;
 }
 
-/* dsink = −Σ e^(sink − LSE)·Δ over sequences and queries, in order. */
-void attn_backward_sinks(attn_attention *at, const attn_tensor *dsinks, bool accumulate) {
-    for (size_t h = 0; h < at->heads; h++) {
-        double sum = 0.0;
-        for (size_t b = 0; b < at->sequences; b++) {
-            const attn_sequence x = attn_attention_sequence(at, b);
-            for (size_t i = 0; i < x.t; i++) {
-                const ptrdiff_t row = x.q_first + (ptrdiff_t)i;
-                const float lse = *(const float *)attn_view_at(&at->lse, b, h, row);
-                const void *dout = attn_view_at(&at->dout, b, h, row), *out = attn_view_at(&at->out, b, h, row);
-                float delta;
-                at->kernels->attention_row_dots(&delta, &dout, &out, at->dtype, 1, at->dv);
-                if (at->dlse.data) delta -= *(const float *)attn_view_at(&at->dlse, b, h, row);
-                if (lse > -INFINITY) sum -= exp((double)at->options.sinks[h] - (double)lse) * (double)delta;
-            }
+typedef struct sink_job {
+    const attn_attention *at;
+    float *dsinks;
+    bool accumulate;
+} sink_job;
+
+/* dsink = −Σ e^(sink − LSE)·Δ over sequences and queries, in order. A row that is all 0, as one that sees nothing, has
+ * dO·O = 0, be dO NaN. */
+static void sink_task(void *argument, size_t h) {
+    const sink_job *job = argument;
+    const attn_attention *at = job->at;
+    double sum = 0.0;
+    for (size_t b = 0; b < at->sequences; b++) {
+        const attn_sequence x = attn_attention_sequence(at, b);
+        for (size_t i = 0; i < x.t; i++) {
+            const ptrdiff_t row = x.q_first + (ptrdiff_t)i;
+            const float lse = *(const float *)attn_view_at(&at->lse, b, h, row);
+            const void *rows[2] = {attn_view_at(&at->dout, b, h, row), attn_view_at(&at->out, b, h, row)};
+            const void *other[2] = {rows[1], rows[1]};
+            float dots[2]; /* dO·O, O·O */
+            at->kernels->attention_row_dots(dots, rows, other, at->dtype, 2, at->dv);
+            double delta = dots[1] == 0.0f ? 0.0 : (double)dots[0];
+            if (at->dlse.data) delta -= (double)*(const float *)attn_view_at(&at->dlse, b, h, row);
+            if (lse > -INFINITY) sum -= exp((double)at->options.sinks[h] - (double)lse) * delta;
         }
-        float *to = (float *)dsinks->data + h;
-        *to = (accumulate ? *to : 0.0f) + (float)sum;
     }
+    float *to = job->dsinks + h;
+    *to = (job->accumulate ? *to : 0.0f) + (float)sum;
+}
+
+void attn_backward_sinks(attn_attention *at, const attn_tensor *dsinks, bool accumulate) {
+    sink_job job = {at, dsinks->data, accumulate};
+    attn_parallel_for(at->ctx, at->heads, sink_task, &job);
 }

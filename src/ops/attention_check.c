@@ -177,9 +177,6 @@ static attn_status check_ranges(const attn_attention *at) {
     if (o->query_offset && (o->causal == ATTN_CAUSAL_TOP_LEFT || o->causal == ATTN_CAUSAL_BOTTOM_RIGHT))
         return refuse_together(at, "query_offset",
                                o->causal == ATTN_CAUSAL_TOP_LEFT ? "causal top-left" : "causal bottom-right");
-    if (o->prefix && o->causal == ATTN_CAUSAL_NONE)
-        return attn_fail(ctx, ATTN_E_ARGUMENT,
-                         "%s: prefix is given, but causal is none, where every key is visible anyway", at->where);
     for (size_t b = 0; o->prefix && b < at->sequences; b++)
         if (o->prefix[b] < 0)
             return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: prefix[%zu] is %d, expected 0 or more", at->where, b,

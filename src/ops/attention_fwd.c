@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TASK_BLOCKS = 4 };
+enum { TASK_BLOCKS = 2 };
 
 typedef struct forward_block {
     attn_block block;
