@@ -8,23 +8,20 @@
  * first. ATTN_CPU chooses our level; peers have their own variables (OPENBLAS_CORETYPE, MKL_ENABLE_INSTRUCTIONS). */
 #include <attn/ops.h>
 
+#include "peak.h"
+
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 typedef void sgemm_function(const char *, const char *, const int *, const int *, const int *, const float *,
                             const float *, const int *, const float *, const int *, const float *, float *,
                             const int *);
 
-enum { PEERS = 4, PEAK_TURNS = 1000000, PEAK_CHAINS = 12, PEAK_RUNS = 15, BURST_US = 4000, SETTLE_US = 300000 };
+enum { PEERS = 4, PEAK_RUNS = 30, BURST_US = 4000, SETTLE_US = 300000 };
 
 static const int shapes[][3] = {/* M, N, K */
                                 {2048, 2048, 2048},
@@ -38,60 +35,6 @@ static struct peer {
     sgemm_function *run;
 } peers[PEERS];
 static int n_peers;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ---- the peak: independent chains of FMAs in registers ------------------------------------------ */
-
-#if defined(__x86_64__)
-/* One turn: a step of each chain. The chains have names because an array of them may end up in memory. */
-#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#define START(i) c##i = x;
-#define KEEP(i) __asm__ volatile("" : "+v"(c##i));
-__attribute__((target("avx512f"))) static void peak_avx512(void *arg, size_t index) {
-    (void)arg, (void)index;
-    __m512 x = _mm512_set1_ps(0.999f), c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11;
-#define STEP(i) c##i = _mm512_fmadd_ps(x, c##i, x);
-    CHAINS(START)
-    for (int i = 0; i < PEAK_TURNS; i++) {
-        CHAINS(STEP)
-        CHAINS(KEEP)
-    }
-#undef STEP
-}
-__attribute__((target("avx2,fma"))) static void peak_avx2(void *arg, size_t index) {
-    (void)arg, (void)index;
-    __m256 x = _mm256_set1_ps(0.999f), c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11;
-#define STEP(i) c##i = _mm256_fmadd_ps(x, c##i, x);
-    CHAINS(START)
-    for (int i = 0; i < PEAK_TURNS; i++) {
-        CHAINS(STEP)
-        CHAINS(KEEP)
-    }
-#undef STEP
-}
-#endif
-
-/* FLOP/s of the level's vectors, 0 where it is not known. */
-static double measure_peak(attn_context *ctx, int threads) {
-    attn_task *task = NULL;
-    double lanes = 0.0, best = INFINITY;
-#if defined(__x86_64__)
-    if (strcmp(attn_cpu_level(ctx), "avx512") == 0) task = peak_avx512, lanes = 16.0;
-    if (strcmp(attn_cpu_level(ctx), "avx2") == 0) task = peak_avx2, lanes = 8.0;
-#endif
-    if (!task) return 0.0;
-    for (int i = 0; i < PEAK_RUNS; i++) {
-        double start = now();
-        attn_parallel_for(ctx, (size_t)threads, task, NULL);
-        best = fmin(best, now() - start);
-    }
-    return 2.0 * lanes * PEAK_CHAINS * PEAK_TURNS * threads / best;
-}
 
 /* ---- one shape ----------------------------------------------------------------------------------- */
 
@@ -138,16 +81,17 @@ static int bench(const problem *p, double seconds, double peak) {
             }
         }
     }
-    for (double end = now() + seconds; now() < end;) { /* bursts, in turn: a peer's threads spin on for a while */
+    for (double end = bench_now() + seconds;
+         bench_now() < end;) { /* bursts, in turn: a peer's threads spin on for a while */
         for (int i = 0; i <= n_peers; i++) {
             usleep(SETTLE_US); /* until the threads of the one before have gone to sleep */
-            double burst = now(), start;
+            double burst = bench_now(), start;
             int runs = 0;
             do {
-                start = now();
+                start = bench_now();
                 if (run_once(p, i - 1)) return -1;
-                best[i] = fmin(best[i], now() - start);
-            } while (++runs < 2 || now() - burst < 1e-6 * BURST_US);
+                best[i] = fmin(best[i], bench_now() - start);
+            } while (++runs < 2 || bench_now() - burst < 1e-6 * BURST_US);
         }
     }
     double best_peer = INFINITY;
@@ -202,7 +146,7 @@ int main(int count, char **arguments) {
     }
     for (int i = 3; i < count; i++)
         if (open_peer(arguments[i], attn_threads(ctx))) return 2;
-    double peak = measure_peak(ctx, attn_threads(ctx));
+    double peak = peak_measure(ctx, peak_f32(attn_cpu_level(ctx)), PEAK_RUNS);
     printf("%s, %d threads, GFLOP/s; FMA peak %.1f\n", attn_cpu_level(ctx), attn_threads(ctx), 1e-9 * peak);
     int failed = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && !failed; i++) {
