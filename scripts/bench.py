@@ -2,12 +2,15 @@
 """Speed, ours and the peers', in turn in one run on this machine.
 
 usage: ./run bench [gemm|train-step] [--threads N] [--seconds S] [--repeats N] [--install-peers]
+       ./run bench attention [OPTION…]         the options of bench/attention.py: --quick, --cases PATTERN,…, -o FILE …
 
 gemm         linear layers against MKL (inside PyTorch) and OpenBLAS, with the FMA peak of the same threads
 train-step   one training step of the Bahdanau translator against the same model in PyTorch
+attention    the attention operator, forward and backward, against PyTorch, ONNX Runtime, OpenVINO and ggml
 
-Peers are used where they are found: PyTorch through $ATTN_PEERS_PYTHON or the environment in out/peers, which --install-peers makes
-(it downloads 200 MB); OpenBLAS as the system's libopenblas.so.0. ATTN_CPU=avx2 holds everybody to AVX2.
+Peers are used where they are found: Python packages through $ATTN_PEERS_PYTHON or the environment in out/peers, which
+--install-peers makes (it downloads 400 MB, and builds ggml from source if there is a C++ compiler); OpenBLAS as the system's
+libopenblas.so.0. ATTN_CPU=avx2 holds everybody to AVX2.
 """
 import argparse
 import glob
@@ -19,22 +22,39 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("ATTN_BUILD", os.path.join(ROOT, "build"))
 PEERS = os.path.join(ROOT, "out", "peers")
-TORCH = "torch==2.13.0"
+PACKAGES = ("torch==2.13.0", "numpy", "onnx", "onnxruntime", "openvino")
+FROM_SOURCE = "llama-cpp-python"  # carries ggml
 
 
-def peers_python():
-    """A Python that has PyTorch, or None."""
+def peers_python(module="torch"):
+    """A Python that has a module, or None."""
     for python in (os.environ.get("ATTN_PEERS_PYTHON"), os.path.join(PEERS, "bin", "python"), sys.executable):
         if python and os.path.exists(python):
-            if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0:
+            if subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0:
                 return python
     return None
 
 
 def install_peers():
-    print(f"making {PEERS} with {TORCH}", file=sys.stderr)
+    pip = os.path.join(PEERS, "bin", "pip")
+    print(f"making {PEERS} with {', '.join(PACKAGES)}", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-    subprocess.run([os.path.join(PEERS, "bin", "pip"), "install", "-q", TORCH, "numpy"], check=True)
+    subprocess.run([pip, "install", "-q", *PACKAGES], check=True)
+    print(f"building {FROM_SOURCE}; this takes minutes", file=sys.stderr)
+    if subprocess.run([pip, "install", "-q", FROM_SOURCE], env=dict(os.environ, CMAKE_ARGS=ggml_flags())).returncode != 0:
+        print("without ggml", file=sys.stderr)
+
+
+def ggml_flags():
+    """ggml for this CPU's vectors. Not its native build, whose tiles crash on some machines."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = set(file.read().split())
+    except OSError:
+        return ""
+    wanted = {"avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "bmi2": "BMI2", "avx512bw": "AVX512",
+              "avx512_vnni": "AVX512_VNNI", "avx512vbmi": "AVX512_VBMI", "avx512_bf16": "AVX512_BF16"}
+    return " ".join(["-DGGML_NATIVE=OFF", *(f"-DGGML_{name}=ON" for flag, name in wanted.items() if flag in flags)])
 
 
 def torch_library(python):
@@ -66,7 +86,8 @@ def build(target):
     subprocess.run([ninja, "-C", BUILD, target], check=True, stdout=subprocess.DEVNULL)
 
 
-def bench_gemm(args, python):
+def bench_gemm(args):
+    python = peers_python()
     build("bench/gemm")
     peers = []
     if openblas():
@@ -77,7 +98,8 @@ def bench_gemm(args, python):
                           env=environment(args.threads)).returncode
 
 
-def bench_train_step(args, python):
+def bench_train_step(args):
+    python = peers_python()
     build("bench/train_step")
     if not python:
         print("no PyTorch here: ./run bench --install-peers gets it; ours alone:", file=sys.stderr)
@@ -88,24 +110,37 @@ def bench_train_step(args, python):
     return subprocess.run(command, env=environment(args.threads)).returncode
 
 
+def bench_attention(options):
+    build("bench/attention")
+    python = peers_python("numpy")
+    if not python:
+        print("NumPy is needed, which --install-peers gets with the peers", file=sys.stderr)
+        return 1
+    return subprocess.run([python, os.path.join(ROOT, "bench", "attention.py"), BUILD, *options]).returncode
+
+
 BENCHES = {"gemm": bench_gemm, "train-step": bench_train_step}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*BENCHES, []], help="default: all")
+    parser.add_argument("what", nargs="*", choices=[*BENCHES, "attention", []], help="default: all, of attention the quick set")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=2, help="for each shape")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--install-peers", action="store_true")
+    if sys.argv[1:2] == ["attention"]:
+        sys.exit(bench_attention(sys.argv[2:]))
     args = parser.parse_args()
     if args.install_peers:
         install_peers()
-    python = peers_python()
     code = 0
-    for what in args.what or BENCHES:
+    for what in args.what or [*BENCHES, "attention"]:
         print(f"== {what}", flush=True)
-        code = BENCHES[what](args, python) or code
+        if what == "attention":
+            code = bench_attention(["--quick", "--threads", str(args.threads)]) or code
+        else:
+            code = BENCHES[what](args) or code
     sys.exit(code)
 
 
