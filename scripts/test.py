@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Runs every test of the given build folders and counts test cases, not programs.
 
-usage: test.py [--quick] BUILD...
+usage: test.py [--quick] [--python=INTERPRETER] BUILD...
 
 The programs come from meson's own list. Cases come from the XML that cmocka writes; a program without cmocka is one case
-(exit status 77: skipped). A crash or a timeout is a failed case. The last line is "N passed, N failed[, N skipped]".
+(exit status 77: skipped). The files of PYTHON_TESTS are run by pytest on the package in the first build folder; without
+an interpreter each of them counts as skipped. A crash or a timeout is a failed case. The last line is
+"N passed, N failed[, N skipped]".
 """
 import concurrent.futures
+import glob
 import html
 import json
 import os
@@ -14,12 +17,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CASE = re.compile(r'<testcase name="([^"]*)" time="[^"]*"\s*>(.*?)</testcase>', re.S)
 FAILURE = re.compile(r"<failure>(?:<!\[CDATA\[)?(.*?)(?:\]\]>)?\s*</failure>", re.S)
-QUICK_TIMEOUT = 60
+QUICK_TIMEOUT, PYTHON_TIMEOUT = 60, 600
+PYTHON_TESTS = ("tests/python/test_*.py", "tests/conformance/test_*.py")
 
 
 class Result:
@@ -62,7 +68,7 @@ def count_cases(result, output, code):
         result.fail("(program)", f"{status_text(code)}\n{output[-8000:]}")
 
 
-def run_program(command, environment, timeout):
+def run_program(command, environment, timeout, count=count_cases):
     result = Result()
     env = dict(os.environ, **environment, CMOCKA_MESSAGE_OUTPUT="xml")
     env.pop("CMOCKA_XML_FILE", None)
@@ -76,12 +82,40 @@ def run_program(command, environment, timeout):
                                stderr=subprocess.STDOUT, start_new_session=True)
     try:
         output, _ = process.communicate(timeout=timeout)
-        count_cases(result, output.decode("utf-8", "replace"), process.returncode)
+        count(result, output.decode("utf-8", "replace"), process.returncode)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         result.fail("(program)", f"no end after {timeout} s\n{output.decode('utf-8', 'replace')[-4000:]}")
     return result
+
+
+def run_python(python, path, build, quick):
+    """One file of Python tests; pytest says what became of each case in XML."""
+    if not python:
+        result = Result()
+        result.skipped = 1
+        return result
+    with tempfile.TemporaryDirectory() as folder:
+        report = os.path.join(folder, "cases.xml")
+
+        def count(result, output, code):
+            if not os.path.exists(report) or code not in (0, 1, 5):
+                return result.fail("(pytest)", f"{status_text(code)}\n{output[-8000:]}")
+            for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+                bad = [child for child in case if child.tag in ("failure", "error")]
+                if bad:
+                    result.fail(case.get("name"), bad[0].text or "")
+                elif case.find("skipped") is not None:
+                    result.skipped += 1
+                else:
+                    result.passed += 1
+            return None
+
+        command = [python, "-m", "pytest", "-q", "--tb=short", "--junitxml=" + report, "--rootdir=" + ROOT, path]
+        environment = {"PYTHONPATH": os.path.join(os.path.abspath(build), "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return run_program(command + (["-m", "not slow"] if quick else []), environment,
+                           QUICK_TIMEOUT if quick else PYTHON_TIMEOUT, count)
 
 
 def programs_of(build, quick):
@@ -119,13 +153,17 @@ def check_exports(build):
 def main():
     arguments = sys.argv[1:]
     quick = "--quick" in arguments
-    builds = [argument for argument in arguments if argument != "--quick"]
+    python = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--python=")), "")
+    builds = [argument for argument in arguments if not argument.startswith("--")]
     started = time.monotonic()
     jobs = [("includes", lambda: run_program([sys.executable, os.path.join(ROOT, "scripts", "lint.py"), "includes"], {}, 60)),
             ("exports", lambda: check_exports(builds[0]))]
     for build in builds:
         for name, command, environment, timeout in programs_of(build, quick):
             jobs.append((name, lambda c=command, e=environment, t=timeout: run_program(c, e, t)))
+    for pattern in PYTHON_TESTS:
+        for path in sorted(glob.glob(os.path.join(ROOT, pattern))):
+            jobs.append((os.path.relpath(path, ROOT), lambda p=path: run_python(python, p, builds[0], quick)))
     passed = failed = skipped = 0
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(os.sched_getaffinity(0))
                                                if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)) as pool:
