@@ -31,6 +31,8 @@ typedef struct attn_softmax_tile {
     float factor;               /* > 0: scores times it are in units of log 2 */
     const uint64_t *visible;    /* [keys], or NULL: all */
     float *max, *sum, *rescale; /* [lanes] */
+    float *pairs;               /* bf16 only: [keys/2, rounded up][lanes] */
+    const float *keep;          /* bf16 only: [keys][lanes] or NULL */
 } attn_softmax_tile;
 
 typedef struct attn_logits_tile {
@@ -69,6 +71,11 @@ typedef struct attn_backward_tile {
 #define ATTN_ATTENTION_KERNEL_LIST(X)                                                                              \
     /* body/attention.h */                                                                                         \
     X(void, attention_product, (const attn_product *product))                                                      \
+    X(void, attention_product_bf16, (const attn_product *product))                                                 \
+    X(void, attention_pair_rows,                                                                                   \
+      (float *to, ptrdiff_t to_row, const void *from, attn_dtype dtype, ptrdiff_t from_row, size_t rows,           \
+       size_t columns))                                                                                            \
+    X(bool, attention_softmax_bf16, (const attn_softmax_tile *tile))                                               \
     X(void, attention_pack, (float *to, size_t lanes, const void *const *rows, attn_dtype dtype, size_t columns))  \
     X(void, attention_unpack,                                                                                      \
       (void *const *rows, attn_dtype dtype, const float *from, size_t lanes, const float *factor, size_t columns)) \

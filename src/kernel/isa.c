@@ -1,5 +1,6 @@
 /* isa.c: all kernels, for one instruction set. Compiled once for each, with
- *     -DATTN_ISA=avx2 -DATTN_ISA_HEADER="simd/avx2.h" and that instruction set's compiler flags. */
+ *     -DATTN_ISA=avx2 -DATTN_ISA_HEADER="simd/avx2.h" and that instruction set's compiler flags,
+ *     and -DATTN_LEVEL="avx2", the level's name. */
 #include ATTN_ISA_HEADER
 #include "kernel/kernels.h"
 
@@ -17,14 +18,13 @@
 
 #define ATTN_ISA_JOIN_(a, b) a##b
 #define ATTN_ISA_JOIN(a, b) ATTN_ISA_JOIN_(a, b)
-#define ATTN_ISA_TEXT_(a) #a
-#define ATTN_ISA_TEXT(a) ATTN_ISA_TEXT_(a)
 
 #define ATTN_ISA_TABLE ATTN_ISA_JOIN(attn_kernels_, ATTN_ISA)
 extern const attn_kernels ATTN_ISA_TABLE;
 
-const attn_kernels ATTN_ISA_TABLE = {.level = ATTN_ISA_TEXT(ATTN_ISA),
+const attn_kernels ATTN_ISA_TABLE = {.level = ATTN_LEVEL,
                                      .lanes = V_LANES,
+                                     .fast_bf16 = V_FAST_BF16,
                                      .block_lanes = V_BLOCK_VECTORS * V_LANES,
 #define ATTN_KERNEL_ENTRY(result, name, arguments) .name = name,
                                      ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY) ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_ENTRY)

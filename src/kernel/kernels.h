@@ -125,6 +125,7 @@ typedef struct attn_additive_bwd {
 typedef struct attn_kernels {
     const char *level;  /* "scalar", "avx2", "avx512", "neon" */
     size_t lanes;       /* floats in a vector */
+    bool fast_bf16;     /* products of pairs of bf16 are faster than those of floats */
     size_t block_lanes; /* queries in a block of attention */
 #define ATTN_KERNEL_POINTER(result, name, arguments) result(*name) arguments;
     ATTN_KERNEL_LIST(ATTN_KERNEL_POINTER)

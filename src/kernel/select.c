@@ -3,7 +3,7 @@
 
 extern const attn_kernels attn_kernels_scalar;
 #if defined(__x86_64__)
-extern const attn_kernels attn_kernels_avx2, attn_kernels_avx512;
+extern const attn_kernels attn_kernels_avx2, attn_kernels_avx512, attn_kernels_avx512_bf16;
 /* __builtin_cpu_supports also asks whether the operating system saves these registers. */
 static bool has_avx2(void) {
     __builtin_cpu_init();
@@ -26,6 +26,7 @@ const attn_kernels *attn_kernels_for(const char *level) {
 #if defined(__x86_64__)
     if (has_avx2()) best = offer(best, &attn_kernels_avx2, level);
     if (has_avx512()) best = offer(best, &attn_kernels_avx512, level);
+    if (has_avx512() && __builtin_cpu_supports("avx512bf16")) best = offer(best, &attn_kernels_avx512_bf16, level);
 #elif defined(__aarch64__)
     best = offer(best, &attn_kernels_neon, level);
 #endif

@@ -38,6 +38,7 @@ typedef struct attn_attention {
     size_t sequences, heads, key_heads, group, d, dv, t, s; /* t, s: of the longest sequence */
     attn_dtype dtype;
     attn_view q, k, v, out, lse, dout, dlse, mask, bias;
+    bool fast;          /* bf16: products of pairs, weights rounded to bf16 */
     bool logits;        /* scores are not only scaled: cap, bias, slopes, or a factor that is not positive */
     bool irregular;     /* visible keys are more than one interval: mask, tree, segments */
     float factor;       /* scores (or logits) times it are in units of log 2 */
@@ -111,8 +112,14 @@ void attn_tile_logits(const attn_tile *tile, float *s, attn_extras *extras, cons
 const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const attn_block *block,
                             const attn_attention *at);
 
+/* Rows of bf16 as rows of pairs, one to a float: read where they lie if a row is whole pairs and starts at one. */
+static inline bool attn_rows_are_pairs(const attn_view *view, size_t columns) {
+    return columns % 2 == 0 && view->row % 2 == 0;
+}
+
 /* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. */
-void attn_chained_product(const attn_kernels *kernels, float *c, size_t rows, size_t terms, size_t lanes,
+typedef void attn_product_kernel(const attn_product *product);
+void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
                           const float *a, ptrdiff_t a_row, const float *b);
 
 /* c[row][column] += Σ a[row][term] · x for the elements x of b[term][column] that are not finite, over visible pairs.

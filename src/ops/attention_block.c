@@ -226,7 +226,7 @@ const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const at
 
 /* ---- products --------------------------------------------------------------------------------------- */
 
-void attn_chained_product(const attn_kernels *kernels, float *c, size_t rows, size_t terms, size_t lanes,
+void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
                           const float *a, ptrdiff_t a_row, const float *b) {
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
         attn_product product = {.rows = rows,
@@ -240,7 +240,7 @@ void attn_chained_product(const attn_kernels *kernels, float *c, size_t rows, si
                                 .c = c,
                                 .c_row = (ptrdiff_t)lanes,
                                 .add = first > 0};
-        kernels->attention_product(&product);
+        kernel(&product);
     }
 }
 

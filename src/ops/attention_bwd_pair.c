@@ -82,10 +82,11 @@ void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *
     const attn_kernels *kernels = at->kernels;
     const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
-    attn_chained_product(kernels, s, tile->keys, at->d, lanes, keys->k + skipped * d, (ptrdiff_t)d, b->q_columns);
+    attn_chained_product(kernels->attention_product, s, tile->keys, at->d, lanes, keys->k + skipped * d, (ptrdiff_t)d,
+                         b->q_columns);
     attn_tile_logits(tile, s, &b->extras, &b->block, at);
-    attn_chained_product(kernels, ds, tile->keys, at->dv, lanes, keys->v + skipped * dv, (ptrdiff_t)dv,
-                         b->dout_columns);
+    attn_chained_product(kernels->attention_product, ds, tile->keys, at->dv, lanes, keys->v + skipped * dv,
+                         (ptrdiff_t)dv, b->dout_columns);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {

@@ -251,6 +251,8 @@ attn_status attn_attention_check(attn_attention *at, attn_context *ctx, const ch
     at->logits = o->softcap > 0 || o->bias || o->alibi || !(o->scale > 0);
     at->irregular = o->mask || o->tree || o->segments_q;
     at->factor = at->logits ? 1.0f : o->scale * ATTN_LOG2E;
+    at->fast = at->dtype == ATTN_BF16 && o->precision != ATTN_PRECISION_HIGH &&
+               (at->kernels->fast_bf16 || o->precision == ATTN_PRECISION_FAST);
     at->threshold = ATTN_MIN((uint32_t)lrintf(o->dropout * 65536.0f), 65535u);
     at->kept = at->threshold ? 65536.0f / (65536.0f - (float)at->threshold) : 1.0f;
     return ATTN_OK;

@@ -13,7 +13,7 @@ enum { TASK_BLOCKS = 2 };
 typedef struct forward_block {
     attn_block block;
     attn_extras extras;
-    float *q;                                 /* [D][lanes] */
+    float *q;                                 /* [D][lanes], in the fast path [D/2][lanes] pairs */
     float *part, *total;                      /* [Dv][lanes] */
     float *max, *sum, *total_max, *total_sum; /* [lanes] */
     bool seen, merged;                        /* the split has a tile; total has a split */
@@ -22,7 +22,9 @@ typedef struct forward_block {
 typedef struct forward_scratch {
     forward_block blocks[TASK_BLOCKS];
     float *s, *rescale;     /* [ATTN_TILE][lanes], [lanes] */
-    float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors] */
+    float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors], or as keys_of_tile says */
+    float *wide;            /* [ATTN_TILE][the greater of D and Dv, in whole vectors] */
+    float *pairs;           /* fast path: [ATTN_TILE/2][lanes] */
     attn_tile tile;
 } forward_scratch;
 
@@ -32,11 +34,11 @@ typedef struct forward_job {
     bool copy_k, copy_v;
 } forward_job;
 
-/* A tile's keys and values as f32 rows. */
+/* A tile's keys and values. In the fast path rows of k are pairs along D, and rows of v pairs of keys (2i, 2i+1). */
 typedef struct forward_keys {
     size_t key; /* of the first row */
-    const float *k, *v;
-    ptrdiff_t k_row, v_row;
+    const float *k, *v, *raw_v;
+    ptrdiff_t k_row, v_row, raw_v_row; /* raw_v: f32 values as they came; known once state is V_DIRTY */
     enum { V_UNKNOWN, V_FINITE, V_DIRTY } state;
 } forward_keys;
 
@@ -54,6 +56,8 @@ static size_t forward_layout(const forward_job *job, void *base) {
     f->rescale = attn_scratch_floats(&scratch, 1, lanes);
     f->k = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_k ? attn_whole(at, at->d) : 0);
     f->v = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_v ? attn_whole(at, at->dv) : 0);
+    f->wide = attn_scratch_floats(&scratch, ATTN_TILE, at->fast ? attn_whole(at, ATTN_MAX(at->d, at->dv)) : 0);
+    f->pairs = attn_scratch_floats(&scratch, ATTN_TILE / 2, at->fast ? lanes : 0);
     f->clean_v = attn_scratch_floats(&scratch, ATTN_TILE, attn_whole(at, at->dv));
     for (size_t i = 0; i < job->task_blocks; i++) {
         forward_block *b = f->blocks + i;
@@ -81,13 +85,34 @@ static void begin_split(forward_block *b, const attn_attention *at) {
     b->seen = false;
 }
 
-static void begin_block(forward_block *b, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
-                        size_t row) {
+/* A copy of rows of an odd number of bf16 with a 0 behind each. */
+static void copy_padded(float *to, const void *from, ptrdiff_t from_row, size_t rows, size_t columns) {
+    const size_t pairs = (columns + 1) / 2;
+    memset(to, 0, rows * pairs * sizeof *to);
+    for (size_t i = 0; i < rows; i++)
+        memcpy(to + i * pairs, (const uint16_t *)from + (ptrdiff_t)i * from_row, columns * sizeof(uint16_t));
+}
+
+static void pack_queries(forward_block *b, forward_scratch *f, const attn_attention *at) {
     const void *rows[ATTN_MAX_LANES];
+    attn_block_rows(rows, &b->block, at, &at->q);
+    if (!at->fast) {
+        at->kernels->attention_pack(b->q, b->block.lanes, rows, at->dtype, at->d);
+        return;
+    }
+    const size_t pairs = (at->d + 1) / 2;
+    for (size_t lane = 0; at->d % 2 && lane < b->block.count; lane++) {
+        copy_padded(f->wide + lane * pairs, rows[lane], 0, 1, at->d);
+        rows[lane] = f->wide + lane * pairs;
+    }
+    at->kernels->attention_pack(b->q, b->block.lanes, rows, ATTN_F32, pairs);
+}
+
+static void begin_block(forward_block *b, forward_scratch *f, const attn_attention *at, const attn_sequence *sequence,
+                        size_t key_head, size_t row) {
     attn_block_set(&b->block, at, sequence, key_head, row);
     attn_extras_set(&b->extras, &b->block, at);
-    attn_block_rows(rows, &b->block, at, &at->q);
-    at->kernels->attention_pack(b->q, b->block.lanes, rows, at->dtype, at->d);
+    pack_queries(b, f, at);
     b->merged = false;
     begin_split(b, at);
 }
@@ -105,69 +130,99 @@ static void end_split(forward_block *b, const attn_attention *at) {
     begin_split(b, at);
 }
 
-/* One tile: scores, weights, and their part of the output. */
-static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, const attn_attention *at) {
+/* Scores of a tile, then weights: into s, in the fast path into pairs. */
+static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys, const attn_attention *at) {
     const attn_kernels *kernels = at->kernels;
     const attn_tile *tile = &f->tile;
-    const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
-    const float *k = keys->k + (ptrdiff_t)skipped * keys->k_row, *v = keys->v + (ptrdiff_t)skipped * keys->v_row,
-                *raw_v = v;
-    const bool partial = tile->class == ATTN_TILE_PARTIAL;
-    ptrdiff_t v_row = keys->v_row;
-    attn_chained_product(kernels, f->s, tile->keys, at->d, lanes, k, keys->k_row, b->q);
+    const size_t lanes = b->block.lanes;
+    const float *k = keys->k + (ptrdiff_t)(tile->key - keys->key) * keys->k_row;
+    attn_chained_product(at->fast ? kernels->attention_product_bf16 : kernels->attention_product, f->s, tile->keys,
+                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q);
     attn_tile_logits(tile, f->s, &b->extras, &b->block, at);
     attn_softmax_tile softmax = {.keys = tile->keys,
                                  .lanes = lanes,
                                  .s = f->s,
                                  .factor = at->factor,
-                                 .visible = partial ? tile->visible : NULL,
+                                 .visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL,
                                  .max = b->max,
                                  .sum = b->sum,
-                                 .rescale = f->rescale};
-    if (kernels->attention_softmax(&softmax) && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
+                                 .rescale = f->rescale,
+                                 .pairs = f->pairs};
+    const float *keep = at->threshold ? attn_tile_keep(tile, &b->extras, &b->block, at) : NULL;
+    softmax.keep = keep;
+    bool raised = at->fast ? kernels->attention_softmax_bf16(&softmax) : kernels->attention_softmax(&softmax);
+    if (raised && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
     b->seen = true;
-    if (at->threshold)
-        kernels->attention_multiply(f->s, attn_tile_keep(tile, &b->extras, &b->block, at), tile->keys * lanes);
+    if (keep && !at->fast) kernels->attention_multiply(f->s, keep, tile->keys * lanes);
+}
 
-    if (partial || b->extras.bias) { /* 0 · NaN must not reach a lane that does not see the key */
-        if (keys->state == V_UNKNOWN) {
-            const size_t rows = ATTN_MIN((size_t)ATTN_TILE, b->block.sequence.s - keys->key);
-            keys->state = V_FINITE;
-            if (!kernels->attention_is_finite(keys->v, keys->v_row, rows, at->dv)) {
-                keys->state = V_DIRTY;
-                kernels->attention_copy(f->clean_v, (ptrdiff_t)attn_whole(at, at->dv), keys->v, ATTN_F32, keys->v_row,
-                                        rows, at->dv, true);
-            }
-        }
-        if (keys->state == V_DIRTY)
-            v_row = (ptrdiff_t)attn_whole(at, at->dv), v = f->clean_v + (ptrdiff_t)skipped * v_row;
+/* Looks whether all values of the tile are finite; if not, makes clean_v. */
+static void inspect_values(forward_scratch *f, forward_keys *keys, size_t rows, const attn_attention *at) {
+    const attn_kernels *kernels = at->kernels;
+    const ptrdiff_t width = (ptrdiff_t)attn_whole(at, at->dv);
+    if (at->fast) {
+        kernels->attention_copy(f->wide, width, keys->raw_v, ATTN_BF16, keys->raw_v_row, rows, at->dv, false);
+        keys->raw_v = f->wide, keys->raw_v_row = width;
     }
+    keys->state = V_FINITE;
+    if (kernels->attention_is_finite(keys->raw_v, keys->raw_v_row, rows, at->dv)) return;
+    keys->state = V_DIRTY;
+    kernels->attention_copy(f->clean_v, width, keys->raw_v, ATTN_F32, keys->raw_v_row, rows, at->dv, true);
+    if (at->fast)
+        kernels->attention_pair_rows(f->clean_v, width, f->clean_v, ATTN_F32, width, rows, at->dv); /* in place */
+}
+
+/* Weights that were rounded to bf16 as floats again. */
+static void widen_weights(float *s, const float *pairs, size_t keys, size_t lanes) {
+    for (size_t j = 0; j < keys; j++)
+        for (size_t lane = 0; lane < lanes; lane++) {
+            uint32_t bits;
+            memcpy(&bits, pairs + j / 2 * lanes + lane, sizeof bits);
+            bits = j % 2 ? bits & 0xffff0000u : bits << 16;
+            memcpy(s + j * lanes + lane, &bits, sizeof bits);
+        }
+}
+
+/* One tile: scores, weights, and their part of the output. */
+static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, const attn_attention *at) {
+    const attn_tile *tile = &f->tile;
+    const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
+    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, b->block.sequence.s - keys->key);
+    const float *v = keys->v;
+    ptrdiff_t v_row = keys->v_row;
+    weigh(f, b, keys, at);
+    /* 0 · NaN must not reach a lane that does not see the key; a pair may hold a key that no lane sees. */
+    const bool half = at->fast && tile->keys % 2 && skipped + tile->keys < rows;
+    const bool some = tile->class == ATTN_TILE_PARTIAL || b->extras.bias || half;
+    if (some && keys->state == V_UNKNOWN) inspect_values(f, keys, rows, at);
+    const bool dirty = some && keys->state == V_DIRTY;
+    if (dirty) v = f->clean_v, v_row = (ptrdiff_t)attn_whole(at, at->dv);
     attn_product mix = {.rows = at->dv,
-                        .terms = tile->keys,
+                        .terms = at->fast ? (tile->keys + 1) / 2 : tile->keys,
                         .lanes = lanes,
-                        .a = v,
+                        .a = v + (ptrdiff_t)(at->fast ? skipped / 2 : skipped) * v_row,
                         .a_row = 1,
                         .a_term = v_row,
-                        .b = f->s,
+                        .b = at->fast ? f->pairs : f->s,
                         .b_term = (ptrdiff_t)lanes,
                         .c = b->part,
                         .c_row = (ptrdiff_t)lanes,
                         .add = true};
-    kernels->attention_product(&mix);
-    if (v != raw_v) {
-        attn_repair repair = {.tile = tile,
-                              .bias = b->extras.bias,
-                              .lanes = lanes,
-                              .a = f->s,
-                              .c = b->part,
-                              .c_row = 1,
-                              .c_column = (ptrdiff_t)lanes,
-                              .b = raw_v,
-                              .b_row = keys->v_row,
-                              .columns = at->dv,
-                              .count = b->block.count};
-        attn_repair_keys(&repair);
-    }
+    at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
+    if (!dirty) return;
+    if (at->fast) widen_weights(f->s, f->pairs, tile->keys, lanes);
+    attn_repair repair = {.tile = tile,
+                          .bias = b->extras.bias,
+                          .lanes = lanes,
+                          .a = f->s,
+                          .c = b->part,
+                          .c_row = 1,
+                          .c_column = (ptrdiff_t)lanes,
+                          .b = keys->raw_v + (ptrdiff_t)skipped * keys->raw_v_row,
+                          .b_row = keys->raw_v_row,
+                          .columns = at->dv,
+                          .count = b->block.count};
+    attn_repair_keys(&repair);
 }
 
 /* Output and log-sum-exp of a block; a sink joins the sum here. */
@@ -208,14 +263,26 @@ static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job 
     const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key);
     const void *k = attn_view_at(&at->k, x->index, key_head, x->k_first + (ptrdiff_t)key);
     const void *v = attn_view_at(&at->v, x->index, key_head, x->k_first + (ptrdiff_t)key);
-    *keys = (forward_keys){.key = key, .k = k, .v = v, .k_row = at->k.row, .v_row = at->v.row};
+    *keys = (forward_keys){.key = key, .k = k, .v = v, .raw_v = v, .k_row = at->k.row, .v_row = at->v.row};
+    keys->raw_v_row = at->v.row;
+    const ptrdiff_t d = (ptrdiff_t)attn_whole(at, at->d), dv = (ptrdiff_t)attn_whole(at, at->dv);
+    if (at->fast) {
+        keys->k_row = at->k.row / 2;
+        if (job->copy_k) {
+            keys->k = f->k, keys->k_row = (ptrdiff_t)(at->d + 1) / 2;
+            copy_padded(f->k, k, at->k.row, rows, at->d);
+        }
+        keys->v = f->v, keys->v_row = dv;
+        at->kernels->attention_pair_rows(f->v, dv, v, ATTN_BF16, at->v.row, rows, at->dv);
+        return;
+    }
     if (job->copy_k) {
-        keys->k = f->k, keys->k_row = (ptrdiff_t)attn_whole(at, at->d);
-        at->kernels->attention_copy(f->k, keys->k_row, k, at->dtype, at->k.row, rows, at->d, false);
+        keys->k = f->k, keys->k_row = d;
+        at->kernels->attention_copy(f->k, d, k, at->dtype, at->k.row, rows, at->d, false);
     }
     if (job->copy_v) {
-        keys->v = f->v, keys->v_row = (ptrdiff_t)attn_whole(at, at->dv);
-        at->kernels->attention_copy(f->v, keys->v_row, v, at->dtype, at->v.row, rows, at->dv, false);
+        keys->v = keys->raw_v = f->v, keys->v_row = keys->raw_v_row = dv;
+        at->kernels->attention_copy(f->v, dv, v, at->dtype, at->v.row, rows, at->dv, false);
     }
 }
 
@@ -234,7 +301,7 @@ static void forward_task(void *argument, size_t index, void *memory) {
     size_t row = chunk * job->task_blocks * block_lanes, count = 0, low = SIZE_MAX, high = 0;
     for (; count < job->task_blocks && row < rows; count++, row += block_lanes) {
         forward_block *block = f->blocks + count;
-        begin_block(block, at, &x, key_head, row);
+        begin_block(block, f, at, &x, key_head, row);
         if (block->block.low == block->block.high) continue;
         low = ATTN_MIN(low, block->block.low), high = ATTN_MAX(high, block->block.high);
     }
@@ -278,6 +345,7 @@ static bool wants_copy(const attn_attention *at, const attn_view *view) {
 
 static forward_plan plan_of(const attn_attention *at) {
     forward_plan plan = {.job = {.at = at, .copy_k = wants_copy(at, &at->k), .copy_v = wants_copy(at, &at->v)}};
+    if (at->fast) plan.job.copy_k = at->d % 2 || at->k.row % 2;
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
     const size_t blocks = (rows + at->kernels->block_lanes - 1) / at->kernels->block_lanes;
     const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);

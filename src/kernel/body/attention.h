@@ -25,8 +25,8 @@
 /* ---- products ------------------------------------------------------------------------------------ */
 
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
-V_FN void product_tile(const int rows, const int vectors, const attn_product *p, const float *a, ptrdiff_t a_row,
-                       const float *b, float *c) {
+V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *a,
+                       ptrdiff_t a_row, const float *b, float *c) {
     V chain[V_PRODUCT_ROWS][V_PRODUCT_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
@@ -35,7 +35,9 @@ V_FN void product_tile(const int rows, const int vectors, const attn_product *p,
         ATTN_UNROLL for (int j = 0; j < vectors; j++) row[j] = v_load(b + j * V_LANES);
         ATTN_UNROLL for (int i = 0; i < rows; i++) {
             V x = v_set(a[i * a_row]);
-            ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                chain[i][j] = pairs ? v_dot_bf16(x, row[j], chain[i][j]) : v_fma(x, row[j], chain[i][j]);
+            }
         }
         a += a_term;
         b += b_term;
@@ -51,39 +53,53 @@ V_FN void product_tile(const int rows, const int vectors, const attn_product *p,
 }
 
 /* All rows for some vectors of lanes. */
-V_FN void product_strip(const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
+V_FN void product_strip(const bool pairs, const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
     const float *a = p->a, *b = p->b + lane;
     float *c = p->c + lane;
     size_t i = 0;
     for (; i + V_PRODUCT_ROWS <= p->rows; i += V_PRODUCT_ROWS) {
-        product_tile(V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
+        product_tile(pairs, V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
         a += V_PRODUCT_ROWS * a_row, c += V_PRODUCT_ROWS * p->c_row;
     }
     if (V_PRODUCT_ROWS > 4 && p->rows - i >= 4) {
-        product_tile(4, vectors, p, a, a_row, b, c);
+        product_tile(pairs, 4, vectors, p, a, a_row, b, c);
         a += 4 * a_row, c += 4 * p->c_row, i += 4;
     }
     if (p->rows - i >= 2) {
-        product_tile(2, vectors, p, a, a_row, b, c);
+        product_tile(pairs, 2, vectors, p, a, a_row, b, c);
         a += 2 * a_row, c += 2 * p->c_row, i += 2;
     }
-    if (p->rows - i >= 1) product_tile(1, vectors, p, a, a_row, b, c);
+    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, a, a_row, b, c);
 }
 
-static void product_3_rows(const attn_product *p, size_t lane) { product_strip(V_PRODUCT_VECTORS, p, p->a_row, lane); }
-static void product_3_columns(const attn_product *p, size_t lane) { product_strip(V_PRODUCT_VECTORS, p, 1, lane); }
-static void product_2(const attn_product *p, size_t lane) { product_strip(2, p, p->a_row, lane); }
-static void product_1(const attn_product *p, size_t lane) { product_strip(1, p, p->a_row, lane); }
+#define PRODUCT_FUNCTIONS(kind, pairs)                                                                                 \
+    static void product_##kind##_rows(const attn_product *p, size_t lane) {                                            \
+        product_strip(pairs, V_PRODUCT_VECTORS, p, p->a_row, lane);                                                    \
+    }                                                                                                                  \
+    static void product_##kind##_columns(const attn_product *p, size_t lane) {                                         \
+        product_strip(pairs, V_PRODUCT_VECTORS, p, 1, lane);                                                           \
+    }                                                                                                                  \
+    static void product_##kind##_2(const attn_product *p, size_t lane) { product_strip(pairs, 2, p, p->a_row, lane); } \
+    static void product_##kind##_1(const attn_product *p, size_t lane) { product_strip(pairs, 1, p, p->a_row, lane); }
+PRODUCT_FUNCTIONS(f32, false)
+PRODUCT_FUNCTIONS(bf16, true)
 
-static void attention_product(const attn_product *p) {
+typedef void product_fn(const attn_product *p, size_t lane);
+V_FN void product_of(const attn_product *p, product_fn *rows, product_fn *columns, product_fn *two, product_fn *one) {
     size_t vectors = (p->lanes + V_LANES - 1) / V_LANES, lane = 0;
     while (vectors > 0) { /* 4 are 2 + 2, not 3 + 1, which would leave too few chains to hide an FMA's latency */
         size_t some = vectors == 4 ? 2 : vectors < V_PRODUCT_VECTORS ? vectors : V_PRODUCT_VECTORS;
-        if (some == V_PRODUCT_VECTORS) p->a_row == 1 ? product_3_columns(p, lane) : product_3_rows(p, lane);
-        else if (some == 2) product_2(p, lane);
-        else product_1(p, lane);
+        if (some == V_PRODUCT_VECTORS) (p->a_row == 1 ? columns : rows)(p, lane);
+        else (some == 2 ? two : one)(p, lane);
         lane += some * V_LANES, vectors -= some;
     }
+}
+static void attention_product(const attn_product *p) {
+    product_of(p, product_f32_rows, product_f32_columns, product_f32_2, product_f32_1);
+}
+/* The same where every float of A and B is a pair of bf16, two terms. */
+static void attention_product_bf16(const attn_product *p) {
+    product_of(p, product_bf16_rows, product_bf16_columns, product_bf16_2, product_bf16_1);
 }
 
 /* ---- between rows in memory and lanes ------------------------------------------------------------- */
@@ -174,6 +190,23 @@ static bool attention_copy(float *to, ptrdiff_t to_row, const void *from, attn_d
     return dirty;
 }
 
+/* Rows 2i and 2i+1 (zeros past the last) as one row of pairs of bf16: to[i][column] = (row 2i, row 2i+1). Columns in
+ * whole vectors, zeros past the last. */
+static void attention_pair_rows(float *to, ptrdiff_t to_row, const void *from, attn_dtype dtype, ptrdiff_t from_row,
+                                size_t rows, size_t columns) {
+    const ptrdiff_t size = dtype == ATTN_F32 ? 4 : 2;
+    for (size_t i = 0; i < rows; i += 2) {
+        const void *row = (const char *)from + (ptrdiff_t)i * from_row * size,
+                   *next = (const char *)row + from_row * size;
+        for (size_t j = 0; j < columns; j += V_LANES) {
+            const size_t n = columns - j < V_LANES ? columns - j : V_LANES;
+            v_store(to + j,
+                    v_pair_bf16(load_any(dtype, row, j, n), i + 1 < rows ? load_any(dtype, next, j, n) : v_zero()));
+        }
+        to += to_row;
+    }
+}
+
 /* to = factor · from, or to += it, for rows × columns. */
 static void attention_put(void *to, attn_dtype dtype, ptrdiff_t to_row, const float *from, ptrdiff_t from_row,
                           size_t rows, size_t columns, float factor, bool accumulate) {
@@ -226,7 +259,14 @@ V_FN V v_ceil(V x) {
     return v_add(n, v_and_mask(v_lt(n, x), v_set(1.0f)));
 }
 
-V_FN bool softmax_vector(const bool masked, const attn_softmax_tile *t, size_t lane) {
+V_FN V softmax_weight(const bool masked, const attn_softmax_tile *t, size_t j, size_t lane, V c, V down, V *chain) {
+    V p = v_exp2(v_fma(v_load(t->s + j * t->lanes + lane), c, down));
+    if (masked) p = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p);
+    *chain = v_add(*chain, p);
+    return p;
+}
+
+V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax_tile *t, size_t lane) {
     const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
     const size_t lanes = t->lanes, keys = t->keys;
     const float *s = t->s + lane;
@@ -261,12 +301,19 @@ V_FN bool softmax_vector(const bool masked, const attn_softmax_tile *t, size_t l
     }
     const V down = v_neg(v_and_mask(v_gt(max, empty), max));
     V chain = v_zero();
-    for (j = 0; j < keys; j++) {
-        float *at = t->s + j * lanes + lane;
-        V p = v_exp2(v_fma(v_load(at), c, down));
-        if (masked) p = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p);
-        chain = v_add(chain, p);
-        v_store(at, p);
+    if (!pairs) {
+        for (j = 0; j < keys; j++)
+            v_store(t->s + j * lanes + lane, softmax_weight(masked, t, j, lane, c, down, &chain));
+    } else {
+        for (j = 0; j < keys; j += 2) {
+            V p = softmax_weight(masked, t, j, lane, c, down, &chain), q = v_zero();
+            if (j + 1 < keys) q = softmax_weight(masked, t, j + 1, lane, c, down, &chain);
+            if (t->keep) {
+                p = v_mul(p, v_load(t->keep + j * lanes + lane));
+                if (j + 1 < keys) q = v_mul(q, v_load(t->keep + (j + 1) * lanes + lane));
+            }
+            v_store(t->pairs + j / 2 * lanes + lane, v_pair_bf16(p, q));
+        }
     }
     v_store(t->sum + lane, v_add(sum, chain));
     return raised;
@@ -277,7 +324,14 @@ V_FN bool softmax_vector(const bool masked, const attn_softmax_tile *t, size_t l
 static bool attention_softmax(const attn_softmax_tile *t) {
     bool raised = false;
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES)
-        raised |= t->visible ? softmax_vector(true, t, lane) : softmax_vector(false, t, lane);
+        raised |= t->visible ? softmax_vector(true, false, t, lane) : softmax_vector(false, false, t, lane);
+    return raised;
+}
+/* The same, and weights, times `keep`, go to `pairs` as bf16: keys 2i and 2i+1 are row i. */
+static bool attention_softmax_bf16(const attn_softmax_tile *t) {
+    bool raised = false;
+    for (size_t lane = 0; lane < t->lanes; lane += V_LANES)
+        raised |= t->visible ? softmax_vector(true, true, t, lane) : softmax_vector(false, true, t, lane);
     return raised;
 }
 

@@ -16,6 +16,7 @@
 #define V_GEMM_FEW_ROWS 2
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1) X(2)
+#define V_FAST_BF16 false
 #define V_PRODUCT_ROWS 4
 #define V_PRODUCT_VECTORS 3
 #define V_BLOCK_VECTORS 3
@@ -110,6 +111,17 @@ V_FN __m128i v_bf16_narrow(V a) {
     __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
     __m256i h = _mm256_blendv_epi8(nearest, quiet, _mm256_castps_si256(v_is_nan(a)));
     return _mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+V_FN V v_low_bf16(V a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }
+V_FN V v_high_bf16(V a) {
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(-65536)));
+}
+V_FN V v_dot_bf16(V a, V b, V c) {
+    return v_fma(v_low_bf16(a), v_low_bf16(b), v_fma(v_high_bf16(a), v_high_bf16(b), c));
+}
+V_FN V v_pair_bf16(V low, V high) {
+    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_cvtepu16_epi32(v_bf16_narrow(low)),
+                                               _mm256_slli_epi32(_mm256_cvtepu16_epi32(v_bf16_narrow(high)), 16)));
 }
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(_mm_loadu_si128((const __m128i *)p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { _mm_storeu_si128((__m128i *)p, v_bf16_narrow(a)); }

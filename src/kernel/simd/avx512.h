@@ -112,6 +112,30 @@ V_FN __m256i v_bf16_narrow(V a) {
     __m512i nearest = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
     return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(nearest, v_is_nan(a), high, _mm512_set1_epi32(0x40)));
 }
+#if defined(__AVX512BF16__)
+#define V_FAST_BF16 true
+V_FN V v_dot_bf16(V a, V b, V c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+}
+V_FN V v_pair_bf16(V low, V high) {
+    __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i lanes = _mm512_or_si512(first, _mm512_slli_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(16)), 16));
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(lanes, (__m512i)_mm512_cvtne2ps_pbh(high, low)));
+}
+#else
+#define V_FAST_BF16 false
+V_FN V v_low_bf16(V a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
+V_FN V v_high_bf16(V a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
+}
+V_FN V v_dot_bf16(V a, V b, V c) {
+    return v_fma(v_low_bf16(a), v_low_bf16(b), v_fma(v_high_bf16(a), v_high_bf16(b), c));
+}
+V_FN V v_pair_bf16(V low, V high) {
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvtepu16_epi32(v_bf16_narrow(low)),
+                                               _mm512_slli_epi32(_mm512_cvtepu16_epi32(v_bf16_narrow(high)), 16)));
+}
+#endif
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(_mm256_loadu_si256((const __m256i *)p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { _mm256_storeu_si256((__m256i *)p, v_bf16_narrow(a)); }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return v_bf16_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }

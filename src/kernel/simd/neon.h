@@ -16,6 +16,7 @@
 #define V_GEMM_FEW_ROWS 2
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1) X(2)
+#define V_FAST_BF16 false
 #define V_PRODUCT_ROWS 8
 #define V_PRODUCT_VECTORS 2
 #define V_BLOCK_VECTORS 6
@@ -111,6 +112,15 @@ V_FN uint16x4_t v_bf16_narrow(V a) {
     uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
     uint32x4_t nearest = vshrq_n_u32(vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd), 16);
     return vmovn_u32(vbslq_u32(v_is_nan(a), vorrq_u32(high, vdupq_n_u32(0x40)), nearest));
+}
+V_FN V v_low_bf16(V a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 16)); }
+V_FN V v_high_bf16(V a) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(0xffff0000u))); }
+V_FN V v_dot_bf16(V a, V b, V c) {
+    return v_fma(v_low_bf16(a), v_low_bf16(b), v_fma(v_high_bf16(a), v_high_bf16(b), c));
+}
+V_FN V v_pair_bf16(V low, V high) {
+    return vreinterpretq_f32_u32(
+        vorrq_u32(vmovl_u16(v_bf16_narrow(low)), vshlq_n_u32(vmovl_u16(v_bf16_narrow(high)), 16)));
 }
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(vld1_u16(p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { vst1_u16(p, v_bf16_narrow(a)); }

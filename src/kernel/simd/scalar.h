@@ -26,6 +26,7 @@
 #define V_GEMM_FEW_PANELS 2
 #define V_GEMM_FEW_TILES(X) X(1)
 /* The micro-kernel of attention: rows × vectors in registers; and the vectors of a block of queries. */
+#define V_FAST_BF16 false
 #define V_PRODUCT_ROWS 4
 #define V_PRODUCT_VECTORS 2
 #define V_BLOCK_VECTORS 16
@@ -85,6 +86,17 @@ V_FN V v_select(VM m, V a, V b) { return m ? a : b; }
 V_FN uint32_t v_bits(VM m) { return m; } /* bit i is lane i */
 V_FN VM v_of_bits(uint32_t bits) { return bits & 1; }
 
+/* Lanes that hold two bf16, the second in the upper half: c + a₁b₁ + a₀b₀; and such a lane from two floats, rounded. */
+V_FN V v_dot_bf16(V a, V b, V c) {
+    uint32_t x, y, halves[4];
+    memcpy(&x, &a, sizeof x);
+    memcpy(&y, &b, sizeof y);
+    halves[0] = x << 16, halves[1] = x & 0xffff0000u, halves[2] = y << 16, halves[3] = y & 0xffff0000u;
+    float f[4];
+    memcpy(f, halves, sizeof f);
+    return __builtin_fmaf(f[0], f[2], __builtin_fmaf(f[1], f[3], c));
+}
+
 /* Across lanes: upper half onto lower half, until one is left. */
 V_FN float v_sum(V a) { return a; }
 V_FN float v_max_of(V a) { return a; }
@@ -102,6 +114,15 @@ V_FN void v_store_bf16(uint16_t *p, V a) { /* to nearest, ties to even; NaN stay
     memcpy(&bits, &a, sizeof bits);
     if (a != a) *p = (uint16_t)(bits >> 16 | 0x40);
     else *p = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+V_FN V v_pair_bf16(V low, V high) {
+    uint16_t pair[2];
+    v_store_bf16(pair, low);
+    v_store_bf16(pair + 1, high);
+    uint32_t bits = (uint32_t)pair[1] << 16 | pair[0];
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return n ? v_load_bf16(p) : 0.0f; }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
