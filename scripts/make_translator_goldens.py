@@ -34,6 +34,9 @@ VARIANTS = {
     "luong_dot": dict(model_type="bahdanau", score="dot"),
     "luong_general": dict(model_type="bahdanau", score="general", input_feeding=True),
     "luong_concat": dict(model_type="bahdanau", score="concat", num_layers=2, tie_embeddings=False),
+    "conditional": dict(model_type="bahdanau", conditional_gru=True),
+    "conditional_all": dict(model_type="bahdanau", conditional_gru=True, score="general", num_layers=2,
+                            readout="maxout", input_feeding=True, tie_embeddings=False, reset_after=False),
 }
 
 SOURCES = [[4, 9, 5, 10, EOS], [7, 6, EOS], [EOS]]
@@ -43,7 +46,8 @@ TARGETS = [[8, 4, 10, EOS], [5, EOS], [6, 6, EOS]]
 def shapes(c):
     """Names and shapes of all parameters."""
     rows = 2 * E if c["readout"] == "maxout" else E
-    luong = c["model_type"] == "bahdanau" and c["score"] != "additive"
+    conditional = c["conditional_gru"]
+    luong = c["model_type"] == "bahdanau" and c["score"] != "additive" and not conditional
     s = {}
     if c["tie_embeddings"]:
         s["embedding.weight"] = (V, E)
@@ -62,6 +66,9 @@ def shapes(c):
         s[at + "input.weight"], s[at + "input.bias"] = (3 * H, H if l else E), (3 * H,)
     if not luong:
         s["decoder.0.context.weight"] = (3 * H, 2 * H)
+    if conditional:
+        s["decoder.0.context.bias"] = s["decoder.0.conditional.bias_recurrent"] = (3 * H,)
+        s["decoder.0.conditional.weight_recurrent"] = (3 * H, H)
     if c["input_feeding"]:
         s["decoder.0.feed.weight"] = (3 * H, E)
     if c["model_type"] == "bahdanau":
@@ -116,7 +123,9 @@ def attend(c, p, s, h):
 def decode(c, p, source, target):
     """Log-probabilities (T, V) and alignments (T, S) of one pair."""
     attends = c["model_type"] == "bahdanau"
-    luong = attends and c["score"] != "additive"
+    conditional = c["conditional_gru"]
+    before = attends and c["score"] == "additive" and not conditional
+    after = attends and not before and not conditional
     table = p["embedding.weight" if c["tie_embeddings"] else "decoder.embedding.weight"]
     output = p["embedding.weight" if c["tie_embeddings"] else "output.weight"]
     h, forward_last, backward_first = encode(c, p, source)
@@ -124,13 +133,13 @@ def decode(c, p, source, target):
              for l in range(c["num_layers"])]
     feed = torch.zeros(E, dtype=torch.float64)
     rows, alignments = [], []
-    for before in [BOS] + target[:-1]:
-        y, context = table[before], torch.cat([forward_last, backward_first])
+    for last in [BOS] + target[:-1]:
+        y, context = table[last], torch.cat([forward_last, backward_first])
         gx = p["decoder.0.input.weight"] @ y + p["decoder.0.input.bias"]
-        if attends and not luong:
+        if before:
             a = attend(c, p, state[-1], h)
             context = a @ h
-        if not luong:
+        if before or not attends:
             gx = gx + p["decoder.0.context.weight"] @ context
         if c["input_feeding"]:
             gx = gx + p["decoder.0.feed.weight"] @ feed
@@ -138,7 +147,13 @@ def decode(c, p, source, target):
             if l:
                 gx = p[f"decoder.{l}.input.weight"] @ state[l - 1] + p[f"decoder.{l}.input.bias"]
             state[l] = gru(c, gx, state[l], p[f"decoder.{l}.weight_recurrent"], p[f"decoder.{l}.bias_recurrent"])
-        if luong:
+            if l == 0 and conditional:
+                a = attend(c, p, state[0], h)
+                context = a @ h
+                gx = p["decoder.0.context.weight"] @ context + p["decoder.0.context.bias"]
+                at = "decoder.0.conditional."
+                state[0] = gru(c, gx, state[0], p[at + "weight_recurrent"], p[at + "bias_recurrent"])
+        if after:
             a = attend(c, p, state[-1], h)
             context = a @ h
         t = (p["readout.input.weight"] @ y + p["readout.input.bias"] + p["readout.context.weight"] @ context +
@@ -160,7 +175,7 @@ def padded(sequences, fill):
 
 def make(folder, name, given):
     c = dict(vocab_size=V, embedding_size=E, hidden_size=H, attention_size=A, num_layers=1, score="additive",
-             readout="tanh", input_feeding=False, tie_embeddings=True, reset_after=True, embedding_dropout=0,
+             readout="tanh", conditional_gru=False, input_feeding=False, tie_embeddings=True, reset_after=True, embedding_dropout=0,
              annotation_dropout=0, output_dropout=0)
     c.update(given)
     random = numpy.random.Generator(numpy.random.PCG64(list(VARIANTS).index(name) + 1))
@@ -192,7 +207,7 @@ def make(folder, name, given):
 
     here = Path(folder) / name
     here.mkdir(parents=True, exist_ok=True)
-    meaningless = () if c["model_type"] == "bahdanau" else ("attention_size", "score")
+    meaningless = () if c["model_type"] == "bahdanau" else ("attention_size", "score", "conditional_gru")
     config = {key: value for key, value in c.items() if key not in meaningless}
     (here / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(weights, here / "model.safetensors", {"format": "pt"})

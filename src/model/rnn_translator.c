@@ -14,8 +14,15 @@
  * Luong's scores (Luong, Pham & Manning 2015) read the new state s_i instead of s_{i−1}; then the context enters the
  * output alone, and with input feeding (t_{i−1} beside E y_{i−1}) the next step's input.
  *
+ * With conditional_gru (Sennrich et al. 2017, "Nematus: a Toolkit for Neural Machine Translation") the decoder reads
+ * y_{i−1} before it attends, so that the alignment depends on the word just written:
+ *   proposal      s'_i = GRU₁(s_{i−1}, E y_{i−1})                                                (B, H)
+ *   context       e_ij, α_ij and c_i from s'_i in place of s_{i−1}, by any score                 (B, 2H)
+ *   state         s_i = GRU₂(s'_i, c_i)                                                          (B, H)
+ *
  * With num_layers > 1 the encoder's layers read the annotations below, the decoder's GRUs the state below, every
- * decoder layer starts from a tanh(W_s backward_1) of its own, and attention and output see the top state.
+ * decoder layer starts from a tanh(W_s backward_1) of its own, and attention and output see the top state; but s' and s
+ * of the conditional GRU are the first layer's, and so is what its attention sees.
  *
  * What differs from the papers:
  *   - the output reads s_i; 2015 reads s_{i−1}. It is tanh by default, 2015's maxout is a choice;
@@ -40,7 +47,7 @@ static const char *const readout_names[] = {"tanh", "maxout", NULL};
 typedef struct config {
     size_t vocab_size, embedding_size, hidden_size, attention_size, num_layers;
     int score, readout;
-    bool input_feeding, tie_embeddings, reset_after;
+    bool conditional_gru, input_feeding, tie_embeddings, reset_after;
     float embedding_dropout, annotation_dropout, output_dropout;
 } config;
 
@@ -55,6 +62,7 @@ static const attn_field fields[] = {
     FIELD_OF("bahdanau", attention_size, SIZE, 512, 1, 1 << 16, NULL),
     FIELD(num_layers, SIZE, 1, 1, MAX_LAYERS, NULL),
     FIELD_OF("bahdanau", score, CHOICE, SCORE_ADDITIVE, 0, 0, score_names),
+    FIELD_OF("bahdanau", conditional_gru, BOOL, 0, 0, 0, NULL),
     FIELD(readout, CHOICE, READOUT_TANH, 0, 0, readout_names),
     FIELD(input_feeding, BOOL, 0, 0, 0, NULL),
     FIELD(tie_embeddings, BOOL, 1, 0, 0, NULL),
@@ -74,17 +82,28 @@ typedef struct translator {
     bool attends; /* bahdanau; false: rnn */
     attn_parameter *source_embedding, *target_embedding;
     attn_gru_weights forward[MAX_LAYERS], backward[MAX_LAYERS];
-    linear first_state[MAX_LAYERS];        /* W_s */
-    linear attention_query, attention_key; /* W_a, U_a */
-    attn_parameter *attention_v;           /* v_a */
-    linear gates_y;                        /* W: the input's part of the first GRU */
-    attn_parameter *gates_c, *gates_feed;  /* C: the context's part; the fed-back readout's */
-    linear gates_above[MAX_LAYERS];        /* the layers above the first */
+    linear first_state[MAX_LAYERS];                /* W_s */
+    linear attention_query, attention_key;         /* W_a, U_a */
+    attn_parameter *attention_v;                   /* v_a */
+    linear gates_y;                                /* W: the input's part of the first GRU */
+    linear gates_c;                                /* C: the context's part; with a bias it is GRU₂'s input */
+    attn_parameter *gates_feed;                    /* the fed-back readout's part */
+    attn_parameter *conditional_u, *conditional_c; /* GRU₂'s recurrent part */
+    linear gates_above[MAX_LAYERS];                /* the layers above the first */
     attn_parameter *recurrent_u[MAX_LAYERS], *recurrent_c[MAX_LAYERS];
     linear readout_y;                      /* V_o */
     attn_parameter *readout_c, *readout_s; /* C_o, U_o */
     linear output;                         /* W_o */
 } translator;
+
+/* When a step attends: from s_{i−1}, from s'_i, from s_i, or never. */
+typedef enum moment { BEFORE_STATE, WITHIN_STATE, AFTER_STATE, NEVER } moment;
+
+static moment attention_moment(const translator *m) {
+    if (!m->attends) return NEVER;
+    if (m->config.conditional_gru) return WITHIN_STATE;
+    return m->config.score == SCORE_ADDITIVE ? BEFORE_STATE : AFTER_STATE;
+}
 
 /* ---- the equations ------------------------------------------------------------------------------ */
 
@@ -166,20 +185,23 @@ static attn_var *predict(const translator *m, attn_tape *tape, attn_var *t) {
 static attn_var *decoder_step(const translator *m, attn_tape *tape, const source *src, state *st, attn_var *gates_y,
                               attn_step_view *view) {
     size_t top = m->config.num_layers - 1;
-    bool luong = m->attends && m->config.score != SCORE_ADDITIVE;
+    moment when = attention_moment(m);
     attn_var *gates = gates_y, *c = src->context;
-    if (!luong) {
-        if (m->attends) c = attend(m, tape, src, st->s[top], view);
-        gates = attn_tape_linear(tape, c, m->gates_c, NULL, gates, ATTN_IDENTITY);
-    }
+    if (when == BEFORE_STATE) c = attend(m, tape, src, st->s[top], view);
+    if (when == BEFORE_STATE || when == NEVER)
+        gates = attn_tape_linear(tape, c, m->gates_c.w, NULL, gates, ATTN_IDENTITY);
     if (m->config.input_feeding) gates = attn_tape_linear(tape, st->feed, m->gates_feed, NULL, gates, ATTN_IDENTITY);
     for (size_t l = 0; l <= top; l++) {
         if (l > 0)
             gates = attn_tape_linear(tape, st->s[l - 1], m->gates_above[l].w, m->gates_above[l].b, NULL, ATTN_IDENTITY);
         st->s[l] =
             attn_tape_gru_cell(tape, gates, st->s[l], m->recurrent_u[l], m->recurrent_c[l], m->config.reset_after);
+        if (l > 0 || when != WITHIN_STATE) continue;
+        c = attend(m, tape, src, st->s[0], view);
+        gates = attn_tape_linear(tape, c, m->gates_c.w, m->gates_c.b, NULL, ATTN_IDENTITY);
+        st->s[0] = attn_tape_gru_cell(tape, gates, st->s[0], m->conditional_u, m->conditional_c, m->config.reset_after);
     }
-    if (luong) c = attend(m, tape, src, st->s[top], view);
+    if (when == AFTER_STATE) c = attend(m, tape, src, st->s[top], view);
     if (view) {
         view->context = c;
         view->state = st->s[top];
@@ -350,7 +372,7 @@ static attn_status add_parameters(attn_model *model) {
     const config *c = &m->config;
     builder b = {model, ATTN_OK};
     size_t e = c->embedding_size, h = c->hidden_size, out = c->readout == READOUT_MAXOUT ? 2 * e : e;
-    bool luong = m->attends && c->score != SCORE_ADDITIVE;
+    moment when = attention_moment(m);
     char name[64];
     add_embeddings(m, &b);
     for (size_t l = 0; l < c->num_layers; l++) {
@@ -368,7 +390,11 @@ static attn_status add_parameters(attn_model *model) {
         if (l > 0) m->gates_above[l] = add_linear(&b, name, 3 * h, h, true);
         else m->gates_y = add_linear(&b, name, 3 * h, e, true);
     }
-    if (!luong) m->gates_c = add(&b, "decoder.0.context.weight", ATTN_INIT_XAVIER, 1, 3 * h, 2 * h);
+    if (when != AFTER_STATE) m->gates_c = add_linear(&b, "decoder.0.context", 3 * h, 2 * h, when == WITHIN_STATE);
+    if (when == WITHIN_STATE) {
+        m->conditional_u = add(&b, "decoder.0.conditional.weight_recurrent", ATTN_INIT_ORTHOGONAL, 1, 3 * h, h);
+        m->conditional_c = add(&b, "decoder.0.conditional.bias_recurrent", ATTN_INIT_ZERO, 0, 3 * h, 0);
+    }
     if (c->input_feeding) m->gates_feed = add(&b, "decoder.0.feed.weight", ATTN_INIT_XAVIER, 1, 3 * h, e);
     if (m->attends) add_attention(m, &b);
     m->readout_y = add_linear(&b, "readout.input", out, e, true);

@@ -28,19 +28,21 @@ static void test_defaults(void **state) {
              " \"annotation_dropout\": 0.3, \"output_dropout\": 0.5}");
 }
 
-/* bahdanau has two keys more. */
+/* bahdanau has three keys more. */
 static void test_attention_defaults(void **state) {
     (void)state;
     complete("{\"model_type\": \"bahdanau\", \"vocab_size\": 5}",
              "{\"model_type\": \"bahdanau\", \"vocab_size\": 5, \"embedding_size\": 256, \"hidden_size\": 512,"
-             " \"attention_size\": 512, \"num_layers\": 1, \"score\": \"additive\", \"readout\": \"tanh\","
+             " \"attention_size\": 512, \"num_layers\": 1, \"score\": \"additive\", \"conditional_gru\": false,"
+             " \"readout\": \"tanh\","
              " \"input_feeding\": false, \"tie_embeddings\": true, \"reset_after\": true, \"embedding_dropout\": 0.3,"
              " \"annotation_dropout\": 0.3, \"output_dropout\": 0.5}");
 }
 
 #define FULL                                                                                                    \
     "{\"model_type\": \"bahdanau\", \"vocab_size\": 7, \"embedding_size\": 3, \"hidden_size\": 2,"              \
-    " \"attention_size\": 4, \"num_layers\": 4, \"score\": \"concat\", \"readout\": \"maxout\","                \
+    " \"attention_size\": 4, \"num_layers\": 4, \"score\": \"concat\", \"conditional_gru\": true,"              \
+    " \"readout\": \"maxout\","                                                                                 \
     " \"input_feeding\": true, \"tie_embeddings\": false, \"reset_after\": false, \"embedding_dropout\": 0.95," \
     " \"annotation_dropout\": 0.0, \"output_dropout\": 0.12345679}"
 
