@@ -13,7 +13,7 @@ typedef struct settings {
     text_list data;
     long long beam_size, limit, batch_size, max_source;
     double length_penalty;
-    bool reverse, lowercase, json, by_length, one_based, no_translate;
+    bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -36,6 +36,8 @@ static const option_spec options[] = {
     {"alignments", 0, OPTION_TEXT, AT(alignments), "GOLD",
      "instead: alignment error rate against links by hand (i-j sure, i?j possible)", 0, 0, NULL},
     {"one-based", 0, OPTION_FLAG, AT(one_based), NULL, "GOLD counts words from 1", 0, 0, NULL},
+    {"posterior", 0, OPTION_FLAG, AT(posterior), NULL,
+     "with --alignments: which source word explains the word that came", 0, 0, NULL},
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
     {"no-translate", 0, OPTION_FLAG, AT(no_translate), NULL, "loss and perplexity only", 0, 0, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON, one object a line", 0, 0, NULL},
@@ -85,6 +87,7 @@ static attn_translate_options translate_options(const settings *s) {
     o.length_penalty = (float)s->length_penalty;
     o.batch_size = (int)s->batch_size;
     o.max_source_tokens = 0; /* checked before */
+    o.posterior = s->posterior;
     return o;
 }
 
@@ -402,6 +405,7 @@ static int check_settings(const command *c, const settings *s) {
         return cli_wrong_use(c, "--lengths: found \"%s\", expected numbers from 1 to %d with commas between",
                              s->lengths, MAX_WORDS);
     if (s->alignments && s->lengths) return cli_wrong_use(c, "found --alignments and --lengths, expected one of them");
+    if (s->posterior && !s->alignments) return cli_wrong_use(c, "found --posterior without --alignments");
     if ((s->no_translate || s->alignments || s->lengths) && (s->by_length || s->hypotheses))
         return cli_wrong_use(c, "--%s needs the usual translations, found --%s too",
                              s->by_length ? "by-length" : "hypotheses",

@@ -8,7 +8,7 @@ typedef struct settings {
     const char *model, *output, *target, *title;
     long long beam_size, max_source;
     double scale;
-    bool tokens, json;
+    bool tokens, posterior, json;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -19,6 +19,7 @@ static const option_spec options[] = {
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"title", 0, OPTION_TEXT, AT(title), "TEXT", "above the picture", 0, 0, NULL},
     {"tokens", 0, OPTION_FLAG, AT(tokens), NULL, "tokens and </s> instead of whole words", 0, 0, NULL},
+    {"posterior", 0, OPTION_FLAG, AT(posterior), NULL, "which source word explains each word that came", 0, 0, NULL},
     {"scale", 0, OPTION_FLOAT, AT(scale), "X", "size of a PNG (1)", 0.25, 8, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "the weights as JSON instead: rows, columns, weights", 0, 0, NULL},
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step (5)", 1, 64, NULL},
@@ -91,11 +92,18 @@ static bool show(const command *c, const settings *s, const translator *t, const
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.beam_size = (int)s->beam_size;
     o.max_source_tokens = (size_t)s->max_source;
-    attn_translation tr;
-    attn_status status = s->target ? attn_translate_forced(t->model, t->tokenizer, &tr, &text, &s->target, 1, &o)
-                                   : attn_translate(t->model, t->tokenizer, &tr, &text, NULL, 1, &o);
-    if (status != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
-    fine = look(c, s, t, &tr);
+    attn_translation own = {.source = ATTN_TOKENS_INIT}, tr = own;
+    const char *target = s->target;
+    attn_status status = ATTN_OK;
+    if (!target) {
+        status = attn_translate(t->model, t->tokenizer, &own, &text, NULL, 1, &o);
+        if (status == ATTN_OK) target = own.hypothesis->text;
+    }
+    o.posterior = s->posterior;
+    bool given = s->target || s->posterior;
+    if (status == ATTN_OK && given) status = attn_translate_forced(t->model, t->tokenizer, &tr, &text, &target, 1, &o);
+    fine = status == ATTN_OK ? look(c, s, t, given ? &tr : &own) : cli_fail_status(c) == EXIT_DONE;
+    attn_translation_clear(cli_context(), &own);
     attn_translation_clear(cli_context(), &tr);
     return fine;
 }
@@ -121,7 +129,9 @@ const command command_show = {
     .summary = "draw which source word each word of a translation looked at",
     .operands = "TEXT...",
     .description =
-        "Draws the soft alignment of a translation: source words along the top, target words along the left.",
+        "Draws the soft alignment of a translation: source words along the top, target words along the left.\n"
+        "It is made before a word is chosen; with --posterior it is weighed by how well each source word explains the\n"
+        "word that came.",
     .example = "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

@@ -8,6 +8,7 @@ batches. Each folder is a model (config.json, model.safetensors) with expected.s
     loss, nll                 sums over the tokens, F64; the loss with SMOOTHING
     log_prob (T, B)           of each target token; zeros past the lengths
     alignment (T, B, S)       for models that attend
+    posterior (T, B, S)       the same times p(y | attention on j alone), scaled to sum 1
     grad.NAME                 d(SCALE · loss) / d(NAME)
 
 Needs torch, numpy and safetensors. Usage: scripts/make_translator_goldens.py [FOLDER]
@@ -120,50 +121,66 @@ def attend(c, p, s, h):
     return torch.softmax(energy, 0)
 
 
-def decode(c, p, source, target):
-    """Log-probabilities (T, V) and alignments (T, S) of one pair."""
+def step(c, p, h, fixed, state, feed, last, alone=None):
+    """Log-probabilities (V), alignment (S), state and feed after a step; attention on one position where `alone`."""
     attends = c["model_type"] == "bahdanau"
     conditional = c["conditional_gru"]
     before = attends and c["score"] == "additive" and not conditional
     after = attends and not before and not conditional
     table = p["embedding.weight" if c["tie_embeddings"] else "decoder.embedding.weight"]
     output = p["embedding.weight" if c["tie_embeddings"] else "output.weight"]
+    state, y, context, a = list(state), table[last], fixed, None
+
+    def look(s):
+        a = attend(c, p, s, h)
+        return a, a @ h if alone is None else h[alone]
+
+    gx = p["decoder.0.input.weight"] @ y + p["decoder.0.input.bias"]
+    if before:
+        a, context = look(state[-1])
+    if before or not attends:
+        gx = gx + p["decoder.0.context.weight"] @ context
+    if c["input_feeding"]:
+        gx = gx + p["decoder.0.feed.weight"] @ feed
+    for l in range(c["num_layers"]):
+        if l:
+            gx = p[f"decoder.{l}.input.weight"] @ state[l - 1] + p[f"decoder.{l}.input.bias"]
+        state[l] = gru(c, gx, state[l], p[f"decoder.{l}.weight_recurrent"], p[f"decoder.{l}.bias_recurrent"])
+        if l == 0 and conditional:
+            a, context = look(state[0])
+            gx = p["decoder.0.context.weight"] @ context + p["decoder.0.context.bias"]
+            at = "decoder.0.conditional."
+            state[0] = gru(c, gx, state[0], p[at + "weight_recurrent"], p[at + "bias_recurrent"])
+    if after:
+        a, context = look(state[-1])
+    t = (p["readout.input.weight"] @ y + p["readout.input.bias"] + p["readout.context.weight"] @ context +
+         p["readout.state.weight"] @ state[-1])
+    t = t.view(E, 2).max(1).values if c["readout"] == "maxout" else torch.tanh(t)
+    return torch.log_softmax(output @ t + p["output.bias"], 0), a, state, t
+
+
+def decode(c, p, source, target):
+    """Log-probabilities (T, V), alignments and posteriors (T, S) of one pair."""
+    attends = c["model_type"] == "bahdanau"
     h, forward_last, backward_first = encode(c, p, source)
+    fixed = torch.cat([forward_last, backward_first])
     state = [torch.tanh(p[f"decoder.{l}.first_state.weight"] @ backward_first + p[f"decoder.{l}.first_state.bias"])
              for l in range(c["num_layers"])]
     feed = torch.zeros(E, dtype=torch.float64)
-    rows, alignments = [], []
-    for last in [BOS] + target[:-1]:
-        y, context = table[last], torch.cat([forward_last, backward_first])
-        gx = p["decoder.0.input.weight"] @ y + p["decoder.0.input.bias"]
-        if before:
-            a = attend(c, p, state[-1], h)
-            context = a @ h
-        if before or not attends:
-            gx = gx + p["decoder.0.context.weight"] @ context
-        if c["input_feeding"]:
-            gx = gx + p["decoder.0.feed.weight"] @ feed
-        for l in range(c["num_layers"]):
-            if l:
-                gx = p[f"decoder.{l}.input.weight"] @ state[l - 1] + p[f"decoder.{l}.input.bias"]
-            state[l] = gru(c, gx, state[l], p[f"decoder.{l}.weight_recurrent"], p[f"decoder.{l}.bias_recurrent"])
-            if l == 0 and conditional:
-                a = attend(c, p, state[0], h)
-                context = a @ h
-                gx = p["decoder.0.context.weight"] @ context + p["decoder.0.context.bias"]
-                at = "decoder.0.conditional."
-                state[0] = gru(c, gx, state[0], p[at + "weight_recurrent"], p[at + "bias_recurrent"])
-        if after:
-            a = attend(c, p, state[-1], h)
-            context = a @ h
-        t = (p["readout.input.weight"] @ y + p["readout.input.bias"] + p["readout.context.weight"] @ context +
-             p["readout.state.weight"] @ state[-1])
-        t = t.view(E, 2).max(1).values if c["readout"] == "maxout" else torch.tanh(t)
-        feed = t
-        rows.append(torch.log_softmax(output @ t + p["output.bias"], 0))
+    rows, alignments, posteriors = [], [], []
+    for last, token in zip([BOS] + target[:-1], target):
+        row, a, new_state, new_feed = step(c, p, h, fixed, state, feed, last)
+        rows.append(row)
         if attends:
             alignments.append(a)
-    return torch.stack(rows), torch.stack(alignments) if attends else None
+            with torch.no_grad():
+                each = [step(c, p, h, fixed, state, feed, last, j)[0][token].exp() for j in range(len(source))]
+                posterior = a * torch.stack(each)
+                posteriors.append(posterior / posterior.sum())
+        state, feed = new_state, new_feed
+    if not attends:
+        return torch.stack(rows), None, None
+    return torch.stack(rows), torch.stack(alignments), torch.stack(posteriors)
 
 
 def padded(sequences, fill):
@@ -190,16 +207,18 @@ def make(folder, name, given):
         "log_prob": numpy.zeros((steps, batch), numpy.float32),
     }
     if c["model_type"] == "bahdanau":
-        expected["alignment"] = numpy.zeros((steps, batch, width), numpy.float32)
+        for key in ("alignment", "posterior"):
+            expected[key] = numpy.zeros((steps, batch, width), numpy.float32)
     loss, nll = 0, 0
     for b, (source, target) in enumerate(zip(SOURCES, TARGETS)):
-        rows, alignment = decode(c, p, source, target)
+        rows, alignment, posterior = decode(c, p, source, target)
         for i, token in enumerate(target):
             nll = nll - rows[i, token]
             loss = loss - (1 - SMOOTHING) * rows[i, token] - SMOOTHING * rows[i].mean()
             expected["log_prob"][i, b] = rows[i, token].item()
         if alignment is not None:
             expected["alignment"][:len(target), b, :len(source)] = alignment.detach().numpy()
+            expected["posterior"][:len(target), b, :len(source)] = posterior.numpy()
     (SCALE * loss).backward()
     expected["loss"], expected["nll"] = numpy.array([loss.item()]), numpy.array([nll.item()])
     for n, w in p.items():

@@ -50,9 +50,10 @@ typedef struct attn_translate_options {
     int batch_size;           /* sentences decoded together at most, 32 */
     bool trace;               /* keep energies, contexts and states of each hypothesis */
     size_t max_source_tokens; /* longer texts, given translations too, are ATTN_E_ARGUMENT; 1000; 0: no limit */
+    bool posterior;           /* of given translations: alignment is P(j | y_1 … y_i) instead of α_ij; see below */
 } attn_translate_options;
 #define ATTN_TRANSLATE_OPTIONS_INIT \
-    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000 }
+    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000, false }
 
 typedef struct attn_hypothesis {
     char *text; /* NUL-terminated */
@@ -81,7 +82,11 @@ typedef struct attn_translation {
 ATTN_API attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
                                     const char *const *texts, const size_t *bytes, size_t n,
                                     const attn_translate_options *options);
-/* The same for given translations (forced decoding): one hypothesis each, its log-probabilities and alignment. */
+/* The same for given translations (forced decoding): one hypothesis each, its log-probabilities and alignment. With
+ * options->posterior the alignment is, by Bayes' rule, the position that explains the given token y_i:
+ *   P(j | y_1 … y_i) = α_ij p(y_i | j) / Σ_k α_ik p(y_i | k),  p(y_i | j) with all attention on position j
+ * (Shankar & Sarawagi 2019); about as much work again for each source token. A model without attention is
+ * ATTN_E_UNSUPPORTED, attn_translate with this option ATTN_E_ARGUMENT. */
 ATTN_API attn_status attn_translate_forced(const attn_model *model, const attn_tokenizer *tokenizer,
                                            attn_translation *out, const char *const *sources,
                                            const char *const *targets, size_t n, const attn_translate_options *options);

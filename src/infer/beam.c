@@ -8,6 +8,7 @@
  * Each step leaves K nodes (parent, token, log p) and K rows of what was seen (alignment …) a sentence; hypotheses are
  * read back along the parents. Sentences that are done leave the batch, so that the rest runs faster. */
 #include "infer/beam.h"
+#include "infer/posterior.h"
 
 #include <attn/ops.h>
 #include <math.h>
@@ -54,6 +55,7 @@ typedef struct beam {
     int32_t *top_id; /* (K, active, candidates) */
     float *top_value;
     attn_tape *source[2], *step[2]; /* what is read, what is written */
+    attn_tape *single;              /* steps that attend to one position alone */
     attn_decoder decoder;
 } beam;
 
@@ -184,6 +186,18 @@ static attn_status keep_view(beam *b, const attn_step_view *view, size_t step) {
         ATTN_TRY(keep_rows(b, view->energy, &l->energy, &l->energy_capacity, slot, step, l->width));
         ATTN_TRY(keep_rows(b, view->context, &l->context, &l->context_capacity, slot, step, s->context_size));
         ATTN_TRY(keep_rows(b, view->state, &l->state, &l->state_capacity, slot, step, s->state_size));
+    }
+    return ATTN_OK;
+}
+
+/* Forced decoding: the rows that the step left become posteriors. before: the decoder as the step found it. */
+static attn_status keep_posterior(beam *b, const attn_decoder *before, const attn_step_view *view, size_t step) {
+    if (!view->alignment)
+        return attn_fail(b->ctx, ATTN_E_UNSUPPORTED, "posterior: the %s model has no alignment", b->model->class->type);
+    for (size_t slot = 0; slot < b->active; slot++) {
+        lane *l = &b->lane[b->slot[slot]];
+        ATTN_TRY(attn_posterior_row(l->alignment + step * l->width, b->model, b->single, before, slot, l->width,
+                                    b->ids[slot], l->search->forced[step]));
     }
     return ATTN_OK;
 }
@@ -333,6 +347,7 @@ static attn_status search(beam *b, bool forced) {
         attn_var *log_probs = attn_tape_log_softmax(tape, logits);
         ATTN_TRY(attn_tape_status(tape));
         ATTN_TRY(keep_view(b, &view, step));
+        if (b->options->posterior) ATTN_TRY(keep_posterior(b, &in, &view, step));
         const attn_tensor *value = attn_var_value(log_probs);
         size_t v = b->model->vocab_size;
         if (!forced) {
@@ -377,6 +392,7 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
         ATTN_TRY(attn_tape_create(&b->source[i], b->ctx, false));
         ATTN_TRY(attn_tape_create(&b->step[i], b->ctx, false));
     }
+    if (b->options->posterior) ATTN_TRY(attn_tape_create(&b->single, b->ctx, false));
     return ATTN_OK;
 }
 
@@ -392,6 +408,7 @@ static void clean_up(beam *b) {
         attn_tape_free(b->source[i]);
         attn_tape_free(b->step[i]);
     }
+    attn_tape_free(b->single);
     void *const arrays[] = {b->lane, b->slot, b->lengths, b->gather, b->ids, b->parents, b->top_id, b->top_value};
     for (size_t i = 0; i < ATTN_COUNT(arrays); i++) attn_release(b->ctx, arrays[i]);
 }

@@ -170,6 +170,8 @@ attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokeni
     if (!options) options = &defaults;
     for (size_t i = 0; i < n; i++) out[i] = (attn_translation){.source = ATTN_TOKENS_INIT};
     ATTN_TRY(check_options(model->ctx, options));
+    if (options->posterior)
+        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "posterior needs given translations: attn_translate_forced");
     ATTN_TRY(check_vocabulary(model, tokenizer));
     attn_status status = ATTN_OK;
     for (size_t i = 0; i < n && status == ATTN_OK; i++)

@@ -243,6 +243,10 @@ static void test_eval_and_score(void **state) {
     assert_true(json_is_real(json_object_get(root, "AER")));
     assert_int_equal(json_integer_value(json_object_get(root, "links_dropped")), 1);
     json_decref(root);
+    o = RUN("eval", "-m", attends, "-d", in_folder("valid.tsv"), "--alignments", in_folder("gold"), "--posterior");
+    assert_code(o, 0);
+    assert_prints(o, "AER ");
+    assert_code(RUN("eval", "-m", attends, "-d", in_folder("valid.tsv"), "--posterior"), 2);
     o = RUN("eval", "-m", attends, "-d", in_folder("train.tsv"), "--alignments", in_folder("gold"));
     assert_code(o, 1);
     assert_says(o, "found 3 lines, expected 12");
@@ -292,6 +296,8 @@ static void test_pictures(void **state) {
     assert_int_equal(json_array_size(json_object_get(root, "columns")), 2);
     assert_string_equal(json_string_value(json_array_get(json_object_get(root, "rows"), 1)), "dog");
     json_decref(root);
+    assert_prints(RUN("show", "-m", attends, "--posterior", "--target", "The dog", "Der Hund"), "Hund");
+    assert_code(RUN("show", "-m", attends, "--posterior", "Der Hund"), 0);
     o = RUN("show", "-m", attends, "  ");
     assert_code(o, 1);
     assert_says(o, "the text is blank");

@@ -66,13 +66,15 @@ static void check_loss(attn_context *ctx, const attn_model *model, const attn_sa
 
 enum { MAX_BATCH = 4 };
 
-/* The translations of the batch, one step at a time: their probabilities and alignments. */
-static void check_decoding(attn_context *ctx, const attn_model *model, const attn_safetensors *expected) {
+/* The translations of the batch, one step at a time: their probabilities, and alignments or posteriors. */
+static void check_decoding(attn_context *ctx, const attn_model *model, const attn_safetensors *expected,
+                           bool posterior) {
     const attn_tensor *source = get(expected, "source"), *target = get(expected, "target_out");
     const int32_t *source_lengths = get(expected, "source_lengths")->data;
     const int32_t *target_lengths = get(expected, "target_lengths")->data;
     const float *log_prob = get(expected, "log_prob")->data, *alignment = NULL;
-    if (!strcmp(attn_model_type(model), "bahdanau")) alignment = get(expected, "alignment")->data;
+    if (!strcmp(attn_model_type(model), "bahdanau"))
+        alignment = get(expected, posterior ? "posterior" : "alignment")->data;
     size_t steps = source->shape[0], batch = source->shape[1];
     attn_search search[MAX_BATCH] = {0};
     attn_tokens tokens[MAX_BATCH];
@@ -87,7 +89,13 @@ static void check_decoding(attn_context *ctx, const attn_model *model, const att
         search[b] = (attn_search){.source = &tokens[b], .forced = forced[b], .forced_count = (size_t)target_lengths[b]};
     }
     attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
-    assert_ok(attn_beam_search(model, search, batch, &options));
+    options.posterior = posterior;
+    attn_status status = attn_beam_search(model, search, batch, &options);
+    if (posterior && !alignment) {
+        assert_fails(ctx, status, ATTN_E_UNSUPPORTED, "rnn");
+        return;
+    }
+    assert_ok(status);
     for (size_t b = 0; b < batch; b++) {
         assert_int_equal(search[b].count, 1);
         const attn_hypothesis *h = search[b].hypothesis;
@@ -115,7 +123,8 @@ static void check_folder(const char *name) {
     if (attn_model_load(&model, ctx, folder) != ATTN_OK || attn_safetensors_open(&expected, ctx, path) != ATTN_OK)
         fail_msg("%s", attn_error(ctx));
     check_loss(ctx, model, expected);
-    check_decoding(ctx, model, expected);
+    check_decoding(ctx, model, expected, false);
+    check_decoding(ctx, model, expected, true);
     attn_safetensors_close(expected);
     attn_model_free(model);
     attn_context_free(ctx);

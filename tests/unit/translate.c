@@ -145,7 +145,7 @@ static void test_defaults(void **state) {
     fixture f;
     attn_translation a[2], b[2];
     make_fixture(&f, test_context(1), "bahdanau");
-    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0, 32, false, 1000};
+    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0, 32, false, 1000, false};
     translate(&f, a, texts, 2, NULL);
     translate(&f, b, texts, 2, &options);
     for (size_t i = 0; i < 2; i++) same_translation(&a[i], &b[i]);
@@ -225,6 +225,47 @@ static void test_forced(void **state) {
         clear(&f, &one, 1);
     }
     clear(&f, all, 4);
+    clear_fixture(&f);
+}
+
+/* The rows sum to 1, whatever else is in the batch; a step over one position leaves no trace in the probabilities. */
+static void test_posterior(void **state) {
+    (void)state;
+    static const char *const sources[] = {"das Haus ist alt", "wo ist der Garten?", "ist"};
+    static const char *const targets[] = {"the house is old", "where?", "is it?"};
+    fixture f;
+    attn_translation plain[3], all[3], one;
+    make_fixture(&f, test_context(2), "bahdanau");
+    attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
+    assert_ok(attn_translate_forced(f.model, f.tokenizer, plain, sources, targets, 3, &options));
+    options.posterior = true;
+    assert_ok(attn_translate_forced(f.model, f.tokenizer, all, sources, targets, 3, &options));
+    bool other = false;
+    for (size_t i = 0; i < 3; i++) {
+        const attn_hypothesis *a = plain[i].hypothesis, *p = all[i].hypothesis;
+        size_t width = all[i].source.count;
+        assert_memory_equal(a->log_prob, p->log_prob, a->count * sizeof *a->log_prob);
+        for (size_t t = 0; t < p->count; t++) {
+            double sum = 0;
+            for (size_t j = 0; j < width; j++) {
+                sum += (double)p->alignment[t * width + j];
+                other = other || fabsf(p->alignment[t * width + j] - a->alignment[t * width + j]) > 1e-4f;
+            }
+            assert_true(fabs(sum - 1) < 1e-5);
+        }
+        assert_ok(attn_translate_forced(f.model, f.tokenizer, &one, &sources[i], &targets[i], 1, &options));
+        same_translation(&all[i], &one);
+        clear(&f, &one, 1);
+    }
+    assert_true(other);
+    clear(&f, plain, 3);
+    clear(&f, all, 3);
+    assert_fails(f.ctx, attn_translate(f.model, f.tokenizer, &one, sources, NULL, 1, &options), ATTN_E_ARGUMENT,
+                 "posterior needs given translations");
+    clear_fixture(&f);
+    make_fixture(&f, test_context(1), "rnn");
+    assert_fails(f.ctx, attn_translate_forced(f.model, f.tokenizer, &one, sources, targets, 1, &options),
+                 ATTN_E_UNSUPPORTED, "the rnn model has no alignment");
     clear_fixture(&f);
 }
 
@@ -325,7 +366,8 @@ static void test_no_memory(void **state) {
     options.beam_size = options.n_best = 2;
     translate(&f, out, texts, 3, &options); /* the packed forms of the weights are made once and stay */
     clear(&f, out, 3);
-    for (int forced = 0; forced < 2; forced++) {
+    for (int forced = 0; forced < 3; forced++) { /* 2: with posteriors */
+        options.posterior = forced == 2;
         long before = memory.alive, n = 0;
         for (attn_status status = ATTN_E_NOMEM; status != ATTN_OK; n++) {
             memory.fail_after = n;
@@ -400,6 +442,7 @@ int main(void) {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_very_long),
         cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_posterior),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_tokenizer_of_another_size),
         cmocka_unit_test(test_tokenizer_of_other_specials),
