@@ -272,7 +272,7 @@ static void one_head(ref_attention *r, const struct call *c, const struct sequen
 }
 
 static ref_array array_new(size_t count) {
-    return (ref_array){calloc(count + 1, sizeof(double)), calloc(count + 1, sizeof(double)), count};
+    return (ref_array){calloc(count + 1, sizeof(double)), calloc(count + 1, sizeof(double)), count, 0};
 }
 
 void ref_attention_run(ref_attention *r) {
@@ -297,6 +297,6 @@ void ref_attention_free(ref_attention *r) {
     ref_array *arrays[] = {&r->out, &r->lse, &r->dq, &r->dk, &r->dv, &r->dbias, &r->dsinks};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         free(arrays[i]->value), free(arrays[i]->bound);
-        *arrays[i] = (ref_array){NULL, NULL, 0};
+        *arrays[i] = (ref_array){NULL, NULL, 0, 0};
     }
 }

@@ -44,6 +44,7 @@
 typedef struct ref_array {
     double *value, *bound;
     size_t count;
+    double sum_error; /* of dbias: what its sums add to the bound, relative to the size of their terms */
 } ref_array;
 
 typedef struct ref_attention {

@@ -18,9 +18,10 @@ static void row_ds(ref_attention *r, const struct call *c, const struct sequence
     const attn_tensor *bias = c->o.bias;
     size_t shared = 1; /* scores that share an element of the bias, about */
     for (int d = 0; bias && d < 4; d++) {
-        const size_t sizes[4] = {c->sequences, c->heads, q->queries, q->keys};
+        const size_t sizes[4] = {c->sequences, c->heads, c->t, c->s};
         if (bias->shape[d] == 1) shared *= sizes[d] ? sizes[d] : 1;
     }
+    r->dbias.sum_error = sum_error(shared);
     for (size_t j = 0; j < q->keys; j++) {
         if (!w->seen[j]) continue;
         double g = 0, size = 0, p = w->p[j], t = w->tanh[j];
@@ -33,7 +34,8 @@ static void row_ds(ref_attention *r, const struct call *c, const struct sequence
         double ds = p * (g - delta);
         double error = (p * p_error + REF_TINY) * fabs(g - delta) +
                        p * (6 * REF_U * size + delta_error + 2 * REF_U * (size + fabs(delta))) + 2 * REF_U * fabs(ds);
-        if (bias) add(&r->dbias, ref_bias_number(bias, q->b, h, i, j), ds, error, sum_error(shared));
+        if (isinf(delta_error)) error = (double)INFINITY; /* a weight that vanishes times an infinite value */
+        if (bias) add(&r->dbias, ref_bias_number(bias, q->b, h, i, j), ds, error, r->dbias.sum_error);
         double bend = c->o.softcap != 0 ? fabs(2 * t * w->slope[j] / (double)c->o.softcap) : 0;
         w->ds[j] = ds * w->slope[j];
         w->ds_error[j] = error * w->slope[j] +
