@@ -54,6 +54,10 @@ prove "building the tests" build_in "$build"
 for test in file resume; do
     prove "$test, $rounds times as many kills" env ATTN_TEST_ROUNDS="$rounds" "$build/tests/test-$test"
 done
+cases=$((2000 * rounds))
+prove "attention, $cases random calls" env ATTN_CASES=$cases "$build/tests/test-kern-attention"
+prove "attention, the same bits, $rounds times as many calls" env ATTN_TEST_ROUNDS="$rounds" \
+    "$build/tests/test-kern-attention_same_bits"
 
 # ---- threads ----------------------------------------------------------------------------------------
 
@@ -61,7 +65,7 @@ try=$build/try-thread
 if echo 'int main(void) { return 0; }' | ${CC:-cc} -fsanitize=thread -x c - -o "$try" 2>/dev/null && "$try"; then
     prove "building the tests with the thread sanitizer" build_in "$build-tsan" -Dbuildtype=debugoptimized \
         -Doptimization=1 -Db_sanitize=thread -Db_lundef=false
-    for test in base-context gemm kern-additive_attention grad-tape beam translate train align; do
+    for test in base-context gemm kern-additive_attention kern-attention_same_bits grad-tape beam translate train align; do
         [ -x "$build-tsan/tests/test-$test" ] || { skip "test-$test is not there" && continue; }
         prove "$test under the thread sanitizer" env TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" \
             "$build-tsan/tests/test-$test"

@@ -217,7 +217,7 @@ static void make_mask(struct maker *m) {
 
 static void make_tree(struct maker *m) {
     struct attention_case *c = m->c;
-    size_t t_size = c->longest_t + (c->packed && CHANCE(m, 0.3) ? BELOW(m, 4) : 0);
+    size_t t_size = c->longest_t;
     const size_t shape[3] = {CHANCE(m, 0.5) ? 1 : c->b, t_size, (t_size + 7) / 8};
     attn_tensor t = case_tensor(&m->random, ATTN_U8, 3, shape, m->layout);
     size_t n = attn_tensor_count(&t);
