@@ -23,13 +23,16 @@ typedef struct attn_product {
     float *c;
     ptrdiff_t c_row;
     bool add;
+    /* For each vector of lanes, how many rows or terms it needs; NULL: all. Lanes past `lanes` have no entry. */
+    const uint8_t *row_ends, *term_ends;
 } attn_product;
 
 typedef struct attn_softmax_tile {
     size_t keys, lanes;
-    float *s;                   /* [keys][lanes] scores; weights afterwards */
-    float factor;               /* > 0: scores times it are in units of log 2 */
-    const uint64_t *visible;    /* [keys], or NULL: all */
+    float *s;                /* [keys][lanes] scores; weights afterwards */
+    float factor;            /* > 0: scores times it are in units of log 2 */
+    const uint64_t *visible; /* [keys], or NULL: all */
+    const uint8_t *ends; /* with visible: for each vector of lanes, keys from there on are visible to none; or NULL */
     float *max, *sum, *rescale; /* [lanes] */
     float *pairs;               /* bf16 only: [keys/2, rounded up][lanes] */
     const float *keep;          /* bf16 only: [keys][lanes] or NULL */
@@ -63,6 +66,7 @@ typedef struct attn_backward_tile {
     const float *lse;        /* [lanes], in units of log 2; +inf: weights are 0 */
     const float *delta;      /* [lanes] */
     const uint64_t *visible; /* [keys] or NULL */
+    const uint8_t *ends;     /* as in attn_softmax_tile: zeros from there on */
     const float *keep;       /* [keys][lanes] or NULL */
     const float *capped;     /* [keys][lanes] or NULL */
     float *dbias;            /* [keys][lanes]: gets dS before the derivative of the cap; or NULL */

@@ -92,7 +92,9 @@ typedef enum attn_tile_class { ATTN_TILE_NONE, ATTN_TILE_FULL, ATTN_TILE_PARTIAL
 typedef struct attn_tile {
     attn_tile_class class;
     size_t key, keys; /* keys key … key+keys−1 are worth a look; the tile's grid begins at a multiple of 64 */
-    uint64_t visible[ATTN_TILE]; /* PARTIAL: [keys] lanes that see it */
+    uint64_t visible[ATTN_TILE];  /* PARTIAL: [keys] lanes that see it */
+    uint8_t ends[ATTN_MAX_LANES]; /* PARTIAL: for each vector of lanes, keys from there on are seen by none */
+    bool ragged;                  /* some of these are less than keys */
 } attn_tile;
 /* The tile whose grid begins at `key`, a multiple of ATTN_TILE below sequence.s. */
 void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key);
@@ -117,10 +119,11 @@ static inline bool attn_rows_are_pairs(const attn_view *view, size_t columns) {
     return columns % 2 == 0 && view->row % 2 == 0;
 }
 
-/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. */
+/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends as in
+ * attn_product. */
 typedef void attn_product_kernel(const attn_product *product);
 void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b);
+                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends);
 
 /* c[row][column] += Σ a[row][term] · x for the elements x of b[term][column] that are not finite, over visible pairs.
  * Rows are keys and terms lanes, or (rows_are_lanes) the other way round. Everything else of the product was made with

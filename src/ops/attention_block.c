@@ -145,6 +145,15 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
     }
     if (!any) return;
     tile->class = ATTN_TILE_PARTIAL;
+    tile->ragged = false;
+    const size_t vector = at->kernels->lanes;
+    for (size_t first = 0; first < block->count; first += vector) {
+        uint64_t seen = 0;
+        for (size_t lane = first; lane < ATTN_MIN(first + vector, block->count); lane++) seen |= words[lane];
+        const uint8_t limit = seen ? (uint8_t)(64 - __builtin_clzll(seen)) : 0;
+        tile->ends[first / vector] = limit;
+        tile->ragged |= limit < tile->keys;
+    }
     if (all == first_bits(tile->keys)) {
         tile->class = ATTN_TILE_FULL;
         return;
@@ -227,7 +236,7 @@ const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const at
 /* ---- products --------------------------------------------------------------------------------------- */
 
 void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b) {
+                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends) {
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
         attn_product product = {.rows = rows,
                                 .terms = ATTN_MIN(terms - first, (size_t)ATTN_CHAIN),
@@ -239,7 +248,8 @@ void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, si
                                 .b_term = (ptrdiff_t)lanes,
                                 .c = c,
                                 .c_row = (ptrdiff_t)lanes,
-                                .add = first > 0};
+                                .add = first > 0,
+                                .row_ends = row_ends};
         kernel(&product);
     }
 }

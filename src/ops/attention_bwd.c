@@ -62,6 +62,27 @@ typedef struct gradient_product {
     bool rows_are_keys, clean, add;
 } gradient_product;
 
+/* The same product without most of the pairs of keys and vectors of lanes that are not visible. */
+static void ragged_product(const attn_product *whole, bool rows_are_lanes, const backward_scratch *f,
+                           const attn_attention *at) {
+    const size_t vector = at->kernels->lanes, count = f->block.block.count;
+    for (size_t lane = 0, key = 0; lane < count; lane += vector) {
+        const size_t end = f->tile.ends[lane / vector];
+        attn_product part = *whole;
+        if (rows_are_lanes) {
+            part.rows = ATTN_MIN(vector, count - lane), part.terms = end;
+            part.a += (ptrdiff_t)lane * part.a_row, part.c += (ptrdiff_t)lane * part.c_row;
+        } else { /* for these keys the lanes before have weight 0 */
+            if (end <= key) continue;
+            part.rows = end - key, part.terms = count - lane;
+            part.a += (ptrdiff_t)key * part.a_row + (ptrdiff_t)lane * part.a_term;
+            part.b += (ptrdiff_t)lane * part.b_term, part.c += (ptrdiff_t)key * part.c_row;
+            key = end;
+        }
+        at->kernels->attention_product(&part);
+    }
+}
+
 static void gradient(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
     const attn_block *block = &f->block.block;
     const size_t width = attn_whole(at, g->columns), lanes = block->lanes, keys = f->tile.keys;
@@ -83,7 +104,8 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
                             .c = g->sum,
                             .c_row = (ptrdiff_t)width,
                             .add = g->add};
-    at->kernels->attention_product(&product);
+    if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged) ragged_product(&product, g->rows_are_keys, f, at);
+    else at->kernels->attention_product(&product);
     if (!g->clean) return;
     attn_repair repair = {.tile = &f->tile,
                           .bias = f->block.extras.bias,

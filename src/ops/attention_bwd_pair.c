@@ -82,11 +82,12 @@ void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *
     const attn_kernels *kernels = at->kernels;
     const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
+    const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
     attn_chained_product(kernels->attention_product, s, tile->keys, at->d, lanes, keys->k + skipped * d, (ptrdiff_t)d,
-                         b->q_columns);
+                         b->q_columns, ends);
     attn_tile_logits(tile, s, &b->extras, &b->block, at);
     attn_chained_product(kernels->attention_product, ds, tile->keys, at->dv, lanes, keys->v + skipped * dv,
-                         (ptrdiff_t)dv, b->dout_columns);
+                         (ptrdiff_t)dv, b->dout_columns, ends);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {
@@ -105,6 +106,7 @@ void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *
                               .lse = b->lse,
                               .delta = b->delta,
                               .visible = visible,
+                              .ends = ends,
                               .keep = at->threshold ? attn_tile_keep(tile, &b->extras, &b->block, at) : NULL,
                               .capped = b->extras.capped,
                               .dbias = dbias};

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TASK_BLOCKS = 2 };
+enum { TASK_BLOCKS = 4, TASK_BLOCKS_F32 = 2 };
 
 typedef struct forward_block {
     attn_block block;
@@ -136,14 +136,17 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
     const attn_tile *tile = &f->tile;
     const size_t lanes = b->block.lanes;
     const float *k = keys->k + (ptrdiff_t)(tile->key - keys->key) * keys->k_row;
+    const bool partial = tile->class == ATTN_TILE_PARTIAL;
+    const uint8_t *ends = partial && tile->ragged ? tile->ends : NULL;
     attn_chained_product(at->fast ? kernels->attention_product_bf16 : kernels->attention_product, f->s, tile->keys,
-                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q);
+                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q, ends);
     attn_tile_logits(tile, f->s, &b->extras, &b->block, at);
     attn_softmax_tile softmax = {.keys = tile->keys,
                                  .lanes = lanes,
                                  .s = f->s,
                                  .factor = at->factor,
-                                 .visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL,
+                                 .visible = partial ? tile->visible : NULL,
+                                 .ends = ends,
                                  .max = b->max,
                                  .sum = b->sum,
                                  .rescale = f->rescale,
@@ -197,6 +200,10 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
     if (some && keys->state == V_UNKNOWN) inspect_values(f, keys, rows, at);
     const bool dirty = some && keys->state == V_DIRTY;
     if (dirty) v = f->clean_v, v_row = (ptrdiff_t)attn_whole(at, at->dv);
+    uint8_t ends[ATTN_MAX_LANES];
+    const bool ragged = tile->class == ATTN_TILE_PARTIAL && tile->ragged;
+    for (size_t i = 0; ragged && i < lanes / at->kernels->lanes; i++)
+        ends[i] = at->fast ? (uint8_t)((tile->ends[i] + 1) / 2) : tile->ends[i];
     attn_product mix = {.rows = at->dv,
                         .terms = at->fast ? (tile->keys + 1) / 2 : tile->keys,
                         .lanes = lanes,
@@ -207,7 +214,8 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .b_term = (ptrdiff_t)lanes,
                         .c = b->part,
                         .c_row = (ptrdiff_t)lanes,
-                        .add = true};
+                        .add = true,
+                        .term_ends = ragged ? ends : NULL};
     at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
     if (!dirty) return;
     if (at->fast) widen_weights(f->s, f->pairs, tile->keys, lanes);
@@ -349,7 +357,9 @@ static forward_plan plan_of(const attn_attention *at) {
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
     const size_t blocks = (rows + at->kernels->block_lanes - 1) / at->kernels->block_lanes;
     const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);
-    plan.job.task_blocks = wanted < 1 ? 1 : wanted > TASK_BLOCKS ? TASK_BLOCKS : wanted;
+    const size_t most =
+        at->fast ? TASK_BLOCKS : TASK_BLOCKS_F32; /* more of them fit into L2, and a tile is rearranged once for all */
+    plan.job.task_blocks = wanted < 1 ? 1 : wanted > most ? most : wanted;
     plan.job.chunks = (blocks + plan.job.task_blocks - 1) / plan.job.task_blocks;
     plan.tasks = plan.job.chunks * heads;
     const double pairs = (double)rows * (double)heads * (double)at->s;

@@ -24,10 +24,13 @@
 
 /* ---- products ------------------------------------------------------------------------------------ */
 
+/* A single vector wants at least 8 rows: as many chains as hide an FMA's latency. */
+#define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS > 8 ? V_PRODUCT_ROWS : 8)
+
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
 V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *a,
                        ptrdiff_t a_row, const float *b, float *c) {
-    V chain[V_PRODUCT_ROWS][V_PRODUCT_VECTORS];
+    V chain[PRODUCT_MOST_ROWS][V_PRODUCT_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
     for (size_t left = p->terms; left > 0; left--) {
@@ -54,14 +57,15 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
 
 /* All rows for some vectors of lanes. */
 V_FN void product_strip(const bool pairs, const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
+    const size_t most = vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS;
     const float *a = p->a, *b = p->b + lane;
     float *c = p->c + lane;
     size_t i = 0;
-    for (; i + V_PRODUCT_ROWS <= p->rows; i += V_PRODUCT_ROWS) {
-        product_tile(pairs, V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
-        a += V_PRODUCT_ROWS * a_row, c += V_PRODUCT_ROWS * p->c_row;
+    for (; i + most <= p->rows; i += most) {
+        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
+        a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
     }
-    if (V_PRODUCT_ROWS > 4 && p->rows - i >= 4) {
+    if (most > 4 && p->rows - i >= 4) {
         product_tile(pairs, 4, vectors, p, a, a_row, b, c);
         a += 4 * a_row, c += 4 * p->c_row, i += 4;
     }
@@ -87,6 +91,15 @@ PRODUCT_FUNCTIONS(bf16, true)
 typedef void product_fn(const attn_product *p, size_t lane);
 V_FN void product_of(const attn_product *p, product_fn *rows, product_fn *columns, product_fn *two, product_fn *one) {
     size_t vectors = (p->lanes + V_LANES - 1) / V_LANES, lane = 0;
+    if (p->row_ends || p->term_ends) {
+        for (size_t i = 0; i < vectors; i++) {
+            attn_product part = *p;
+            if (p->row_ends) part.rows = p->row_ends[i];
+            if (p->term_ends) part.terms = p->term_ends[i];
+            if (part.terms > 0) one(&part, i * V_LANES);
+        }
+        return;
+    }
     while (vectors > 0) { /* 4 are 2 + 2, not 3 + 1, which would leave too few chains to hide an FMA's latency */
         size_t some = vectors == 4 ? 2 : vectors < V_PRODUCT_VECTORS ? vectors : V_PRODUCT_VECTORS;
         if (some == V_PRODUCT_VECTORS) (p->a_row == 1 ? columns : rows)(p, lane);
@@ -268,7 +281,7 @@ V_FN V softmax_weight(const bool masked, const attn_softmax_tile *t, size_t j, s
 
 V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax_tile *t, size_t lane) {
     const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
-    const size_t lanes = t->lanes, keys = t->keys;
+    const size_t lanes = t->lanes, keys = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
     const float *s = t->s + lane;
     V top = empty, top2 = empty;
     size_t j = 0;
@@ -420,7 +433,12 @@ static void attention_dropout(const attn_dropout_tile *t) {
  * With keep: P is multiplied by it after dS, dP before. With capped: dS ∘= 1 − capped². */
 V_FN void backward_vector(const bool masked, const bool extra, const attn_backward_tile *t, size_t lane) {
     const V c = v_set(t->factor), lse = v_load(t->lse + lane), delta = v_load(t->delta + lane);
-    for (size_t j = 0; j < t->keys; j++) {
+    const size_t end = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
+    for (size_t j = end; j < t->keys; j++) {
+        v_store(t->s + j * t->lanes + lane, v_zero()), v_store(t->dp + j * t->lanes + lane, v_zero());
+        if (extra && t->dbias) v_store(t->dbias + j * t->lanes + lane, v_zero());
+    }
+    for (size_t j = 0; j < end; j++) {
         const size_t at = j * t->lanes + lane;
         V p = v_exp2(v_fma(v_load(t->s + at), c, v_neg(lse))), dp = v_load(t->dp + at);
         V kept = p;
