@@ -15,6 +15,7 @@
 #include "kernel/kernels.h"
 
 #define GEMM_CHAIN 256
+#define GEMM_BEAT 16 /* k between two groups of prefetches: few at a time, or they hold up the loads */
 #define GEMM_PANEL_VECTORS (ATTN_PANEL / V_LANES)
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
 
@@ -28,14 +29,17 @@ typedef struct gemm_tile_args {
     ptrdiff_t c_row;
     size_t n; /* columns of C, at most 16 a panel */
     bool add;
-    const char *next; /* 64 bytes of it are prefetched for each k */
+    const char *next; /* is prefetched, next_lines × 64 bytes in each beat */
+    size_t next_lines;
 } gemm_tile_args;
 
 V_FN V gemm_load_b(const bool bf16, const void *b, size_t at) {
     return bf16 ? v_load_bf16((const uint16_t *)b + at) : v_load((const float *)b + at);
 }
 
-/* rows × panels outputs: one chain each. Always inlined with constant rows, panels and bf16. */
+/* rows × panels outputs: one chain each. Always inlined with constant rows, panels and bf16. On the way a row of C is
+ * fetched in each beat, by the last bytes of its vectors (C need not be aligned): a store that waits for memory at the
+ * end would hold up the next tile. */
 V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gemm_tile_args *t) {
     const int vectors = panels * GEMM_PANEL_VECTORS;
     V chain[V_GEMM_ROWS][GEMM_MOST_VECTORS];
@@ -43,21 +47,30 @@ V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gem
     const float *a = t->a;
     const ptrdiff_t a_row = t->a_row, a_column = t->a_column;
     const char *b = t->b, *next = t->next;
+    const float *c_line = t->c;
     const size_t b_size = bf16 ? sizeof(uint16_t) : sizeof(float), b_panel = t->b_panel;
-    for (size_t left = t->k; left > 0; left--) {
-        V row[GEMM_MOST_VECTORS];
-        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-            size_t panel = (size_t)j / GEMM_PANEL_VECTORS, lane = (size_t)j % GEMM_PANEL_VECTORS * V_LANES;
-            row[j] = gemm_load_b(bf16, b, panel * b_panel + lane);
+    int c_rows = rows;
+    for (size_t left = t->k, beat; left > 0; left -= beat) {
+        beat = left < GEMM_BEAT ? left : GEMM_BEAT;
+        if (c_rows-- > 0) {
+            ATTN_UNROLL for (int j = 0; j < panels; j++)
+                __builtin_prefetch(c_line + j * ATTN_PANEL + ATTN_PANEL - 1, 1);
+            c_line += t->c_row;
         }
-        __builtin_prefetch(next);
-        ATTN_UNROLL for (int i = 0; i < rows; i++) {
-            V x = v_set(a[i * a_row]);
-            ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+        for (size_t i = t->next_lines; i > 0; i--, next += 64) __builtin_prefetch(next);
+        for (size_t step = beat; step > 0; step--) {
+            V row[GEMM_MOST_VECTORS];
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                size_t panel = (size_t)j / GEMM_PANEL_VECTORS, lane = (size_t)j % GEMM_PANEL_VECTORS * V_LANES;
+                row[j] = gemm_load_b(bf16, b, panel * b_panel + lane);
+            }
+            ATTN_UNROLL for (int i = 0; i < rows; i++) {
+                V x = v_set(a[i * a_row]);
+                ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+            }
+            a += a_column;
+            b += ATTN_PANEL * b_size;
         }
-        a += a_column;
-        b += ATTN_PANEL * b_size;
-        next += 64;
     }
     ATTN_UNROLL for (int i = 0; i < rows; i++) {
         float *c = t->c + i * t->c_row;
@@ -175,20 +188,25 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const size_t column = panel * ATTN_PANEL, columns = g->n - column;
     gemm_tile_args t = {.a_row = g->a_row, .a_column = g->a_column, .b_panel = b_panel, .c_row = g->c_row};
+    /* What is read next, a chain of each panel, is prefetched in parts, one with each tile. */
+    const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
+    const size_t next_lines = (GEMM_BEAT * line / 64 + parts - 1) / parts;
+    const size_t part_bytes = next_lines * 64 * (GEMM_CHAIN / GEMM_BEAT);
     t.n = columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL;
     if (g->scratch) t.a_row = 1, t.a_column = V_GEMM_ROWS;
     for (size_t done = 0; done < depth; done += t.k) {
         t.k = depth - done < GEMM_CHAIN ? depth - done : GEMM_CHAIN;
         t.add = g->accumulate || k + done > 0;
-        /* What will be read after this part of the strip: its next chain, or the first one of the next strip. Its
-         * panels are fetched one with each of the first tiles. */
+        /* After this part of the strip comes its next chain, or the first one of the next strip. */
         const bool last = done + t.k == depth;
-        size_t next_panel = last ? panel + panels : panel, next_end = next_panel + panels;
+        const size_t next_panel = last ? panel + panels : panel;
+        const size_t next_end = next_panel + panels < all_panels ? next_panel + panels : all_panels;
         const char *next_chain = (const char *)g->b + (last ? k : k + done + t.k) * line;
-        if (next_end > all_panels) next_end = all_panels;
         t.b = (const char *)g->b + (panel * g->k + k + done) * line;
         for (size_t i = 0; i < rows;) {
-            t.next = next_panel < next_end ? next_chain + next_panel++ * g->k * line : t.b;
+            const size_t part = i / V_GEMM_ROWS, from = next_panel + part / parts;
+            t.next = next_chain + from * g->k * line + part % parts * part_bytes;
+            t.next_lines = from < next_end ? next_lines : 0;
             t.c = g->c + (ptrdiff_t)(row + i) * g->c_row + column;
             t.a = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(k + done) * g->a_column;
             if (panels == V_GEMM_FEW_PANELS && rows <= V_GEMM_FEW_ROWS) {
