@@ -15,7 +15,9 @@ enum {
     ROWS_ALIGN = 12,         /* a cut between rows falls on whole tiles of most levels */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
-    COPY_COLUMNS = 64,       /* A is copied if at least so many columns read it */
+    COPY_COLUMNS = 64,       /* an A whose rows are not contiguous is copied if at least so many columns read it */
+    SET_COLUMNS = 256,       /* so is one whose rows lie a multiple of SET_ELEMENTS apart: a tile's rows would */
+    SET_ELEMENTS = 1024,     /* share a set of the L1 cache (4 KB) */
     PACK_ELEMENTS = 1 << 14, /* packed on one thread */
 };
 
@@ -101,6 +103,10 @@ static size_t part_start(size_t count, size_t step, size_t n, size_t i) {
     return ATTN_MIN(start, count);
 }
 
+static bool wants_copy(const attn_gemm *gemm, size_t n) {
+    return gemm->a_column != 1 ? n >= COPY_COLUMNS : gemm->a_row % SET_ELEMENTS == 0 && n >= SET_COLUMNS;
+}
+
 /* Rows are cut first: each part reads all of B but only its rows of A. Few rows: B's panels are cut. */
 static void make_cut(const attn_context *ctx, struct cut *cut) {
     const size_t threads = (size_t)ctx->threads, wanted = threads * UNITS_PER_THREAD;
@@ -115,7 +121,7 @@ static void make_cut(const attn_context *ctx, struct cut *cut) {
             if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
         }
     }
-    if (cut->gemm->a_column != 1 && n >= COPY_COLUMNS && !cut->raw) cut->copy = ATTN_GEMM_SCRATCH(m, k);
+    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = ATTN_GEMM_SCRATCH(m, k);
     if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
 }
 

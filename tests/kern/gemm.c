@@ -130,9 +130,9 @@ static void test_small_sizes(void **state) {
 
 static void test_around_blocks(void **state) {
     (void)state;
-    static const size_t sizes[][3] = {{11, 31, 255},  {12, 32, 256},  {13, 33, 257},  {119, 47, 511},
-                                      {121, 65, 513}, {240, 16, 40},  {250, 96, 300}, {1, 640, 1023},
-                                      {3, 17, 1025},  {37, 80, 1300}, {1, 1, 4096},   {131, 64, 1030}};
+    static const size_t sizes[][3] = {{11, 31, 255}, {12, 32, 256},   {13, 33, 257},   {119, 47, 511}, {121, 65, 513},
+                                      {240, 16, 40}, {250, 96, 300},  {1, 640, 1023},  {3, 17, 1025},  {37, 80, 1300},
+                                      {1, 1, 4096},  {131, 64, 1030}, {101, 257, 1024}};
     for_each_level(ctx, 3) {
         uint64_t seed = 5;
         if (strcmp(attn_cpu_level(ctx), "scalar") == 0) {
@@ -224,6 +224,7 @@ static void test_same_bits(void **state) {
         same_bits_at(*level, scalar ? 40 : 263, scalar ? 50 : 210, 530, ATTN_F32);
         same_bits_at(*level, 37, scalar ? 40 : 1200, 300, ATTN_BF16);
         same_bits_at(*level, 64, scalar ? 40 : 1536, scalar ? 300 : 512, ATTN_F32);
+        same_bits_at(*level, scalar ? 7 : 101, 260, scalar ? 1024 : 2048, ATTN_F32); /* rows that share a cache set */
     }
 }
 

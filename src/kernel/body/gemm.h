@@ -159,11 +159,45 @@ static void gemm_clear(const attn_gemm_block *g) {
     for (size_t i = 0; i < g->m; i++) memset(g->c + (ptrdiff_t)i * g->c_row, 0, g->n * sizeof *g->c);
 }
 
+V_FN void gemm_store_b(void *to, bool bf16, size_t at, V x) {
+    if (bf16) v_store_bf16((uint16_t *)to + at, x);
+    else v_store((float *)to + at, x);
+}
+
+/* to[k][width] = from[j·stride + k] for j < count, zeros past it: blocks are transposed in registers. A vector that is
+ * wider than a line spills into the next one, which is written after it. */
+V_FN void gemm_transpose(const size_t width, const bool bf16, void *to, const float *from, ptrdiff_t stride, size_t k,
+                         size_t count) {
+    for (size_t p = 0; p < k; p += V_LANES) {
+        const size_t depth = k - p < V_LANES ? k - p : V_LANES;
+        for (size_t j = 0; j < width; j += V_LANES) {
+            V block[V_LANES];
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                const float *line = from + (ptrdiff_t)(j + i) * stride + p;
+                block[i] = j + i >= count ? v_zero() : depth == V_LANES ? v_load(line) : v_load_n(line, depth);
+            }
+            v_transpose(block);
+            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+                const size_t at = (p + i) * width + j;
+                if (i >= depth) continue;
+                if (j > 0 && width - j < V_LANES) v_store_n((float *)to + at, block[i], width - j);
+                else gemm_store_b(to, bf16, at, block[i]);
+            }
+        }
+    }
+}
+
 /* A's rows row … row+rows, k … k+depth into scratch, in the order in which tiles read them: [rows / V_GEMM_ROWS][depth]
  * [V_GEMM_ROWS]. */
 static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_t k, size_t depth) {
     enum { AHEAD = 16 };
     const float *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)k * g->a_column;
+    if (g->a_column == 1) {
+        for (size_t i = 0; i < rows; i += V_GEMM_ROWS)
+            gemm_transpose(V_GEMM_ROWS, false, g->scratch + i * depth, a + (ptrdiff_t)i * g->a_row, g->a_row, depth,
+                           rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS);
+        return;
+    }
     for (size_t p = 0; p < depth; p++, a += g->a_column) {
         float *to = g->scratch + p * V_GEMM_ROWS;
         const ptrdiff_t ahead =
@@ -257,34 +291,12 @@ static void gemm_block(const attn_gemm_block *g) {
     }
 }
 
-V_FN void gemm_store_b(void *to, bool bf16, size_t at, V x) {
-    if (bf16) v_store_bf16((uint16_t *)to + at, x);
-    else v_store((float *)to + at, x);
-}
-
-/* One panel of B whose columns lie contiguously: blocks are transposed in registers. */
-static void gemm_pack_columns(void *to, bool bf16, const float *b, ptrdiff_t column, size_t k, size_t columns) {
-    for (size_t p = 0; p < k; p += V_LANES) {
-        const size_t depth = k - p < V_LANES ? k - p : V_LANES;
-        for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
-            V block[V_LANES];
-            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
-                const float *from = b + (ptrdiff_t)(j + i) * column + p;
-                block[i] = j + i >= columns ? v_zero() : depth == V_LANES ? v_load(from) : v_load_n(from, depth);
-            }
-            v_transpose(block);
-            ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
-                if (i < depth) gemm_store_b(to, bf16, (p + i) * ATTN_PANEL + j, block[i]);
-            }
-        }
-    }
-}
-
 /* One panel: to[k][16] = b[k·row + j·column], zeros past `columns`. */
 static void gemm_pack_panel(void *to, bool bf16, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k,
                             size_t columns) {
     if (row == 1) {
-        gemm_pack_columns(to, bf16, b, column, k, columns);
+        if (bf16) gemm_transpose(ATTN_PANEL, true, to, b, column, k, columns);
+        else gemm_transpose(ATTN_PANEL, false, to, b, column, k, columns);
         return;
     }
     for (size_t p = 0; p < k; p++) {
