@@ -69,7 +69,12 @@ typedef struct attn_backward_tile {
     const uint8_t *ends;     /* as in attn_softmax_tile: zeros from there on */
     const float *keep;       /* [keys][lanes] or NULL */
     const float *capped;     /* [keys][lanes] or NULL */
-    float *dbias;            /* [keys][lanes]: gets dS before the derivative of the cap; or NULL */
+    /* bf16 only, instead of s and dp: weights and dS, [keys][row] bf16, and dS of keys 2i and 2i+1 as pairs,
+     * [keys/2][lanes]. */
+    uint16_t *weights, *ds;
+    float *ds_pairs;
+    size_t row;
+    float *dbias; /* [keys][lanes]: gets dS before the derivative of the cap; or NULL */
 } attn_backward_tile;
 
 #define ATTN_ATTENTION_KERNEL_LIST(X)                                                                              \
@@ -100,6 +105,7 @@ typedef struct attn_backward_tile {
       (void *to, attn_dtype dtype, ptrdiff_t to_row, const float *from, ptrdiff_t from_row, size_t rows,           \
        size_t columns, float factor, bool accumulate))                                                             \
     X(void, attention_dropout, (const attn_dropout_tile *tile))                                                    \
-    X(void, attention_backward, (const attn_backward_tile *tile))
+    X(void, attention_backward, (const attn_backward_tile *tile))                                                  \
+    X(void, attention_backward_bf16, (const attn_backward_tile *tile))
 
 #endif

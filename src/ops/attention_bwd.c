@@ -28,14 +28,14 @@ typedef struct backward_scratch {
     attn_backward_block block;
     attn_backward_keys keys[MOST_TILES];
     float *dk[MOST_TILES], *dv[MOST_TILES];
-    float *s, *ds;     /* [ATTN_TILE][lanes] */
+    attn_backward_results results;
     float *clean_rows; /* the right side of a product without what is not finite */
     attn_tile tile;
 } backward_scratch;
 
 static size_t backward_layout(const backward_job *job, void *base) {
     const attn_attention *at = job->at;
-    const size_t lanes = at->kernels->block_lanes, d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
+    const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
     attn_scratch scratch = {base, 0};
     backward_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
@@ -45,7 +45,7 @@ static size_t backward_layout(const backward_job *job, void *base) {
         f->dk[i] = attn_scratch_floats(&scratch, ATTN_TILE, d);
         f->dv[i] = attn_scratch_floats(&scratch, ATTN_TILE, dv);
     }
-    f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes), f->ds = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
+    attn_backward_results_layout(&f->results, at, &scratch, false);
     f->clean_rows = attn_scratch_floats(&scratch, ATTN_MAX_LANES, ATTN_MAX(d, dv));
     return scratch.used;
 }
@@ -57,7 +57,10 @@ static size_t backward_layout(const backward_job *job, void *base) {
 typedef struct gradient_product {
     float *sum;           /* [key or lane][columns in whole vectors] */
     const float *weights; /* [key][lane] */
-    const float *rows;
+    const uint16_t *bf16; /* fast: the same, [key][block_lanes]; for dQ weights_pairs instead */
+    const float *weights_pairs;
+    const float *rows;  /* f32 */
+    const float *pairs; /* fast: rows 2i and 2i+1 as pairs */
     size_t columns;
     bool rows_are_keys, clean, add;
 } gradient_product;
@@ -65,36 +68,69 @@ typedef struct gradient_product {
 /* The same product without most of the pairs of keys and vectors of lanes that are not visible. */
 static void ragged_product(const attn_product *whole, bool rows_are_lanes, const backward_scratch *f,
                            const attn_attention *at) {
-    const size_t vector = at->kernels->lanes, count = f->block.block.count;
+    const size_t vector = at->kernels->lanes, count = f->block.block.count, step = at->fast ? 2 : 1;
     for (size_t lane = 0, key = 0; lane < count; lane += vector) {
         const size_t end = f->tile.ends[lane / vector];
         attn_product part = *whole;
         if (rows_are_lanes) {
-            part.rows = ATTN_MIN(vector, count - lane), part.terms = end;
+            part.rows = ATTN_MIN(vector, count - lane), part.terms = (end + step - 1) / step;
             part.a += (ptrdiff_t)lane * part.a_row, part.c += (ptrdiff_t)lane * part.c_row;
         } else { /* for these keys the lanes before have weight 0 */
             if (end <= key) continue;
-            part.rows = end - key, part.terms = count - lane;
-            part.a += (ptrdiff_t)key * part.a_row + (ptrdiff_t)lane * part.a_term;
-            part.b += (ptrdiff_t)lane * part.b_term, part.c += (ptrdiff_t)key * part.c_row;
+            part.rows = end - key, part.terms = (count - lane + step - 1) / step;
+            part.a += (ptrdiff_t)key * part.a_row + (ptrdiff_t)(lane / step) * part.a_term;
+            part.b += (ptrdiff_t)(lane / step) * part.b_term, part.c += (ptrdiff_t)key * part.c_row;
             key = end;
         }
-        at->kernels->attention_product(&part);
+        (at->fast ? at->kernels->attention_product_bf16 : at->kernels->attention_product)(&part);
     }
 }
 
+static float bf16_as_float(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static void repair(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
+    const attn_block *block = &f->block.block;
+    const size_t width = attn_whole(at, g->columns), row = at->kernels->block_lanes;
+    float *widened = f->results.s; /* what was there is in bf16 by now */
+    for (size_t j = 0; at->fast && j < f->tile.keys; j++)
+        for (size_t lane = 0; lane < block->lanes; lane++)
+            widened[j * block->lanes + lane] = bf16_as_float(g->bf16[j * row + lane]);
+    attn_repair job = {.tile = &f->tile,
+                       .bias = f->block.extras.bias,
+                       .lanes = block->lanes,
+                       .a = at->fast ? widened : g->weights,
+                       .c = g->sum,
+                       .c_row = (ptrdiff_t)width,
+                       .c_column = 1,
+                       .b = g->rows,
+                       .b_row = (ptrdiff_t)width,
+                       .columns = g->columns,
+                       .count = block->count};
+    if (g->rows_are_keys) attn_repair_keys(&job);
+    else attn_repair_lanes(&job);
+}
+
 static void gradient(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
+    const attn_kernels *kernels = at->kernels;
     const attn_block *block = &f->block.block;
     const size_t width = attn_whole(at, g->columns), lanes = block->lanes, keys = f->tile.keys;
     const size_t terms = g->rows_are_keys ? keys : block->count;
-    const float *rows = g->rows;
+    const float *rows = at->fast ? g->pairs : g->rows;
     if (g->clean) {
-        at->kernels->attention_copy(f->clean_rows, (ptrdiff_t)width, rows, ATTN_F32, (ptrdiff_t)width, terms, width,
-                                    true);
         rows = f->clean_rows;
+        kernels->attention_copy(f->clean_rows, (ptrdiff_t)width, g->rows, ATTN_F32, (ptrdiff_t)width, terms, width,
+                                true);
+        if (at->fast)
+            kernels->attention_pair_rows(f->clean_rows, (ptrdiff_t)width, f->clean_rows, ATTN_F32, (ptrdiff_t)width,
+                                         terms, width);
     }
     attn_product product = {.rows = g->rows_are_keys ? block->count : keys,
-                            .terms = terms,
+                            .terms = at->fast ? (terms + 1) / 2 : terms,
                             .lanes = width,
                             .a = g->weights,
                             .a_row = g->rows_are_keys ? 1 : (ptrdiff_t)lanes,
@@ -104,41 +140,53 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
                             .c = g->sum,
                             .c_row = (ptrdiff_t)width,
                             .add = g->add};
-    if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged) ragged_product(&product, g->rows_are_keys, f, at);
-    else at->kernels->attention_product(&product);
-    if (!g->clean) return;
-    attn_repair repair = {.tile = &f->tile,
-                          .bias = f->block.extras.bias,
-                          .lanes = lanes,
-                          .a = g->weights,
-                          .c = g->sum,
-                          .c_row = (ptrdiff_t)width,
-                          .c_column = 1,
-                          .b = g->rows,
-                          .b_row = (ptrdiff_t)width,
-                          .columns = g->columns,
-                          .count = block->count};
-    if (g->rows_are_keys) attn_repair_keys(&repair);
-    else attn_repair_lanes(&repair);
+    if (at->fast && g->rows_are_keys) product.a = g->weights_pairs;
+    else if (at->fast)
+        product.a = (const float *)(const void *)g->bf16, product.a_row = (ptrdiff_t)kernels->block_lanes / 2;
+    const bool even = g->rows_are_keys || !at->fast || kernels->lanes % 2 == 0; /* a vector of lanes is whole pairs */
+    if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged && even) ragged_product(&product, g->rows_are_keys, f, at);
+    else at->fast ? kernels->attention_product_bf16(&product) : kernels->attention_product(&product);
+    if (g->clean) repair(g, f, at);
 }
 
 static void use_pair(backward_scratch *f, const backward_job *job, size_t tile, float *dq, bool dq_add) {
     const attn_attention *at = job->at;
     attn_backward_block *b = &f->block;
     const attn_backward_keys *keys = f->keys + tile;
+    const attn_backward_results *r = &f->results;
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv), skipped = f->tile.key - keys->key;
     const bool some = f->tile.class == ATTN_TILE_PARTIAL || b->extras.bias;
-    attn_backward_pair(f->s, f->ds, NULL, b, keys, &f->tile, at);
-    if (job->dv.data)
-        gradient(&(gradient_product){f->dv[tile] + skipped * dv, f->s, b->dout, at->dv, false, some && !b->dout_finite,
-                                     true},
-                 f, at);
-    if (job->dk.data)
-        gradient(&(gradient_product){f->dk[tile] + skipped * d, f->ds, b->q, at->d, false, some && !b->q_finite, true},
-                 f, at);
-    if (dq)
-        gradient(&(gradient_product){dq, f->ds, keys->k + skipped * d, at->d, true, some && !keys->k_finite, dq_add}, f,
-                 at);
+    attn_backward_pair(r, b, keys, &f->tile, at);
+    gradient_product g = {.sum = f->dv[tile] + skipped * dv,
+                          .weights = r->s,
+                          .bf16 = r->s_bf16,
+                          .rows = b->dout,
+                          .pairs = b->dout_pairs,
+                          .columns = at->dv,
+                          .clean = some && !b->dout_finite,
+                          .add = true};
+    if (job->dv.data) gradient(&g, f, at);
+    g = (gradient_product){.sum = f->dk[tile] + skipped * d,
+                           .weights = r->ds,
+                           .bf16 = r->ds_bf16,
+                           .rows = b->q,
+                           .pairs = b->q_pairs,
+                           .columns = at->d,
+                           .clean = some && !b->q_finite,
+                           .add = true};
+    if (job->dk.data) gradient(&g, f, at);
+    const bool half = at->fast && f->tile.keys % 2; /* a pair may hold a key that no lane sees */
+    g = (gradient_product){.sum = dq,
+                           .weights = r->ds,
+                           .bf16 = r->ds_bf16,
+                           .weights_pairs = r->ds_pairs,
+                           .rows = keys->k + skipped * d,
+                           .columns = at->d,
+                           .rows_are_keys = true,
+                           .clean = (some || half) && !keys->k_finite,
+                           .add = dq_add};
+    if (at->fast) g.pairs = keys->k_pairs + skipped / 2 * d;
+    if (dq) gradient(&g, f, at);
 }
 
 /* ---- a task ----------------------------------------------------------------------------------------- */

@@ -16,20 +16,17 @@ typedef struct bias_job {
 typedef struct bias_scratch {
     attn_backward_block block;
     attn_backward_keys keys;
-    float *s, *ds, *dbias;
+    attn_backward_results results;
     attn_tile tile;
 } bias_scratch;
 
 static size_t bias_layout(const attn_attention *at, void *base) {
-    const size_t lanes = at->kernels->block_lanes;
     attn_scratch scratch = {base, 0};
     bias_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
     attn_backward_block_layout(&f->block, at, &scratch, !base);
     attn_backward_keys_layout(&f->keys, at, &scratch);
-    f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
-    f->ds = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
-    f->dbias = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
+    attn_backward_results_layout(&f->results, at, &scratch, true);
     return scratch.used;
 }
 
@@ -46,7 +43,7 @@ static void add_tile(const bias_scratch *f, const bias_job *job) {
                      (ptrdiff_t)at_or_0(d, 1, attn_block_head(block, at, lane)) * d->stride[1] +
                      (ptrdiff_t)at_or_0(d, 2, attn_block_query(block, at, lane)) * d->stride[2];
         for (size_t j = 0; j < f->tile.keys; j++)
-            row[(ptrdiff_t)at_or_0(d, 3, f->tile.key + j) * d->stride[3]] += f->dbias[j * block->lanes + lane];
+            row[(ptrdiff_t)at_or_0(d, 3, f->tile.key + j) * d->stride[3]] += f->results.dbias[j * block->lanes + lane];
     }
 }
 
@@ -64,7 +61,7 @@ static void add_head(bias_scratch *f, const bias_job *job, size_t b, size_t key_
             if (f->tile.class == ATTN_TILE_NONE) continue;
             if (!set) attn_backward_block_set(&f->block, at, &x, key_head, row), set = true;
             attn_backward_keys_set(&f->keys, at, &x, key_head, key);
-            attn_backward_pair(f->s, f->ds, f->dbias, &f->block, &f->keys, &f->tile, at);
+            attn_backward_pair(&f->results, &f->block, &f->keys, &f->tile, at);
             add_tile(f, job);
         }
     }

@@ -10,12 +10,42 @@ void attn_backward_block_layout(attn_backward_block *b, const attn_attention *at
     float *dout = attn_scratch_floats(scratch, attn_whole(at, at->dv), lanes);
     float *q_columns = attn_scratch_floats(scratch, at->d, lanes),
           *dout_columns = attn_scratch_floats(scratch, at->dv, lanes);
+    float *q_pairs = attn_scratch_floats(scratch, attn_whole(at, at->d) + 1, at->fast ? lanes / 2 : 0);
+    float *dout_pairs = attn_scratch_floats(scratch, attn_whole(at, at->dv) + 1, at->fast ? lanes / 2 : 0);
     float *bias = at->options.bias ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     float *keep = at->threshold ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     float *capped = at->options.softcap > 0 ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     if (counting) return;
+    b->q_pairs = q_pairs, b->dout_pairs = dout_pairs;
     b->q = q, b->dout = dout, b->q_columns = q_columns, b->dout_columns = dout_columns;
     b->extras.bias = bias, b->extras.keep = keep, b->extras.capped = capped;
+}
+
+static size_t pairs_of(size_t columns) { return (columns + 1) / 2; }
+
+/* Rows of f32 that hold bf16 values, [row][width], as rows of pairs along the columns, an odd last one with 0. */
+static void pair_columns(float *to, const float *rows, size_t width, size_t n, size_t columns,
+                         const attn_attention *at) {
+    const size_t pairs = pairs_of(columns);
+    memset(to, 0, n * pairs * sizeof *to);
+    at->kernels->attention_put(to, ATTN_BF16, (ptrdiff_t)pairs * 2, rows, (ptrdiff_t)width, n, columns, 1.0f, false);
+}
+
+/* [lane][width] as columns, in the fast path of pairs; `pairs` holds the rows of pairs there before the pairs of lanes.
+ */
+static void set_columns(float *to, float *pairs, const float *rows, size_t width, size_t columns,
+                        const attn_block *block, const attn_attention *at) {
+    const void *lanes[ATTN_MAX_LANES];
+    const size_t half = pairs_of(columns);
+    if (at->fast) pair_columns(pairs, rows, width, block->count, columns, at);
+    for (size_t lane = 0; lane < block->lanes; lane++) {
+        if (at->fast) lanes[lane] = lane < block->count ? pairs + lane * half : NULL;
+        else lanes[lane] = rows + lane * width;
+    }
+    at->kernels->attention_pack(to, block->lanes, lanes, ATTN_F32, at->fast ? half : columns);
+    if (at->fast)
+        at->kernels->attention_pair_rows(pairs, (ptrdiff_t)width, rows, ATTN_F32, (ptrdiff_t)width, block->count,
+                                         columns);
 }
 
 void attn_backward_block_set(attn_backward_block *b, const attn_attention *at, const attn_sequence *x, size_t key_head,
@@ -44,25 +74,38 @@ void attn_backward_block_set(attn_backward_block *b, const attn_attention *at, c
             kernels->attention_copy(q_row, 0, q[lane], at->dtype, 0, 1, at->d, false);
             kernels->attention_copy(dout_row, 0, dout[lane], at->dtype, 0, 1, at->dv, false);
         }
-        q[lane] = q_row;
     }
-    kernels->attention_pack(b->q_columns, block->lanes, q, ATTN_F32, at->d);
+    set_columns(b->q_columns, b->q_pairs, b->q, d, at->d, block, at);
     kernels->attention_row_dots(b->delta, dout, out, at->dtype, block->lanes, at->dv);
     for (size_t lane = 0; lane < block->lanes; lane++) {
-        dout[lane] = b->dout + lane * dv;
         if (at->dlse.data && out[lane])
             b->delta[lane] -= *(const float *)attn_view_at(&at->dlse, x->index, attn_block_head(block, at, lane),
                                                            x->q_first + (ptrdiff_t)attn_block_query(block, at, lane));
     }
-    kernels->attention_pack(b->dout_columns, block->lanes, dout, ATTN_F32, at->dv);
+    set_columns(b->dout_columns, b->dout_pairs, b->dout, dv, at->dv, block, at);
     b->q_finite = kernels->attention_is_finite(b->q, (ptrdiff_t)d, block->count, at->d);
     b->dout_finite = kernels->attention_is_finite(b->dout, (ptrdiff_t)dv, block->count, at->dv);
 }
 
 void attn_backward_keys_layout(attn_backward_keys *keys, const attn_attention *at, attn_scratch *scratch) {
-    float *k = attn_scratch_floats(scratch, ATTN_TILE, attn_whole(at, at->d));
-    float *v = attn_scratch_floats(scratch, ATTN_TILE, attn_whole(at, at->dv));
-    if (k) keys->k = k, keys->v = v;
+    const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv), rows = at->fast ? ATTN_TILE : 0;
+    float *k = attn_scratch_floats(scratch, ATTN_TILE, d), *v = attn_scratch_floats(scratch, ATTN_TILE, dv);
+    float *k_rows = attn_scratch_floats(scratch, rows, pairs_of(at->d));
+    float *v_rows = attn_scratch_floats(scratch, rows, pairs_of(at->dv));
+    float *k_pairs = attn_scratch_floats(scratch, rows / 2, d);
+    if (!k) return;
+    *keys = (attn_backward_keys){.k = k, .v = v, .k_rows = k, .v_rows = v};
+    if (at->fast) keys->k_rows = k_rows, keys->v_rows = v_rows, keys->k_pairs = k_pairs;
+}
+
+void attn_backward_results_layout(attn_backward_results *to, const attn_attention *at, attn_scratch *scratch,
+                                  bool dbias) {
+    const size_t lanes = at->kernels->block_lanes, rows = at->fast ? ATTN_TILE : 0;
+    to->s = attn_scratch_floats(scratch, ATTN_TILE, lanes), to->ds = attn_scratch_floats(scratch, ATTN_TILE, lanes);
+    to->dbias = dbias ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
+    to->s_bf16 = attn_scratch_take(scratch, rows * lanes * sizeof(uint16_t));
+    to->ds_bf16 = attn_scratch_take(scratch, rows * lanes * sizeof(uint16_t));
+    to->ds_pairs = attn_scratch_floats(scratch, rows / 2, lanes);
 }
 
 void attn_backward_keys_set(attn_backward_keys *keys, const attn_attention *at, const attn_sequence *x, size_t key_head,
@@ -74,25 +117,33 @@ void attn_backward_keys_set(attn_backward_keys *keys, const attn_attention *at, 
     keys->key = key;
     at->kernels->attention_copy(keys->k, d, k, at->dtype, at->k.row, rows, at->d, false);
     at->kernels->attention_copy(keys->v, dv, v, at->dtype, at->v.row, rows, at->dv, false);
+    if (at->fast) {
+        pair_columns(keys->k_rows, keys->k, (size_t)d, rows, at->d, at);
+        pair_columns(keys->v_rows, keys->v, (size_t)dv, rows, at->dv, at);
+        at->kernels->attention_pair_rows(keys->k_pairs, d, keys->k, ATTN_F32, d, rows, at->d);
+    }
     keys->k_finite = at->kernels->attention_is_finite(keys->k, d, rows, at->d);
 }
 
-void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *b, const attn_backward_keys *keys,
+void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b, const attn_backward_keys *keys,
                         const attn_tile *tile, const attn_attention *at) {
     const attn_kernels *kernels = at->kernels;
     const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
-    const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
+    const size_t d = at->fast ? pairs_of(at->d) : attn_whole(at, at->d), d_terms = at->fast ? d : at->d;
+    const size_t dv = at->fast ? pairs_of(at->dv) : attn_whole(at, at->dv), dv_terms = at->fast ? dv : at->dv;
     const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
-    attn_chained_product(kernels->attention_product, s, tile->keys, at->d, lanes, keys->k + skipped * d, (ptrdiff_t)d,
+    attn_product_kernel *product = at->fast ? kernels->attention_product_bf16 : kernels->attention_product;
+    attn_chained_product(product, to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d, (ptrdiff_t)d,
                          b->q_columns, ends);
-    attn_tile_logits(tile, s, &b->extras, &b->block, at);
-    attn_chained_product(kernels->attention_product, ds, tile->keys, at->dv, lanes, keys->v + skipped * dv,
-                         (ptrdiff_t)dv, b->dout_columns, ends);
-    uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
+    attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
+    attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
+                         b->dout_columns, ends);
+    const uint64_t used = ((uint64_t)1 << b->block.count) - 1; /* count < 64 */
+    uint64_t seen[ATTN_TILE];                                  /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {
         for (size_t j = 0; j < tile->keys; j++) {
-            seen[j] = visible ? visible[j] : UINT64_MAX;
+            seen[j] = visible ? visible[j] : used; /* a pair of lanes may hold one that is not in use */
             for (size_t lane = 0; lane < lanes; lane++)
                 if (b->extras.bias[j * lanes + lane] == -INFINITY) seen[j] &= ~((uint64_t)1 << lane);
         }
@@ -100,8 +151,12 @@ void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *
     }
     attn_backward_tile job = {.keys = tile->keys,
                               .lanes = lanes,
-                              .s = s,
-                              .dp = ds,
+                              .s = to->s,
+                              .dp = to->ds,
+                              .weights = to->s_bf16,
+                              .ds = to->ds_bf16,
+                              .ds_pairs = to->ds_pairs,
+                              .row = kernels->block_lanes,
                               .factor = at->factor,
                               .lse = b->lse,
                               .delta = b->delta,
@@ -109,6 +164,6 @@ void attn_backward_pair(float *s, float *ds, float *dbias, attn_backward_block *
                               .ends = ends,
                               .keep = at->threshold ? attn_tile_keep(tile, &b->extras, &b->block, at) : NULL,
                               .capped = b->extras.capped,
-                              .dbias = dbias};
-    kernels->attention_backward(&job);
+                              .dbias = to->dbias};
+    at->fast ? kernels->attention_backward_bf16(&job) : kernels->attention_backward(&job);
 }

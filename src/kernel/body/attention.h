@@ -431,35 +431,50 @@ static void attention_dropout(const attn_dropout_tile *t) {
 
 /* Scores (or logits) and dP become P and dS:  P = 2^(s·factor − lse),  dS = P ∘ (dP − Δ), both 0 where not visible.
  * With keep: P is multiplied by it after dS, dP before. With capped: dS ∘= 1 − capped². */
-V_FN void backward_vector(const bool masked, const bool extra, const attn_backward_tile *t, size_t lane) {
-    const V c = v_set(t->factor), lse = v_load(t->lse + lane), delta = v_load(t->delta + lane);
-    const size_t end = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
-    for (size_t j = end; j < t->keys; j++) {
-        v_store(t->s + j * t->lanes + lane, v_zero()), v_store(t->dp + j * t->lanes + lane, v_zero());
-        if (extra && t->dbias) v_store(t->dbias + j * t->lanes + lane, v_zero());
+V_FN void backward_pair(const bool masked, const bool extra, const attn_backward_tile *t, size_t j, size_t lane,
+                        V *weight, V *ds) {
+    const size_t at = j * t->lanes + lane;
+    V p = v_exp2(v_fma(v_load(t->s + at), v_set(t->factor), v_neg(v_load(t->lse + lane)))), dp = v_load(t->dp + at);
+    VM visible = masked ? v_of_bits((uint32_t)(t->visible[j] >> lane)) : v_first(V_LANES);
+    *weight = p;
+    if (extra && t->keep) {
+        V keep = v_load(t->keep + at);
+        dp = v_select(v_gt(keep, v_zero()), v_mul(dp, keep), v_zero());
+        *weight = v_mul(p, keep);
     }
-    for (size_t j = 0; j < end; j++) {
+    *ds = v_mul(p, v_sub(dp, v_load(t->delta + lane)));
+    if (masked) *weight = v_and_mask(visible, *weight), *ds = v_and_mask(visible, *ds);
+    if (extra && t->dbias) v_store(t->dbias + at, *ds);
+    if (extra && t->capped) {
+        V y = v_load(t->capped + at);
+        *ds = v_mul(*ds, v_fnma(y, y, v_set(1.0f)));
+        if (masked) *ds = v_and_mask(visible, *ds);
+    }
+}
+
+V_FN void backward_vector(const bool masked, const bool extra, const attn_backward_tile *t, size_t lane) {
+    const size_t end = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
+    for (size_t j = 0; j < t->keys; j++) {
         const size_t at = j * t->lanes + lane;
-        V p = v_exp2(v_fma(v_load(t->s + at), c, v_neg(lse))), dp = v_load(t->dp + at);
-        V kept = p;
-        if (extra && t->keep) {
-            V keep = v_load(t->keep + at);
-            dp = v_select(v_gt(keep, v_zero()), v_mul(dp, keep), v_zero());
-            kept = v_mul(p, keep);
-        }
-        V ds = v_mul(p, v_sub(dp, delta));
-        if (masked) {
-            VM visible = v_of_bits((uint32_t)(t->visible[j] >> lane));
-            kept = v_and_mask(visible, kept), ds = v_and_mask(visible, ds);
-        }
-        if (extra && t->dbias) v_store(t->dbias + at, ds);
-        if (extra && t->capped) {
-            V y = v_load(t->capped + at);
-            ds = v_mul(ds, v_fnma(y, y, v_set(1.0f)));
-            if (masked) ds = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), ds);
-        }
-        v_store(t->s + at, kept);
+        V weight = v_zero(), ds = v_zero();
+        if (j < end) backward_pair(masked, extra, t, j, lane, &weight, &ds);
+        else if (extra && t->dbias) v_store(t->dbias + at, v_zero());
+        v_store(t->s + at, weight);
         v_store(t->dp + at, ds);
+    }
+}
+
+V_FN void backward_vector_bf16(const bool masked, const bool extra, const attn_backward_tile *t, size_t lane) {
+    const size_t end = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
+    for (size_t j = 0; j < t->keys; j += 2) {
+        V weight[2] = {v_zero(), v_zero()}, ds[2] = {v_zero(), v_zero()};
+        for (size_t i = 0; i < 2 && j + i < t->keys; i++) {
+            if (j + i < end) backward_pair(masked, extra, t, j + i, lane, weight + i, ds + i);
+            else if (extra && t->dbias) v_store(t->dbias + (j + i) * t->lanes + lane, v_zero());
+            v_store_bf16(t->weights + (j + i) * t->row + lane, weight[i]);
+            v_store_bf16(t->ds + (j + i) * t->row + lane, ds[i]);
+        }
+        v_store(t->ds_pairs + j / 2 * t->lanes + lane, v_pair_bf16(ds[0], ds[1]));
     }
 }
 
@@ -469,6 +484,17 @@ static void attention_backward(const attn_backward_tile *t) {
         if (extra) t->visible ? backward_vector(true, true, t, lane) : backward_vector(false, true, t, lane);
         else t->visible ? backward_vector(true, false, t, lane) : backward_vector(false, false, t, lane);
     }
+}
+
+/* The same, and the results are bf16. A row of an odd number of lanes gets a 0 behind it. */
+static void attention_backward_bf16(const attn_backward_tile *t) {
+    const bool extra = t->keep || t->capped || t->dbias;
+    for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
+        if (extra) t->visible ? backward_vector_bf16(true, true, t, lane) : backward_vector_bf16(false, true, t, lane);
+        else t->visible ? backward_vector_bf16(true, false, t, lane) : backward_vector_bf16(false, false, t, lane);
+    }
+    for (size_t j = 0; t->lanes % 2 && j < t->keys; j++)
+        t->weights[j * t->row + t->lanes] = t->ds[j * t->row + t->lanes] = 0;
 }
 
 #endif
