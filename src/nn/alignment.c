@@ -1,4 +1,5 @@
-/* attention.c: attention over the annotations of a sequence, for one decoder step or for all of them. */
+/* alignment.c: additive and dot attention over the annotations of a sequence, for one decoder step or for all of them.
+ */
 #include "nn/tape.h"
 
 typedef struct attention_node {
