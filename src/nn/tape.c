@@ -247,7 +247,7 @@ attn_status attn_tape_gather(attn_tape *tape, attn_parameter *w, attn_parameter 
     if (!gather) {
         gather = attn_tape_memory(tape, 1, sizeof *gather);
         if (!gather) return ATTN_E_NOMEM;
-        *gather = (attn_gather){NULL, w, b, NULL, 0};
+        *gather = (attn_gather){.w = w, .b = b};
         *tape->gathers_end = gather;
         tape->gathers_end = &gather->next;
     }
@@ -276,20 +276,26 @@ static attn_status stack_blocks(attn_tape *tape, attn_gather *gather, size_t k, 
             attn_copy_floats(tape->ctx, dy + row * n, block->dy, block->rows * n);
         }
         first->x = x, first->dy = dy;
+        gather->copied = true;
     }
     first->next = NULL;
     first->rows = gather->rows;
     return ATTN_OK;
 }
 
-static attn_status finish_gather(attn_tape *tape, attn_gather *gather) {
+/* Several weights may have read the same rows, as the projections of queries, keys and values do: these are packed
+ * once. `before` is the gather whose rows are packed, or NULL. */
+static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const attn_gather *before) {
     size_t n = gather->w->value.shape[0], k = gather->w->value.shape[1];
     float *dw = attn_parameter_grad(gather->w);
     if (!dw) return ATTN_E_NOMEM;
     ATTN_TRY(stack_blocks(tape, gather, k, n));
     const attn_gather_block *all = gather->blocks;
     if (k && n) {
-        ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, ATTN_F32, all->x, (ptrdiff_t)k, 1, all->rows, k));
+        const bool packed = before && !before->copied && !gather->copied && before->blocks->x == all->x &&
+                            before->rows == gather->rows && before->w->value.shape[1] == k && before->w->value.shape[0];
+        if (!packed)
+            ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, ATTN_F32, all->x, (ptrdiff_t)k, 1, all->rows, k));
         attn_gemm gemm = {.m = n,
                           .a = all->dy,
                           .a_row = 1,
@@ -331,9 +337,10 @@ attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
         if (!out->grad_written) continue;
         if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
     }
-    for (attn_gather *gather = tape->gathers; gather; gather = gather->next) {
+    const attn_gather *before = NULL;
+    for (attn_gather *gather = tape->gathers; gather; before = gather, gather = gather->next) {
         attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        if (!attn_tape_check(tape, finish_gather(tape, gather))) return tape->status;
+        if (!attn_tape_check(tape, finish_gather(tape, gather, before))) return tape->status;
         attn_arena_rewind(&tape->arena, mark);
     }
     return ATTN_OK;

@@ -77,6 +77,7 @@ typedef struct attn_gather {
     attn_parameter *w, *b; /* b may be NULL */
     attn_gather_block *blocks;
     size_t rows;
+    bool copied; /* the rows were stacked in memory that the next gather uses again */
 } attn_gather;
 
 struct attn_tape {
