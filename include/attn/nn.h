@@ -18,7 +18,7 @@
 #ifndef ATTN_NN_H
 #define ATTN_NN_H
 
-#include <attn/tensor.h>
+#include <attn/attention.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -152,6 +152,23 @@ ATTN_API attn_var *attn_tape_additive_attention(attn_tape *tape, attn_var *sq, a
 ATTN_API attn_var *attn_tape_dot_attention(attn_tape *tape, attn_var *q, attn_var *k, attn_var *h, float scale,
                                            const int32_t *lengths, attn_var **alignment, attn_var **energy);
 
+/* Scaled dot-product attention (attn/attention.h: the formula, every option), on what linears give, without copies:
+ *     y = softmax(cap(scale · q kᵀ) + bias, over the visible keys) · v        for each head
+ * q (B, T, H·D), k (B, S, Hk·D), v (B, S, Hk·Dv), y (B, T, H·Dv): columns h·D … h·D+D−1 are head h. With options->cu_q
+ * packed sequences: q (ΣT, H·D), k (ΣS, Hk·D), v (ΣS, Hk·Dv). q, k, v may be one variable.
+ * options NULL: the defaults. Its arrays of one element a sequence or head are copied; the data of mask, tree, segments
+ * and a constant bias is kept until reset. seed, offset and workspace are the tape's own, and a tape that does not
+ * record drops nothing. *lse (NULL: not wanted) gets the log-sum-exp (B, H, T), packed (H, ΣT), without gradient:
+ * weights are e^(score − lse). Never T×S memory: for backward LSE is kept, and nothing else. */
+typedef struct attn_attention_inputs {
+    attn_var *q, *k, *v;
+    size_t heads, key_heads; /* H; Hk, 0: as many */
+    attn_var *bias;          /* with a gradient; rank 4, (B, H, T, S) or 1 in any; NULL: that of the options */
+    attn_var *sinks;         /* with a gradient; (H); NULL: those of the options */
+} attn_attention_inputs;
+ATTN_API attn_var *attn_tape_attention(attn_tape *tape, const attn_attention_inputs *inputs,
+                                       const attn_attention_options *options, attn_var **lse);
+
 /* Over the last dimension, of C elements:
  *     layer_norm   y = gain ∘ (x − mean) / sqrt(variance + ε) + bias      Ba, Kiros & Hinton 2016
  *     rms_norm     y = gain ∘ x / sqrt(mean of x² + ε)                    Zhang & Sennrich 2019
@@ -175,6 +192,78 @@ typedef struct attn_loss_stats {
  * replaced by their gradient: no operation may use them afterwards. */
 ATTN_API attn_var *attn_tape_cross_entropy(attn_tape *tape, attn_var *logits, const int32_t *targets,
                                            float label_smoothing, float grad_scale, attn_loss_stats *stats);
+
+/* ---- layers of attention ------------------------------------------------------------------------ */
+
+/* Raschka, Build a Large Language Model (From Scratch), chapter 3. X (B, T, d_in) has a token's embedding in each row;
+ * row i of Z, the context vector of token i, is a mean of all rows with weights that are made of the rows themselves.
+ *     3.3  simplified     S = X Xᵀ              A = softmax(S)              Z = A X
+ *     3.4  trainable      Q = X W_qᵀ (+ b_q), K and V alike, W (d_out, d_in):
+ *                         S = Q Kᵀ              A = softmax(S / √d_out)     Z = A V
+ *     3.5  causal         S_ij = −∞ for j > i; dropout on A
+ *     3.6  multi-head     head h: columns h·D … h·D+D−1 of Q, K and V, D = d_out / H, each as in 3.5;
+ *                         Y = [Z_1 … Z_H] W_oᵀ + b_o
+ * All of them are one attn_tape_attention between linears. */
+
+/* 3.3; x (B, T, C), and so is the result. lse as above, (B, 1, T). */
+ATTN_API attn_var *attn_tape_simplified_attention(attn_tape *tape, attn_var *x, attn_var **lse);
+
+/* Borrowed from the set of parameters; names follow the prefix given at creation, as in the book's models. A struct of
+ * pointers to parameters that are there (a loaded model's, shared ones) is as good as a created one. */
+typedef struct attn_multi_head_attention {
+    attn_parameter *w_query, *w_key, *w_value; /* W_query.weight (H·D, d_in); W_key.weight, W_value.weight (Hk·D, …) */
+    attn_parameter *b_query, *b_key, *b_value; /* W_query.bias (H·D) …, or NULL */
+    attn_parameter *w_out, *b_out;             /* out_proj.weight (d_out, H·D), out_proj.bias (d_out), or NULL */
+    size_t heads, key_heads;                   /* H, Hk */
+    size_t context_length;                     /* T and S at most; 0: any */
+    attn_causal causal;                        /* what is used where the options of a call say ATTN_CAUSAL_NONE */
+    float dropout;                             /* of attention weights, while recording */
+} attn_multi_head_attention;
+
+typedef struct attn_multi_head_attention_options {
+    size_t struct_size;
+    size_t d_in, d_out;    /* columns of x and of the result; d_out = H·D */
+    size_t d_context;      /* columns of what keys and values are made of; 0: d_in */
+    size_t heads;          /* divides d_out */
+    size_t key_heads;      /* divides heads: groups of heads share keys and values (Ainslie et al. 2023); 0: heads */
+    size_t context_length; /* 0: any */
+    float dropout;
+    bool qkv_bias, out_bias; /* zeros at first */
+    attn_causal causal;
+    attn_init init; /* of the weights */
+    float init_scale;
+} attn_multi_head_attention_options;
+#define ATTN_MULTI_HEAD_ATTENTION_OPTIONS_INIT                                                  \
+    {                                                                                           \
+        .struct_size = sizeof(attn_multi_head_attention_options), .heads = 1, .out_bias = true, \
+        .init = ATTN_INIT_XAVIER, .init_scale = 1                                               \
+    }
+
+/* Add the layer's parameters to the set (which owns them), names beginning with prefix ("trf_blocks.0.att."). *layer is
+ * written on success. 3.4: one head, no output projection; 3.5 the same, causal from the top left; 3.6: */
+ATTN_API attn_status attn_self_attention_create(attn_multi_head_attention *layer, attn_parameters *set,
+                                                const char *prefix, size_t d_in, size_t d_out, bool qkv_bias);
+ATTN_API attn_status attn_causal_attention_create(attn_multi_head_attention *layer, attn_parameters *set,
+                                                  const char *prefix, size_t d_in, size_t d_out, size_t context_length,
+                                                  float dropout, bool qkv_bias);
+ATTN_API attn_status attn_multi_head_attention_create(attn_multi_head_attention *layer, attn_parameters *set,
+                                                      const char *prefix,
+                                                      const attn_multi_head_attention_options *options);
+
+/* Keys and values (B, S, Hk·D) of a sequence: made once, used by every query of it, or by every step of a decoder. */
+typedef struct attn_keys_values {
+    attn_var *k, *v;
+} attn_keys_values;
+ATTN_API attn_keys_values attn_tape_keys_values(attn_tape *tape, const attn_multi_head_attention *layer,
+                                                attn_var *context);
+/* y = attention of x (B, T, d_in) to `context`, which is another sequence's (cross-attention) or NULL: x's own.
+ * residual (B, T, d_out), NULL: none, is added to the result; it needs an output projection. options, NULL: none, as in
+ * attn_tape_attention: lengths, masks, windows, scale …; its dropout is to be 0, the layer has its own. Packed
+ * sequences too. y (B, T, d_out); lse as above. */
+ATTN_API attn_var *attn_tape_multi_head_attention(attn_tape *tape, const attn_multi_head_attention *layer, attn_var *x,
+                                                  const attn_keys_values *context,
+                                                  const attn_attention_options *options, attn_var *residual,
+                                                  attn_var **lse);
 
 #ifdef __cplusplus
 }

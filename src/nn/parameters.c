@@ -161,6 +161,8 @@ attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, cons
     return ATTN_OK;
 }
 
+attn_context *attn_parameters_context(const attn_parameters *set) { return set->ctx; }
+
 size_t attn_parameters_count(const attn_parameters *set) { return set->count; }
 
 attn_parameter *attn_parameters_at(const attn_parameters *set, size_t index) {

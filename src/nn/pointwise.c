@@ -25,12 +25,14 @@ static uint64_t mix(uint64_t x) {
     return x ^ (x >> 31);
 }
 
+uint64_t attn_tape_dropout_seed(const attn_tape *tape) { return mix(mix(tape->seed) + tape->step); }
+
 attn_var *attn_tape_dropout(attn_tape *tape, attn_var *x, float p) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "dropout", "x", x)) return NULL;
     if (!(p >= 0 && p < 1))
         return attn_tape_fail(tape, ATTN_E_ARGUMENT, "dropout: p is %g, expected 0 ≤ p < 1", (double)p);
     if (!tape->record || p == 0) return x;
-    uint64_t seed = mix(mix(tape->seed) + tape->step), offset = tape->position;
+    uint64_t seed = attn_tape_dropout_seed(tape), offset = tape->position;
     attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, x->needs_grad);
     if (!y || !attn_tape_check(tape, attn_dropout(tape->ctx, &y->value, &x->value, p, seed, offset))) return NULL;
     if (!y->needs_grad) return y;

@@ -32,6 +32,7 @@
     X(gru_cell)                \
     X(additive_attention)      \
     X(dot_attention)           \
+    X(attention)               \
     X(layer_norm)              \
     X(rms_norm)                \
     X(log_softmax)             \
@@ -113,6 +114,8 @@ attn_var *attn_tape_var(attn_tape *tape, int rank, const size_t *shape, bool nee
 attn_var *attn_tape_var_of(attn_tape *tape, const attn_tensor *value, bool needs_grad);
 /* The same shape as t but for the last dimension. */
 attn_var *attn_tape_var_like(attn_tape *tape, const attn_tensor *t, size_t last, bool needs_grad);
+/* Seed of the masks of this step; with tape->position as the offset each operation has its own. */
+uint64_t attn_tape_dropout_seed(const attn_tape *tape);
 /* Records that `out` came from an operation; the node's struct has `bytes` and begins cleared. NULL, with the tape
  * failed. */
 void *attn_tape_push(attn_tape *tape, attn_operation operation, attn_var *out, size_t bytes);
