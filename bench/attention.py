@@ -31,7 +31,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = {"PyTorch": "pytorch", "ONNX Runtime": "onnx_runtime", "OpenVINO": "open_vino", "ggml": "ggml"}
 BURST = 0.008  # seconds that a contender computes in its turn, at least one call
 SLOW, SLOW_ROUNDS = 3.0, 4  # who is so many times slower than the best peer rests after so many rounds
-STEADY = 0.9  # where others use the machine, the peak's median over the rounds falls below that share of its best
+DISTURBED = 0.03  # share of the processors that others may take meanwhile
 QUICK_ROUNDS, QUICK_SECONDS = 5, 5.0  # with --quick a case ends when both have passed
 TOLERANCE = {"f32": 1e-5, "f16": 5e-3, "bf16": 2e-2, "dropout": 0.15}  # rms of the difference over rms of the answer
 HELD = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -112,6 +112,21 @@ def peaks_of(ours):
     return {key: float(value) for key, value in (word.split("=") for word in ours.ask("peaks").split())}
 
 
+def others(contenders):
+    """Seconds that the processors have spent on others than this program and its contenders, or taken by the host; 0 where
+    the system does not say."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        total = sum(ticks) - ticks[3] - ticks[4]  # idle, waiting
+        for contender in contenders:
+            with open(f"/proc/{contender.process.pid}/stat", encoding="ascii") as file:
+                total -= sum(int(word) for word in file.read().rsplit(")", 1)[1].split()[11:13])
+    except OSError:
+        return 0.0
+    return total / os.sysconf("SC_CLK_TCK") - sum(os.times()[:2])
+
+
 # ---- a case -----------------------------------------------------------------------------------------
 
 
@@ -177,8 +192,10 @@ def measure(case, contenders, folder, args):
         else:
             present.append(contender)
             row["contenders"][contender.name] = {"what": reply[3:], "error": errors}
+    start, before = time.monotonic(), others(contenders)
     times, peak = rounds(present, ours, case.dtype, args)
-    row["peak"], row["steady"] = max(peak), statistics.median(peak) / max(peak)
+    row["others"] = (others(contenders) - before) / (time.monotonic() - start) / os.cpu_count()
+    row["peak"] = max(peak)
     for name, t in times.items():
         row["contenders"][name].update(rounds=len(t), min=min(t), median=statistics.median(t), gflops=1e-9 * case.flop / min(t))
     if "attn" in times:
@@ -220,7 +237,9 @@ def line(row):
     share = f"{100 * row['share']:.0f} %" if "share" in row else "–"
     ratio = f"{row['ratio']:.2f}" if "ratio" in row else "–"
     texts = [figure("attn"), share, *(figure(name) for name in PEERS), ratio]
-    notes = ["  ✗ " + text for text in misses(row)] + ["  ~ busy machine"] * (row["steady"] < STEADY)
+    notes = ["  ✗ " + text for text in misses(row)]
+    if row["others"] > DISTURBED:
+        notes.append(f"  ~ {100 * row['others']:.0f} % of the machine went to others")
     return f"{row['name']:42}" + "".join(f"{text:>14}" for text in texts) + "".join(notes)
 
 
@@ -281,16 +300,16 @@ def main():
             row = measure(case, contenders, folder, args)
             document["rows"].append(row)
             print(line(row), flush=True)
+            if args.output:
+                write(args.output, document)
     finally:
         for contender in contenders:
             contender.end()
         shutil.rmtree(folder)
     measured = document["rows"]
-    if args.output:
-        document = write(args.output, document)
     if args.svg:
         with open(args.svg, "w", encoding="utf-8") as file:
-            file.write(bars.draw(document))
+            file.write(bars.draw(write(args.output, document) if args.output else document))
     missed = sum(bool(misses(row)) for row in measured)
     print(f"{len(measured)} rows" + (f", {missed} below what they should reach" if missed else ""))
     return any("attn" in row["left_out"] for row in measured)

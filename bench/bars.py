@@ -11,7 +11,7 @@ import json
 import sys
 
 COLOURS = {"attn": "#0b6e4f", "PyTorch": "#c8553d", "ONNX Runtime": "#7d8597", "OpenVINO": "#8d6bb3", "ggml": "#c9a227"}
-LEFT, WIDTH, RIGHT, TOP = 250, 520, 70, 62  # names, bars, room for figures, title and legend
+LEFT, WIDTH, RIGHT, TOP = 300, 520, 70, 62  # names, bars, room for figures, title and legend
 BAR, GAP = 9, 12
 TEXT = 'font-family="Helvetica, Arial, sans-serif" font-size="{}" fill="#222"{}'
 
