@@ -11,6 +11,8 @@ peak (of bf16 where the CPU has such products and the case is in bf16) from the 
 median over the rounds, and ✗ what the case should reach.
 """
 import argparse
+import atexit
+import contextlib
 import fnmatch
 import json
 import os
@@ -48,12 +50,13 @@ class Contender:
     def __init__(self, name, key, command, env):
         self.name, self.key, self.command, self.env = name, key, command, env
         self.complaints = tempfile.TemporaryFile("w+")
+        atexit.register(self.end)
         self.start()
 
     def start(self):
         self.version = None
         self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.complaints, text=True)
+                                        stderr=self.complaints, text=True, start_new_session=True)
         ready = self.process.stdout.readline().strip()
         if ready.startswith("ready "):
             self.version = ready[6:]
@@ -79,7 +82,9 @@ class Contender:
         return (self.complaints.read().strip().splitlines() or ["no reason given"])[-1]
 
     def end(self):
-        self.process.kill()
+        """With what it may have started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -287,6 +292,7 @@ def main():
     if args.list:
         print("\n".join(f"{case.file:10} {case.name}" for case in chosen(args)))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stopped servers end too
     contenders = start(args)
     document = {"versions": {c.name: c.version for c in contenders}, "threads": args.threads, "peaks": peaks_of(contenders[0]),
                 "date": time.strftime("%Y-%m-%d"), "rows": []}
@@ -303,8 +309,6 @@ def main():
             if args.output:
                 write(args.output, document)
     finally:
-        for contender in contenders:
-            contender.end()
         shutil.rmtree(folder)
     measured = document["rows"]
     if args.svg:
