@@ -23,6 +23,7 @@ typedef struct attn_product {
     float *c;
     ptrdiff_t c_row;
     bool add;
+    const float *c_factor; /* [lanes]: with add, what C is multiplied by before; or NULL */
     /* For each vector of lanes, how many rows or terms it needs; NULL: all. Lanes past `lanes` have no entry. */
     const uint8_t *row_ends, *term_ends;
 } attn_product;
@@ -34,8 +35,10 @@ typedef struct attn_softmax_tile {
     const uint64_t *visible; /* [keys], or NULL: all */
     const uint8_t *ends; /* with visible: for each vector of lanes, keys from there on are visible to none; or NULL */
     float *max, *sum, *rescale; /* [lanes] */
-    float *pairs;               /* bf16 only: [keys/2, rounded up][lanes] */
-    const float *keep;          /* bf16 only: [keys][lanes] or NULL */
+    /* bf16 only. max is then the greatest score itself: the greatest weight is 1 and rounds to itself. */
+    float *pairs;       /* [keys/2, rounded up][lanes]: weights */
+    const float *keep;  /* [keys][lanes] or NULL */
+    float *rounded_sum; /* [lanes]: the sum of the rounded weights; what the output is divided by */
 } attn_softmax_tile;
 
 typedef struct attn_logits_tile {

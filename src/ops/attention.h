@@ -53,7 +53,7 @@ attn_status attn_attention_check(attn_attention *at, attn_context *ctx, const ch
 typedef enum attn_side { ATTN_QUERY_SIDE, ATTN_KEY_SIDE } attn_side;
 attn_status attn_attention_view(attn_view *view, const attn_attention *at, const char *name, const attn_tensor *t,
                                 attn_side side, size_t last, bool f32_too, bool f32_only);
-/* Refuses a written tensor that shares memory with a read one. */
+/* Refuses a written tensor that shares memory with another one; other NULL: that shares memory with itself. */
 attn_status attn_attention_apart(const attn_attention *at, const char *name, const attn_tensor *written,
                                  const char *other_name, const attn_tensor *other);
 

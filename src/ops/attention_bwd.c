@@ -346,6 +346,35 @@ static attn_status check_gradients(backward_job *job, const attn_attention_grads
     return ATTN_OK;
 }
 
+/* inputs: q, k, v, dout, out, lse, dlse. */
+static attn_status check_overlaps(const attn_attention *at, const attn_attention_grads *grads,
+                                  const attn_tensor *const inputs[7]) {
+    const size_t heads[1] = {at->heads};
+    const attn_tensor sinks = attn_tensor_of((void *)(uintptr_t)at->options.sinks, ATTN_F32, 1, heads);
+    const struct {
+        const char *name;
+        const attn_tensor *t;
+    } written[] = {{"dq", grads->dq},
+                   {"dk", grads->dk},
+                   {"dv", grads->dv},
+                   {"dbias", grads->dbias},
+                   {"dsinks", grads->dsinks}},
+      read[] = {{"q", inputs[0]},           {"k", inputs[1]},
+                {"v", inputs[2]},           {"dout", inputs[3]},
+                {"out", inputs[4]},         {"lse", inputs[5]},
+                {"dlse", inputs[6]},        {"bias", at->options.bias},
+                {"mask", at->options.mask}, {"sinks", at->options.sinks ? &sinks : NULL}};
+    for (size_t i = 0; i < ATTN_COUNT(written); i++) {
+        ATTN_TRY(attn_attention_apart(at, written[i].name, written[i].t, NULL, NULL));
+        for (size_t j = 0; j < ATTN_COUNT(read); j++)
+            if (read[j].t) ATTN_TRY(attn_attention_apart(at, written[i].name, written[i].t, read[j].name, read[j].t));
+        for (size_t j = 0; j < i; j++)
+            if (written[j].t)
+                ATTN_TRY(attn_attention_apart(at, written[i].name, written[i].t, written[j].name, written[j].t));
+    }
+    return ATTN_OK;
+}
+
 attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *grads, const attn_tensor *dout,
                                const attn_tensor *dlse, const attn_tensor *q, const attn_tensor *k,
                                const attn_tensor *v, const attn_tensor *out, const attn_tensor *lse,
@@ -369,17 +398,7 @@ attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *gr
     backward_plan plan = plan_of(&at);
     plan.job.grads = grads;
     ATTN_TRY(check_gradients(&plan.job, grads));
-    const struct {
-        const char *name;
-        const attn_tensor *t;
-    } written[] = {{"dq", grads->dq}, {"dk", grads->dk}, {"dv", grads->dv}, {"dbias", grads->dbias}},
-      inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"dout", dout}, {"out", out}, {"lse", lse}};
-    for (size_t i = 0; i < ATTN_COUNT(written); i++) {
-        for (size_t j = 0; j < ATTN_COUNT(inputs); j++)
-            ATTN_TRY(attn_attention_apart(&at, written[i].name, written[i].t, inputs[j].name, inputs[j].t));
-        for (size_t j = 0; j < i; j++)
-            ATTN_TRY(attn_attention_apart(&at, written[i].name, written[i].t, written[j].name, written[j].t));
-    }
+    ATTN_TRY(check_overlaps(&at, grads, (const attn_tensor *const[]){q, k, v, dout, out, lse, dlse}));
 
     void *workspace, *allocated, *scratches;
     ATTN_TRY(attn_attention_memory(&at, &workspace, &allocated, workspace_layout(&plan, NULL, &scratches)));

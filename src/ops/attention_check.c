@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { MOST_COLUMNS = 576 };
 
@@ -19,9 +20,62 @@ static void extent(const attn_tensor *t, ptrdiff_t *lowest, ptrdiff_t *highest) 
     }
 }
 
+/* Elements from the first to the last one along dimensions whose stride is less than `period`; 0 if a greater one is no
+ * multiple of it. */
+static size_t extent_below(const attn_tensor *t, size_t period) {
+    size_t span = 1;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->shape[i] <= 1) continue;
+        if (t->stride[i] < 0) return 0;
+        const size_t stride = (size_t)t->stride[i];
+        if (stride < period) span += (t->shape[i] - 1) * stride;
+        else if (stride % period) return 0;
+    }
+    return span;
+}
+
+/* True if the two surely share no element though their ranges do, as q, k and v of one projection: both repeat with a
+ * period and fill different parts of it. */
+static bool lie_between(const attn_tensor *a, const attn_tensor *b) {
+    const size_t size = attn_dtype_size(a->dtype);
+    const size_t distance = (size_t)((const char *)b->data - (const char *)a->data);
+    if (b->dtype != a->dtype || distance % size) return false;
+    for (int i = 0; i < a->rank; i++) {
+        if (a->shape[i] <= 1 || a->stride[i] <= 0) continue;
+        const size_t period = (size_t)a->stride[i], bytes = period * size;
+        const size_t span = extent_below(a, period), other = extent_below(b, period);
+        size_t from = distance % bytes / size;
+        if ((const char *)b->data < (const char *)a->data) /* distance wrapped */
+            from = (bytes - (size_t)((const char *)a->data - (const char *)b->data) % bytes) % bytes / size;
+        if (span && other && from >= span && from + other <= period) return true;
+    }
+    return false;
+}
+
+/* Refuses a written tensor two of whose elements share memory. */
+static attn_status check_distinct(const attn_attention *at, const char *name, const attn_tensor *t) {
+    bool done[ATTN_MAX_RANK] = {false};
+    size_t span = 1;
+    for (;;) {
+        int next = -1;
+        for (int i = 0; i < t->rank; i++)
+            if (!done[i] && t->shape[i] > 1 && (next < 0 || llabs(t->stride[i]) < llabs(t->stride[next]))) next = i;
+        if (next < 0) return ATTN_OK;
+        const size_t stride = (size_t)llabs(t->stride[next]);
+        if (stride < span)
+            return attn_fail(at->ctx, ATTN_E_ARGUMENT,
+                             "%s: %s overlaps itself: its stride %zu of dimension %d is less than %zu", at->where, name,
+                             stride, next, span);
+        span += (t->shape[next] - 1) * stride;
+        done[next] = true;
+    }
+}
+
 attn_status attn_attention_apart(const attn_attention *at, const char *name, const attn_tensor *written,
                                  const char *other_name, const attn_tensor *other) {
-    if (!written || !other || !attn_tensor_count(written) || !attn_tensor_count(other)) return ATTN_OK;
+    if (!written || !attn_tensor_count(written)) return ATTN_OK;
+    if (!other) return check_distinct(at, name, written);
+    if (!attn_tensor_count(other)) return ATTN_OK;
     ptrdiff_t lowest, highest, size = (ptrdiff_t)attn_dtype_size(written->dtype);
     extent(written, &lowest, &highest);
     const char *first = (const char *)written->data + lowest * size,
@@ -31,10 +85,7 @@ attn_status attn_attention_apart(const attn_attention *at, const char *name, con
     const char *other_first = (const char *)other->data + lowest * size,
                *other_end = (const char *)other->data + (highest + 1) * size;
     if (first >= other_end || other_first >= end) return ATTN_OK;
-    /* Two views with gaps may lie in between each other, as q, k and v of one projection do. */
-    bool gaps =
-        !attn_tensor_is_contiguous(written) && !attn_tensor_is_contiguous(other) && written->data != other->data;
-    if (gaps) return ATTN_OK;
+    if (lie_between(written, other)) return ATTN_OK;
     return attn_fail(at->ctx, ATTN_E_ARGUMENT, "%s: %s overlaps %s: %p to %p and %p to %p", at->where, name, other_name,
                      (const void *)first, (const void *)end, (const void *)other_first, (const void *)other_end);
 }
@@ -147,6 +198,15 @@ static attn_status check_sizes(attn_attention *at, const attn_tensor *q, const a
     if (at->key_heads == 0 ? at->heads != 0 : at->heads % at->key_heads != 0)
         return attn_fail(ctx, ATTN_E_SHAPE, "%s: q has %zu heads, expected a multiple of k's %zu", at->where, at->heads,
                          at->key_heads);
+    const size_t sizes[2][4] = {{at->sequences, at->heads, at->t, at->d + at->dv},
+                                {at->sequences, at->key_heads, at->s, at->d + at->dv}};
+    for (int i = 0; i < 2; i++) {
+        size_t product = 64; /* what is computed with these, in bytes, with room */
+        for (int j = 0; j < 4; j++)
+            if (sizes[i][j] && !attn_size_mul(&product, product, sizes[i][j]))
+                return attn_fail(ctx, ATTN_E_SHAPE, "%s: %s has %zu x %zu x %zu rows, more than memory can have",
+                                 at->where, i ? "k" : "q", sizes[i][0], sizes[i][1], sizes[i][2]);
+    }
     at->group = at->key_heads ? at->heads / at->key_heads : 1;
     ATTN_TRY(attn_attention_view(&at->q, at, "q", q, ATTN_QUERY_SIDE, at->d, false, false));
     ATTN_TRY(attn_attention_view(&at->k, at, "k", k, ATTN_KEY_SIDE, at->d, false, false));

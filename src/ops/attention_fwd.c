@@ -14,13 +14,14 @@ typedef struct forward_block {
     attn_block block;
     attn_extras extras;
     float *q;                                 /* [D][lanes], in the fast path [D/2][lanes] pairs */
-    float *part, *total;                      /* [Dv][lanes] */
+    float *part, *total;                      /* [Dv][lanes]; fast: one row more, the sum of the rounded weights */
     float *max, *sum, *total_max, *total_sum; /* [lanes] */
     bool seen, merged;                        /* the split has a tile; total has a split */
 } forward_block;
 
 typedef struct forward_scratch {
     forward_block blocks[TASK_BLOCKS];
+    bool raised;            /* what the output is to be multiplied by is in rescale */
     float *s, *rescale;     /* [ATTN_TILE][lanes], [lanes] */
     float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors], or as keys_of_tile says */
     float *wide;            /* [ATTN_TILE][the greater of D and Dv, in whole vectors] */
@@ -41,6 +42,8 @@ typedef struct forward_keys {
     ptrdiff_t k_row, v_row, raw_v_row; /* raw_v: f32 values as they came; known once state is V_DIRTY */
     enum { V_UNKNOWN, V_FINITE, V_DIRTY } state;
 } forward_keys;
+
+static size_t output_rows(const attn_attention *at) { return at->dv + at->fast; }
 
 /* Lays a scratch out at `base`, or counts its bytes. */
 static size_t forward_layout(const forward_job *job, void *base) {
@@ -63,8 +66,8 @@ static size_t forward_layout(const forward_job *job, void *base) {
         forward_block *b = f->blocks + i;
         b->extras = (attn_extras){.bias = bias, .keep = keep};
         b->q = attn_scratch_floats(&scratch, at->d, lanes);
-        b->part = attn_scratch_floats(&scratch, at->dv, lanes);
-        b->total = splits ? attn_scratch_floats(&scratch, at->dv, lanes) : b->part;
+        b->part = attn_scratch_floats(&scratch, output_rows(at), lanes);
+        b->total = splits ? attn_scratch_floats(&scratch, output_rows(at), lanes) : b->part;
         b->max = attn_scratch_floats(&scratch, 1, lanes), b->sum = attn_scratch_floats(&scratch, 1, lanes);
         b->total_max = splits ? attn_scratch_floats(&scratch, 1, lanes) : b->max;
         b->total_sum = splits ? attn_scratch_floats(&scratch, 1, lanes) : b->sum;
@@ -81,7 +84,7 @@ static void fill(float *x, size_t n, float value) {
 static void begin_split(forward_block *b, const attn_attention *at) {
     fill(b->max, b->block.lanes, -INFINITY);
     memset(b->sum, 0, b->block.lanes * sizeof *b->sum);
-    memset(b->part, 0, at->dv * b->block.lanes * sizeof *b->part);
+    memset(b->part, 0, output_rows(at) * b->block.lanes * sizeof *b->part);
     b->seen = false;
 }
 
@@ -123,10 +126,10 @@ static void end_split(forward_block *b, const attn_attention *at) {
     if (!b->merged) {
         fill(b->total_max, lanes, -INFINITY);
         memset(b->total_sum, 0, lanes * sizeof *b->total_sum);
-        memset(b->total, 0, at->dv * lanes * sizeof *b->total);
+        memset(b->total, 0, output_rows(at) * lanes * sizeof *b->total);
         b->merged = true;
     }
-    at->kernels->attention_merge(b->total, b->total_max, b->total_sum, b->part, b->max, b->sum, lanes, at->dv);
+    at->kernels->attention_merge(b->total, b->total_max, b->total_sum, b->part, b->max, b->sum, lanes, output_rows(at));
     begin_split(b, at);
 }
 
@@ -150,11 +153,13 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
                                  .max = b->max,
                                  .sum = b->sum,
                                  .rescale = f->rescale,
-                                 .pairs = f->pairs};
+                                 .pairs = f->pairs,
+                                 .rounded_sum = b->part + at->dv * lanes};
     const float *keep = at->threshold ? attn_tile_keep(tile, &b->extras, &b->block, at) : NULL;
     softmax.keep = keep;
     bool raised = at->fast ? kernels->attention_softmax_bf16(&softmax) : kernels->attention_softmax(&softmax);
-    if (raised && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
+    f->raised = raised && b->seen;
+    if (f->raised && !at->fast) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
     b->seen = true;
     if (keep && !at->fast) kernels->attention_multiply(f->s, keep, tile->keys * lanes);
 }
@@ -215,6 +220,7 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .c = b->part,
                         .c_row = (ptrdiff_t)lanes,
                         .add = true,
+                        .c_factor = at->fast && f->raised ? f->rescale : NULL,
                         .term_ends = ragged ? ends : NULL};
     at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
     if (!dirty) return;
@@ -246,15 +252,17 @@ static void end_block(forward_block *b, const attn_attention *at) {
         const size_t h = attn_block_head(block, at, lane);
         const ptrdiff_t i = block->sequence.q_first + (ptrdiff_t)attn_block_query(block, at, lane);
         rows[lane] = attn_view_at(&at->out, block->sequence.index, h, i);
-        double m = (double)max[lane], l = (double)sum[lane], scale = 1.0;
+        double m = (double)max[lane], l = (double)sum[lane], scale = 1.0, sink_weight = 0.0;
         if (at->options.sinks) {
             const double sink = (double)at->options.sinks[h] / ATTN_LN2, top = sink > m ? sink : m;
             if (top > -INFINITY) {
                 scale = m > -INFINITY ? exp2(m - top) : 0.0;
-                l = l * scale + exp2(sink - top), m = top;
+                sink_weight = exp2(sink - top);
+                l = l * scale + sink_weight, m = top;
             }
         }
-        factor[lane] = l == 0.0 ? 0.0f : (float)(scale / l);
+        const double divisor = at->fast ? (double)o[at->dv * block->lanes + lane] * scale + sink_weight : l;
+        factor[lane] = l == 0.0 ? 0.0f : (float)(scale / divisor);
         if (at->lse.data) {
             float *lse = attn_view_at(&at->lse, block->sequence.index, h, i);
             *lse = l == 0.0 ? -INFINITY : (float)((m + log2(l)) * ATTN_LN2);
@@ -386,10 +394,13 @@ attn_status attn_attention_fwd(attn_context *ctx, const attn_tensor *out, const 
         const attn_tensor *t;
     } inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"mask", at.options.mask}, {"bias", at.options.bias}};
     for (size_t i = 0; i < ATTN_COUNT(inputs); i++) {
+        if (!inputs[i].t) continue;
         ATTN_TRY(attn_attention_apart(&at, "out", out, inputs[i].name, inputs[i].t));
         ATTN_TRY(attn_attention_apart(&at, "lse", lse, inputs[i].name, inputs[i].t));
     }
     ATTN_TRY(attn_attention_apart(&at, "lse", lse, "out", out));
+    ATTN_TRY(attn_attention_apart(&at, "out", out, NULL, NULL));
+    ATTN_TRY(attn_attention_apart(&at, "lse", lse, NULL, NULL));
 
     forward_plan plan = plan_of(&at);
     void *workspace, *allocated;

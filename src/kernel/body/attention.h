@@ -28,8 +28,8 @@
 #define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS > 8 ? V_PRODUCT_ROWS : 8)
 
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
-V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *a,
-                       ptrdiff_t a_row, const float *b, float *c) {
+V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *factor,
+                       const float *a, ptrdiff_t a_row, const float *b, float *c) {
     V chain[PRODUCT_MOST_ROWS][V_PRODUCT_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
@@ -49,7 +49,8 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
         float *to = c + i * p->c_row;
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
             V x = chain[i][j];
-            if (p->add) x = v_add(v_load(to + j * V_LANES), x);
+            if (factor) x = v_fma(v_load(to + j * V_LANES), v_load(factor + j * V_LANES), x);
+            else if (p->add) x = v_add(v_load(to + j * V_LANES), x);
             v_store(to + j * V_LANES, x);
         }
     }
@@ -60,20 +61,21 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
     const size_t most = vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS;
     const float *a = p->a, *b = p->b + lane;
     float *c = p->c + lane;
+    const float *factor = p->add && p->c_factor ? p->c_factor + lane : NULL;
     size_t i = 0;
     for (; i + most <= p->rows; i += most) {
-        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
+        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, factor, a, a_row, b, c);
         a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
     }
     if (most > 4 && p->rows - i >= 4) {
-        product_tile(pairs, 4, vectors, p, a, a_row, b, c);
+        product_tile(pairs, 4, vectors, p, factor, a, a_row, b, c);
         a += 4 * a_row, c += 4 * p->c_row, i += 4;
     }
     if (p->rows - i >= 2) {
-        product_tile(pairs, 2, vectors, p, a, a_row, b, c);
+        product_tile(pairs, 2, vectors, p, factor, a, a_row, b, c);
         a += 2 * a_row, c += 2 * p->c_row, i += 2;
     }
-    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, a, a_row, b, c);
+    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, factor, a, a_row, b, c);
 }
 
 #define PRODUCT_FUNCTIONS(kind, pairs)                                                                                 \
@@ -264,7 +266,9 @@ static bool attention_is_finite(const float *x, ptrdiff_t x_row, size_t rows, si
 /* Online softmax over tiles of keys (Milakov & Gimelshein 2018). After each tile, for every lane:
  *   (I1) max is −inf, or an integer that no score (in units of log 2) seen so far exceeds by more than LAZY_MAX;
  *   (I2) sum = Σ 2^(score − max) over the keys seen, and so is what the caller keeps as output, weighted with V.
- * max moves rarely, and by an integer, so rescaling is exact. */
+ * max moves rarely, and by an integer, so rescaling is exact. With weights in bf16 max is the greatest score itself: a
+ * row that one key dominates then loses nothing to the rounding of its weight, and the rounded weights have a sum of
+ * their own. */
 #define LAZY_MAX 8.0f
 
 V_FN V v_ceil(V x) {
@@ -272,11 +276,9 @@ V_FN V v_ceil(V x) {
     return v_add(n, v_and_mask(v_lt(n, x), v_set(1.0f)));
 }
 
-V_FN V softmax_weight(const bool masked, const attn_softmax_tile *t, size_t j, size_t lane, V c, V down, V *chain) {
+V_FN V softmax_weight(const bool masked, const attn_softmax_tile *t, size_t j, size_t lane, V c, V down) {
     V p = v_exp2(v_fma(v_load(t->s + j * t->lanes + lane), c, down));
-    if (masked) p = v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p);
-    *chain = v_add(*chain, p);
-    return p;
+    return masked ? v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p) : p;
 }
 
 V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax_tile *t, size_t lane) {
@@ -300,10 +302,10 @@ V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax
     }
     top = v_mul(v_max(top, top2), c);
     V max = v_load(t->max + lane), sum = v_load(t->sum + lane);
-    VM raise = v_gt(top, v_add(max, v_set(LAZY_MAX)));
+    VM raise = v_gt(top, pairs ? max : v_add(max, v_set(LAZY_MAX)));
     const bool raised = v_any(raise);
     if (raised) {
-        V higher = v_select(raise, v_ceil(top), max);
+        V higher = v_select(raise, pairs ? top : v_ceil(top), max);
         V rescale = v_select(raise, v_exp2(v_sub(max, higher)), v_set(1.0f));
         v_store(t->rescale + lane, rescale);
         v_store(t->max + lane, higher);
@@ -313,21 +315,27 @@ V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax
         v_store(t->rescale + lane, v_set(1.0f));
     }
     const V down = v_neg(v_and_mask(v_gt(max, empty), max));
-    V chain = v_zero();
-    if (!pairs) {
-        for (j = 0; j < keys; j++)
-            v_store(t->s + j * lanes + lane, softmax_weight(masked, t, j, lane, c, down, &chain));
-    } else {
-        for (j = 0; j < keys; j += 2) {
-            V p = softmax_weight(masked, t, j, lane, c, down, &chain), q = v_zero();
-            if (j + 1 < keys) q = softmax_weight(masked, t, j + 1, lane, c, down, &chain);
-            if (t->keep) {
-                p = v_mul(p, v_load(t->keep + j * lanes + lane));
-                if (j + 1 < keys) q = v_mul(q, v_load(t->keep + (j + 1) * lanes + lane));
-            }
-            v_store(t->pairs + j / 2 * lanes + lane, v_pair_bf16(p, q));
+    V chain = v_zero(), rounded = v_zero();
+    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
+    for (j = 0; j < keys; j += pairs ? 2 : 1) {
+        V p = softmax_weight(masked, t, j, lane, c, down), q = v_zero();
+        chain = v_add(chain, p);
+        if (!pairs) {
+            v_store(t->s + j * lanes + lane, p);
+            continue;
         }
+        if (j + 1 < keys) q = softmax_weight(masked, t, j + 1, lane, c, down);
+        chain = v_add(chain, q);
+        V both = v_pair_bf16(p, q);
+        rounded = v_dot_bf16(both, ones, rounded);
+        if (t->keep) {
+            p = v_mul(p, v_load(t->keep + j * lanes + lane));
+            if (j + 1 < keys) q = v_mul(q, v_load(t->keep + (j + 1) * lanes + lane));
+            both = v_pair_bf16(p, q);
+        }
+        v_store(t->pairs + j / 2 * lanes + lane, both);
     }
+    if (pairs) v_store(t->rounded_sum + lane, v_fma(v_load(t->rounded_sum + lane), v_load(t->rescale + lane), rounded));
     v_store(t->sum + lane, v_add(sum, chain));
     return raised;
 }
