@@ -54,9 +54,9 @@ typedef enum attn_precision {
 /* All pointers are borrowed. Position of query i: p_i = i (top-left), i + S_b − T_b (bottom-right), else
  * i + query_offset[b]; windows and ALiBi count from it. */
 typedef struct attn_attention_options {
-    size_t struct_size;          /* sizeof(attn_attention_options) */
-    float scale;                 /* NaN: 1/√D */
-    float softcap;               /* cap(x) = c·tanh(x/c), before bias and masks; 0: none */
+    size_t struct_size; /* sizeof(attn_attention_options) */
+    float scale;        /* NaN: 1/√D */
+    float softcap;      /* cap(x) = c·tanh(x/c), before bias and masks; 0: none */
     attn_causal causal;
     const int64_t *query_offset; /* (B), may be negative, or NULL for zeros; refused beside top-left and bottom-right */
     int64_t window_left;         /* j ≥ p_i − left; −1: open */
@@ -70,18 +70,18 @@ typedef struct attn_attention_options {
     const attn_tensor *segments_k; /* I32 (B, S), packed (ΣS); both or none */
     const attn_tensor *mask; /* rank 4, (B, H, T, S) or 1 in any of the first three; packed: T, S ≥ the longest */
     attn_mask_format mask_format;
-    const attn_tensor *tree;      /* U8 (B or 1, T, ⌈T/8⌉), bits: query i sees the last T_b keys only where bit
-                                     j − (S_b − T_b) of row i is set, and all keys before (speculative decoding) */
-    const attn_tensor *bias;      /* f32, bf16 or f16, rank 4, (B, H, T, S) or 1 in any; −inf: not visible */
-    const float *alibi;           /* (H) slopes: bias −slope·|p_i − j| */
-    const float *sinks;           /* (H) logits that take part in the softmax and have no value */
-    float dropout;                /* p of dropping a weight, rounded to 2⁻¹⁶; what stays is divided by 1 − p */
-    uint64_t seed, offset; /* Philox4x32-10: key seed; counter word 0 offset's low half, word 1 sequence id · H + h,
-                              word 2 i, word 3 j / 8; key word 1 is xored with offset's high half; 16 bits for
-                              key j: half j mod 2 of output word (j mod 8) / 2; dropped if < p · 2¹⁶ */
+    const attn_tensor *tree; /* U8 (B or 1, T, ⌈T/8⌉), bits: query i sees the last T_b keys only where bit
+                                j − (S_b − T_b) of row i is set, and all keys before (speculative decoding) */
+    const attn_tensor *bias; /* f32, bf16 or f16, rank 4, (B, H, T, S) or 1 in any; −inf: not visible */
+    const float *alibi;      /* (H) slopes: bias −slope·|p_i − j| */
+    const float *sinks;      /* (H) logits that take part in the softmax and have no value */
+    float dropout;           /* p of dropping a weight, rounded to 2⁻¹⁶; what stays is divided by 1 − p */
+    uint64_t seed, offset;   /* Philox4x32-10: key seed; counter word 0 offset's low half, word 1 sequence id · H + h,
+                                word 2 i, word 3 j / 8; key word 1 is xored with offset's high half; 16 bits for
+                                key j: half j mod 2 of output word (j mod 8) / 2; dropped if < p · 2¹⁶ */
     const int64_t *sequence_ids; /* (B) or NULL for 0, 1, 2 …: makes dropout independent of the batch */
     attn_precision precision;
-    void *workspace;             /* 64-byte aligned memory of workspace_bytes, so that nothing is allocated; or NULL */
+    void *workspace; /* 64-byte aligned memory of workspace_bytes, so that nothing is allocated; or NULL */
     size_t workspace_bytes;
 } attn_attention_options;
 
