@@ -250,7 +250,8 @@ ATTN_API attn_status attn_multi_head_attention_create(attn_multi_head_attention 
                                                       const char *prefix,
                                                       const attn_multi_head_attention_options *options);
 
-/* Keys and values (B, S, Hk·D) of a sequence: made once, used by every query of it, or by every step of a decoder. */
+/* Keys and values (B, S, Hk·D) of a sequence: made once, used by every query of it, or by every step of a decoder
+ * (whose last T steps see all keys before them with options of ATTN_CAUSAL_BOTTOM_RIGHT). */
 typedef struct attn_keys_values {
     attn_var *k, *v;
 } attn_keys_values;

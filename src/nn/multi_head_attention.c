@@ -104,13 +104,15 @@ attn_status attn_causal_attention_create(attn_multi_head_attention *layer, attn_
 
 /* ---- on the tape ------------------------------------------------------------------------------------ */
 
-/* Packed sequences are as long as their offsets say; the operator looks at those. */
-static bool length_fits(attn_tape *tape, const attn_multi_head_attention *layer, const char *name,
-                        const attn_var *var) {
+static bool length_fits(attn_tape *tape, const attn_multi_head_attention *layer, const char *name, const attn_var *var,
+                        const int32_t *cu, size_t sequences) {
     const attn_tensor *t = &var->value;
-    if (layer->context_length == 0 || t->rank != 3 || t->shape[1] <= layer->context_length) return true;
+    size_t longest = t->rank == 3 ? t->shape[1] : 0;
+    for (size_t i = 0; cu && i < sequences; i++)
+        if (cu[i + 1] > cu[i]) longest = ATTN_MAX(longest, (size_t)(cu[i + 1] - cu[i]));
+    if (layer->context_length == 0 || longest <= layer->context_length) return true;
     return attn_tape_fail(tape, ATTN_E_SHAPE, "multi-head attention: %s has %zu steps, the context length is %zu", name,
-                          t->shape[1], layer->context_length),
+                          longest, layer->context_length),
            false;
 }
 
@@ -139,7 +141,9 @@ attn_var *attn_tape_multi_head_attention(attn_tape *tape, const attn_multi_head_
     attn_var *q = attn_tape_linear(tape, x, layer->w_query, layer->b_query, NULL, ATTN_IDENTITY);
     attn_keys_values own = context ? *context : attn_tape_keys_values(tape, layer, x);
     if (!q || !own.k || !own.v) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "multi-head attention: no keys or values");
-    if (!length_fits(tape, layer, "x", q) || !length_fits(tape, layer, "the context", own.k)) return NULL;
+    if (!length_fits(tape, layer, "x", q, all.cu_q, all.sequences) ||
+        !length_fits(tape, layer, "the context", own.k, all.cu_k, all.sequences))
+        return NULL;
     const attn_attention_inputs inputs = {
         .q = q, .k = own.k, .v = own.v, .heads = layer->heads, .key_heads = layer->key_heads};
     attn_var *z = attn_tape_attention(tape, &inputs, &all, lse);

@@ -329,14 +329,15 @@ static void test_misuse(void **state) {
     world_open(&w, 1, true);
     attn_multi_head_attention layer = layer_with(&w, 2, ATTN_CAUSAL_TOP_LEFT), one;
     assert_ok(attn_self_attention_create(&one, w.set, "one.", LAYER_D, LAYER_D, false));
-    const int32_t lengths[B] = {3, T + 1}, cu[3] = {0, 1, 2};
+    const int32_t lengths[B] = {3, T + 1}, cu[3] = {0, 1, 2}, long_ones[3] = {0, 10, 20};
     attn_tensor constant = attn_tensor_of((void *)lengths, ATTN_F32, 4, SHAPE(1, 1, 1, 1));
     static const char *const words[] = {"q is NULL",      "4 heads, expected a multiple of k's 5",
                                         "5 heads",        "rank 3, expected 2",
                                         "struct_size",    "bias is given as a variable",
                                         "sinks has 9",    "kv_lengths",
                                         "dropout",        "residual",
-                                        "context length", "inputs are NULL"};
+                                        "context length", "inputs are NULL",
+                                        "has 10 steps"};
     for (size_t i = 0; i <= ATTN_COUNT(words); i++) {
         attn_tape_reset(w.tape);
         attn_var *x = normal(&w, "x", 3, SHAPE(B, T, LAYER_D)), *y = NULL;
@@ -353,6 +354,7 @@ static void test_misuse(void **state) {
         case 6: inputs.sinks = nine; break;
         case 7: options.kv_lengths = lengths; break;
         case 8: options.dropout = 0.1f; break;
+        case 12: options.cu_q = options.cu_k = long_ones, options.sequences = 2; break;
         default: break;
         }
         if (i < 8) y = attn_tape_attention(w.tape, &inputs, &options, NULL);
@@ -360,6 +362,9 @@ static void test_misuse(void **state) {
         else if (i == 9) y = attn_tape_multi_head_attention(w.tape, &one, x, NULL, NULL, x, NULL);
         else if (i == 10) y = attn_tape_multi_head_attention(w.tape, &layer, longer, NULL, NULL, NULL, NULL);
         else if (i == 11) y = attn_tape_attention(w.tape, NULL, NULL, NULL);
+        else if (i == 12)
+            y = attn_tape_multi_head_attention(w.tape, &layer, normal(&w, "packed", 2, SHAPE(20, LAYER_D)), NULL,
+                                               &options, NULL, NULL);
         else break;
         if (y || attn_tape_status(w.tape) == ATTN_OK) fail_msg("case %zu was accepted", i);
         if (!strstr(attn_error(w.ctx), words[i])) fail_msg("case %zu: %s", i, attn_error(w.ctx));
@@ -375,6 +380,27 @@ static void test_misuse(void **state) {
     options.dropout = 0, options.struct_size--;
     assert_int_equal(attn_multi_head_attention_create(&one, w.set, "no.", &options), ATTN_E_VERSION);
     assert_null(attn_parameters_find(w.set, "no.W_query.weight"));
+    world_close(&w);
+}
+
+/* Workspace is the tape's: from the third step on nothing is allocated. */
+static void test_steady_state(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, 2, true);
+    for (int step = 0; step < 5; step++) {
+        attn_tape_reset(w.tape);
+        attn_attention_inputs inputs = {.heads = RH, .key_heads = RHK};
+        inputs.q = normal(&w, "q", 3, SHAPE(B, RT, RH * RD)), inputs.k = normal(&w, "k", 3, SHAPE(B, RS, RHK * RD));
+        inputs.v = normal(&w, "v", 3, SHAPE(B, RS, RHK * RDV));
+        const long before = w.memory.requests;
+        attn_var *y = NULL;
+        for (int i = 0; i < 3; i++) y = must(&w, attn_tape_attention(w.tape, &inputs, NULL, NULL));
+        if (step > 1) assert_int_equal(w.memory.requests, before);
+        attn_parameter *dout = attn_parameters_find(w.set, "dout");
+        if (!dout) dout = test_parameter(w.set, "dout", 2, SHAPE(1, B * RT * RH * RDV), 1);
+        assert_ok(attn_tape_backward(w.tape, test_weighted_sum(w.tape, y, dout)));
+    }
     world_close(&w);
 }
 
@@ -412,9 +438,10 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_names),    cmocka_unit_test(test_wrapper),
-        cmocka_unit_test(test_groups),    cmocka_unit_test(test_prefixes), cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_copy),      cmocka_unit_test(test_misuse),   cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_reference),     cmocka_unit_test(test_names),    cmocka_unit_test(test_wrapper),
+        cmocka_unit_test(test_groups),        cmocka_unit_test(test_prefixes), cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_copy),          cmocka_unit_test(test_misuse),   cmocka_unit_test(test_steady_state),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
