@@ -200,9 +200,10 @@ void attn_tile_logits(const attn_tile *tile, float *s, attn_extras *extras, cons
     if (!at->logits) return;
     const attn_attention_options *o = &at->options;
     if (o->bias) bias_tile(tile, extras->bias, block, at);
-    for (size_t lane = 0; o->alibi && lane < block->count; lane++)
-        extras->position[lane] =
-            (float)((int64_t)attn_block_query(block, at, lane) + block->sequence.position - (int64_t)tile->key);
+    for (size_t lane = 0; o->alibi && lane < block->lanes; lane++) {
+        const int64_t i = lane < block->count ? (int64_t)attn_block_query(block, at, lane) : 0;
+        extras->position[lane] = (float)(i + block->sequence.position - (int64_t)tile->key);
+    }
     attn_logits_tile job = {.keys = tile->keys,
                             .lanes = block->lanes,
                             .s = s,
