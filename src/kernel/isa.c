@@ -15,6 +15,7 @@
 #include "kernel/body/rotary.h"
 #include "kernel/body/gemm.h"
 #include "kernel/body/attention.h"
+#include "kernel/body/decode.h"
 
 #define ATTN_ISA_JOIN_(a, b) a##b
 #define ATTN_ISA_JOIN(a, b) ATTN_ISA_JOIN_(a, b)
@@ -28,5 +29,6 @@ const attn_kernels ATTN_ISA_TABLE = {.level = ATTN_LEVEL,
                                      .block_lanes = V_BLOCK_VECTORS * V_LANES,
 #define ATTN_KERNEL_ENTRY(result, name, arguments) .name = name,
                                      ATTN_KERNEL_LIST(ATTN_KERNEL_ENTRY) ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_ENTRY)
+                                         ATTN_DECODE_KERNEL_LIST(ATTN_KERNEL_ENTRY)
 #undef ATTN_KERNEL_ENTRY
 };

@@ -8,6 +8,7 @@
 #define ATTN_KERNEL_KERNELS_H
 
 #include "kernel/attention.h"
+#include "kernel/decode.h"
 #include <attn/nn.h> /* attn_activation */
 #include <stdbool.h>
 #include <stddef.h>
@@ -130,6 +131,7 @@ typedef struct attn_kernels {
 #define ATTN_KERNEL_POINTER(result, name, arguments) result(*name) arguments;
     ATTN_KERNEL_LIST(ATTN_KERNEL_POINTER)
     ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_POINTER)
+    ATTN_DECODE_KERNEL_LIST(ATTN_KERNEL_POINTER)
 #undef ATTN_KERNEL_POINTER
 } attn_kernels;
 

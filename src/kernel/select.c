@@ -1,4 +1,5 @@
 #include "kernel/select.h"
+#include "kernel/vnni.h"
 #include <string.h>
 
 extern const attn_kernels attn_kernels_scalar;
@@ -48,4 +49,12 @@ const char *const *attn_kernels_levels(void) {
     static const char *const levels[] = {"scalar", NULL};
     return levels;
 #endif
+}
+
+attn_scores_i8 *attn_scores_i8_for(const attn_kernels *table) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (table->lanes == 16 && __builtin_cpu_supports("avx512vnni")) return attn_vnni_scores_i8;
+#endif
+    return table->decode_scores_i8;
 }

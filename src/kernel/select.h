@@ -10,4 +10,8 @@ const attn_kernels *attn_kernels_for(const char *level);
 const char *const *attn_kernels_levels(void);
 static inline const char *attn_kernels_level(const attn_kernels *kernels) { return kernels->level; }
 
+/* decode_scores_i8 of the table, or the same by instructions that only some CPUs of its level have. */
+typedef void attn_scores_i8(const attn_decode_tile *tile);
+attn_scores_i8 *attn_scores_i8_for(const attn_kernels *table);
+
 #endif

@@ -169,6 +169,7 @@ static void test_narrow_types(void **state) {
         float expected[V_LANES];
         for (int i = 0; i < V_LANES; i++) x[i] = (int8_t)(first + i), expected[i] = (float)x[i];
         check_lanes("v_load_i8", v_load_i8(x), expected);
+        check_lanes("v_low_bf16", v_low_bf16(v_pair_bf16(v_load(expected), v_set(3.0f))), expected);
     }
 }
 

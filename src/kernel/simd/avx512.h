@@ -112,6 +112,7 @@ V_FN __m256i v_bf16_narrow(V a) {
     __m512i nearest = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
     return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(nearest, v_is_nan(a), high, _mm512_set1_epi32(0x40)));
 }
+V_FN V v_low_bf16(V a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
 #if defined(__AVX512BF16__)
 #define V_FAST_BF16 true
 V_FN V v_dot_bf16(V a, V b, V c) {
@@ -124,7 +125,6 @@ V_FN V v_pair_bf16(V low, V high) {
 }
 #else
 #define V_FAST_BF16 false
-V_FN V v_low_bf16(V a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
 V_FN V v_high_bf16(V a) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
 }

@@ -37,7 +37,11 @@ typedef bool VM;
 V_FN V v_zero(void) { return 0.0f; }
 V_FN V v_set(float x) { return x; }
 V_FN V v_iota(void) { return 0.0f; } /* 0, 1, 2 … */
-V_FN V v_load(const float *p) { return *p; }
+V_FN V v_load(const float *p) {
+    float x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
 V_FN void v_store(float *p, V a) { *p = a; }
 V_FN V v_load_n(const float *p, size_t n) { return n ? *p : 0.0f; }
 V_FN void v_store_n(float *p, V a, size_t n) {
@@ -95,6 +99,14 @@ V_FN V v_dot_bf16(V a, V b, V c) {
     float f[4];
     memcpy(f, halves, sizeof f);
     return __builtin_fmaf(f[0], f[2], __builtin_fmaf(f[1], f[3], c));
+}
+
+V_FN V v_low_bf16(V a) { /* the first of a pair */
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    bits <<= 16;
+    memcpy(&a, &bits, sizeof a);
+    return a;
 }
 
 /* Across lanes: upper half onto lower half, until one is left. */

@@ -1,0 +1,405 @@
+/* decode.h: attention for few queries: lanes are keys, rows are queries.
+ *
+ *     scores   s[row][key] = Σ_d q[row][d] · k[d][key]         packed blocks of 16 keys, or rows turned into such
+ *     output   o[row][c]  (+)= Σ_key p[row][key] · v[key][c]
+ *
+ * Every number is made by the operations of body/attention.h in their order, so a row's bits are those of the path
+ * where lanes are queries: a score is chains of ATTN_CHAIN along D, added in order; the sum of weights and each output
+ * are one chain for each tile, in the order of keys. */
+#ifndef ATTN_KERNEL_BODY_DECODE_H
+#define ATTN_KERNEL_BODY_DECODE_H
+
+#include "kernel/body/attention.h"
+#include "kernel/decode.h"
+
+enum {
+    KEY_VECTORS = ATTN_KEYS / V_LANES,
+    DECODE_CHAINS = V_PRODUCT_ROWS * V_PRODUCT_VECTORS, /* accumulators that fit into the registers */
+    DECODE_FIT = DECODE_CHAINS / KEY_VECTORS,
+    DECODE_ROWS = DECODE_FIT < 1   ? 1
+                  : DECODE_FIT > 8 ? 8
+                                   : DECODE_FIT, /* rows of a micro-kernel, at most */
+};
+
+/* ---- scores --------------------------------------------------------------------------------------- */
+
+/* How keys or values lie, and what is made of them. */
+enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS }; /* SPLIT, PAIRS: two bf16 to a float's place, */
+                                                                       /* taken apart, or multiplied as pairs */
+
+/* Vector `at` floats on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
+V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
+    if (lay == LAY_F16) return v_load_f16((const uint16_t *)k + term * ATTN_KEYS + lane);
+    if (lay == LAY_SPLIT)
+        return v_low_bf16(v_load((const void *)((const uint16_t *)k + term / 2 * 2 * ATTN_KEYS + 2 * lane + term % 2)));
+    return v_load((const float *)k + term * ATTN_KEYS + lane);
+}
+V_FN V multiply_add(const enum lay lay, V a, V b, V c) {
+    return lay == LAY_PAIRS ? v_dot_bf16(a, b, c) : v_fma(a, b, c);
+}
+
+/* Some rows by some blocks. Always inlined with constant dtype, rows and blocks. */
+V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const void *const *k, size_t terms,
+                    const float *q, ptrdiff_t q_row, float *s) {
+    for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
+        const size_t end = terms - first < ATTN_CHAIN ? terms : first + ATTN_CHAIN;
+        V chain[8][ATTN_TILE / V_LANES];
+        ATTN_UNROLL for (int r = 0; r < rows; r++) {
+            ATTN_UNROLL for (int j = 0; j < blocks * KEY_VECTORS; j++) chain[r][j] = v_zero();
+        }
+        for (size_t i = first; i < end; i++) {
+            V key[ATTN_TILE / V_LANES];
+            ATTN_UNROLL for (int j = 0; j < blocks * KEY_VECTORS; j++) {
+                key[j] = load_key(lay, k[j / KEY_VECTORS], i, (size_t)(j % KEY_VECTORS * V_LANES));
+            }
+            ATTN_UNROLL for (int r = 0; r < rows; r++) {
+                const V x = v_set(q[r * q_row + (ptrdiff_t)i]);
+                ATTN_UNROLL for (int j = 0; j < blocks * KEY_VECTORS; j++) chain[r][j] =
+                    multiply_add(lay, key[j], x, chain[r][j]);
+            }
+        }
+        ATTN_UNROLL for (int r = 0; r < rows; r++) {
+            ATTN_UNROLL for (int j = 0; j < blocks * KEY_VECTORS; j++) {
+                float *to = s + r * ATTN_TILE + j * V_LANES;
+                v_store(to, first > 0 ? v_add(v_load(to), chain[r][j]) : chain[r][j]);
+            }
+        }
+    }
+}
+
+/* All `blocks` of them, as many at a time as the registers hold beside `rows`. */
+V_FN void scores_rows(const enum lay lay, const int rows, const void *const *k, size_t blocks, size_t terms,
+                      const float *q, ptrdiff_t q_row, float *s) {
+    size_t b = 0;
+    if (rows * 4 * KEY_VECTORS <= DECODE_CHAINS)
+        for (; b + 4 <= blocks; b += 4) scores_of(lay, rows, 4, k + b, terms, q, q_row, s + b * ATTN_KEYS);
+    if (rows * 2 * KEY_VECTORS <= DECODE_CHAINS)
+        for (; b + 2 <= blocks; b += 2) scores_of(lay, rows, 2, k + b, terms, q, q_row, s + b * ATTN_KEYS);
+    for (; b < blocks; b++) scores_of(lay, rows, 1, k + b, terms, q, q_row, s + b * ATTN_KEYS);
+}
+
+V_FN void scores_blocks(const enum lay lay, const attn_decode_tile *t, const void *const *k, size_t first,
+                        size_t blocks) {
+    const size_t terms = lay == LAY_PAIRS ? (t->d + 1) / 2 : t->d;
+    const float *q = t->q;
+    float *s = t->s + first * ATTN_KEYS;
+    for (size_t left = t->rows, groups = (left + DECODE_ROWS - 1) / DECODE_ROWS; left > 0; groups--) {
+        const size_t rows = (left + groups - 1) / groups;
+        switch (DECODE_ROWS < 2 ? 1 : rows) {
+        case 1: scores_rows(lay, 1, k, blocks, terms, q, t->q_row, s); break;
+        case 2: scores_rows(lay, 2, k, blocks, terms, q, t->q_row, s); break;
+        case 3: scores_rows(lay, 3, k, blocks, terms, q, t->q_row, s); break;
+        case 4: scores_rows(lay, 4, k, blocks, terms, q, t->q_row, s); break;
+        case 5: scores_rows(lay, 5, k, blocks, terms, q, t->q_row, s); break;
+        case 6: scores_rows(lay, 6, k, blocks, terms, q, t->q_row, s); break;
+        case 7: scores_rows(lay, 7, k, blocks, terms, q, t->q_row, s); break;
+        default: scores_rows(lay, 8, k, blocks, terms, q, t->q_row, s); break;
+        }
+        left -= rows, q += (ptrdiff_t)rows * t->q_row, s += rows * ATTN_TILE;
+    }
+}
+static void scores_f32(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
+    scores_blocks(LAY_F32, t, k, first, blocks);
+}
+static void scores_f16(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
+    scores_blocks(LAY_F16, t, k, first, blocks);
+}
+static void scores_split(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
+    scores_blocks(LAY_SPLIT, t, k, first, blocks);
+}
+static void scores_pairs(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
+    scores_blocks(LAY_PAIRS, t, k, first, blocks);
+}
+
+/* Keys that lie in rows are turned two blocks at a time. */
+static void scores_of_rows(const attn_decode_tile *t) {
+    const size_t element = t->dtype == ATTN_F32 ? 4 : 2, pairs = (t->d + 1) / 2;
+    const bool pad = t->fast && (t->d % 2 || t->k_row % 2); /* a pair lies across two rows */
+    for (size_t b = t->first; b < t->end; b += 2) {
+        const size_t blocks = t->end - b < 2 ? 1 : 2;
+        const void *k[2] = {t->packed, t->packed + t->d * ATTN_KEYS};
+        for (size_t i = 0; i < blocks; i++) {
+            const void *rows[ATTN_KEYS];
+            for (size_t j = 0; j < ATTN_KEYS; j++) {
+                const bool exists = (b + i) * ATTN_KEYS + j < t->keys;
+                rows[j] = exists ? (const char *)t->k[b + i] + (ptrdiff_t)(j * element) * t->k_row : NULL;
+                if (!pad || !exists) continue;
+                float *copy = t->padded + j * pairs;
+                copy[pairs - 1] = 0.0f;
+                memcpy(copy, rows[j], t->d * element);
+                rows[j] = copy;
+            }
+            attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows, t->fast ? ATTN_F32 : t->dtype,
+                           t->fast ? pairs : t->d);
+        }
+        t->fast ? scores_pairs(t, k, b, blocks) : scores_f32(t, k, b, blocks);
+    }
+}
+
+/* s[row][key] of the blocks first … end−1. */
+static void decode_scores(const attn_decode_tile *t) {
+    const void *const *k = t->k + t->first;
+    const size_t blocks = t->end - t->first;
+    if (t->k_row != 0) scores_of_rows(t);
+    else if (t->fast) scores_pairs(t, k, t->first, blocks);
+    else if (t->dtype == ATTN_BF16) scores_split(t, k, t->first, blocks);
+    else if (t->dtype == ATTN_F16) scores_f16(t, k, t->first, blocks);
+    else scores_f32(t, k, t->first, blocks);
+}
+
+/* The same for I8: the sum of products of integers, which is exact, times (scale of the row · scale of the key). */
+static void decode_scores_i8(const attn_decode_tile *t) {
+    const size_t groups = (t->d + 3) / 4;
+    for (size_t b = t->first; b < t->end; b++) {
+        const uint8_t *k = t->k[b];
+        for (size_t r = 0; r < t->rows; r++) {
+            const int8_t *q = t->q8 + (ptrdiff_t)r * t->q8_row;
+            int32_t sum[ATTN_KEYS] = {0};
+            for (size_t g = 0; g < groups; g++) {
+                const int32_t q0 = q[4 * g], q1 = q[4 * g + 1], q2 = q[4 * g + 2], q3 = q[4 * g + 3];
+                const uint8_t *four = k + g * 4 * ATTN_KEYS;
+                for (size_t j = 0; j < ATTN_KEYS; j++)
+                    sum[j] += q0 * (four[4 * j] - 128) + q1 * (four[4 * j + 1] - 128) + q2 * (four[4 * j + 2] - 128) +
+                              q3 * (four[4 * j + 3] - 128);
+            }
+            float *s = t->s + r * ATTN_TILE + b * ATTN_KEYS;
+            for (size_t j = 0; j < ATTN_KEYS; j++) s[j] = (float)sum[j] * (t->q_scale[r] * t->k_scale[b][j]);
+        }
+    }
+}
+
+/* ---- softmax -------------------------------------------------------------------------------------- */
+
+/* attention_softmax for one row; the sum of weights is left to the caller. */
+V_FN void softmax_keys(const bool masked, const attn_decode_tile *t, size_t row) {
+    const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
+    const uint64_t visible = t->visible[row];
+    float *s = t->s + row * ATTN_TILE;
+    const size_t first = t->first * ATTN_KEYS, end = t->end * ATTN_KEYS;
+    V top = empty;
+    for (size_t j = first; j < end; j += V_LANES) {
+        V a = v_load(s + j);
+        if (masked) a = v_select(v_of_bits((uint32_t)(visible >> j)), a, empty);
+        top = v_max(a, top);
+    }
+    top = v_mul(v_set(v_max_of(top)), c);
+    V max = v_set(t->max[row]);
+    t->rescale[row] = 1.0f;
+    if (v_any(v_gt(top, v_add(max, v_set(LAZY_MAX))))) {
+        const V higher = v_ceil(top);
+        float lane[V_LANES];
+        v_store(lane, v_exp2(v_sub(max, higher)));
+        t->rescale[row] = lane[0];
+        v_store(lane, higher);
+        t->max[row] = lane[0];
+        max = higher;
+    }
+    const V down = v_neg(v_and_mask(v_gt(max, empty), max));
+    for (size_t j = first; j < end; j += V_LANES) {
+        V p = v_exp2(v_fma(v_load(s + j), c, down));
+        if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible >> j)), p);
+        v_store(s + j, p);
+    }
+}
+
+/* The chains of some rows side by side, as each waits for its last addition. */
+V_FN void sum_weights(const size_t rows, const attn_decode_tile *t, size_t row) {
+    const float *p = t->s + row * ATTN_TILE;
+    float chain[4] = {0};
+    for (size_t j = t->from; j < t->to; j++) {
+        ATTN_UNROLL for (size_t r = 0; r < rows; r++) chain[r] += p[r * ATTN_TILE + j];
+    }
+    for (size_t r = 0; r < rows; r++) t->sum[row + r] = t->sum[row + r] * t->rescale[row + r] + chain[r];
+}
+
+/* Scores become weights. o is to be multiplied by rescale. */
+static void decode_softmax(const attn_decode_tile *t) {
+    const size_t first = t->first * ATTN_KEYS, keys = t->end * ATTN_KEYS - first;
+    const uint64_t all = (keys == 64 ? UINT64_MAX : ((uint64_t)1 << keys) - 1) << first;
+    size_t row = 0;
+    for (; row < t->rows; row++) t->visible[row] == all ? softmax_keys(false, t, row) : softmax_keys(true, t, row);
+    for (row = 0; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
+    for (; row < t->rows; row++) sum_weights(1, t, row);
+}
+
+/* ---- output --------------------------------------------------------------------------------------- */
+
+/* n columns of the value of a key, from its row; SPLIT: of the lower halves. */
+V_FN V load_value(const enum lay lay, const void *row, size_t column, size_t n) {
+    switch (lay) {
+    case LAY_I8: return v_load_i8((const int8_t *)row + column);
+    case LAY_SPLIT: return v_low_bf16(part_load((const void *)((const uint16_t *)row + 2 * column), n));
+    case LAY_F16: return load_any(ATTN_F16, row, column, n);
+    case LAY_BF16: return load_any(ATTN_BF16, row, column, n);
+    default: return part_load((const float *)row + column, n);
+    }
+}
+/* A term is a key; PAIRS: two keys. SPLIT: terms 2i and 2i+1 are the halves of one row. */
+V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t term) {
+    const size_t key = lay == LAY_PAIRS ? 2 * term : term, in_block = key % ATTN_KEYS;
+    const char *block = t->v[key / ATTN_KEYS];
+    if (lay == LAY_PAIRS) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row;
+    if (lay == LAY_SPLIT) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row + in_block % 2 * 2;
+    return block + (ptrdiff_t)in_block * t->v_row * (lay == LAY_F32 ? 4 : lay == LAY_I8 ? 1 : 2);
+}
+
+/* Some rows by some vectors of columns; n: columns of the last vector. */
+V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const attn_decode_tile *t, size_t row,
+                 size_t column, size_t n) {
+    const float *p = lay == LAY_PAIRS ? t->pairs + row * (ATTN_TILE / 2) : t->s + row * ATTN_TILE;
+    const size_t p_row = lay == LAY_PAIRS ? ATTN_TILE / 2 : ATTN_TILE;
+    const size_t in_block = lay == LAY_PAIRS ? ATTN_KEYS / 2 : ATTN_KEYS;
+    size_t term = lay == LAY_PAIRS ? t->from / 2 : t->from;
+    const size_t all = lay == LAY_PAIRS ? (t->to + 1) / 2 : t->to;
+    V chain[8][8];
+    ATTN_UNROLL for (int r = 0; r < rows; r++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[r][j] = v_zero(); }
+    while (term < all) {
+        const size_t block_end = (term / in_block + 1) * in_block, end = block_end < all ? block_end : all;
+        const char *v = value_row(lay, t, term);
+        const ptrdiff_t step = t->v_row * (lay == LAY_F32 || lay == LAY_PAIRS ? 4 : lay == LAY_I8 ? 1 : 2);
+        for (; term < end; term++, v += step) {
+            const char *from = lay == LAY_SPLIT ? value_row(lay, t, term) : v;
+            V value[8];
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                value[j] = load_value(lay, from, column + (size_t)(j * V_LANES), j + 1 < vectors ? V_LANES : n);
+            }
+            ATTN_UNROLL for (int r = 0; r < rows; r++) {
+                const V x = v_set(p[(size_t)r * p_row + term]);
+                ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                    chain[r][j] = multiply_add(lay, value[j], x, chain[r][j]);
+                }
+            }
+        }
+    }
+    ATTN_UNROLL for (int r = 0; r < rows; r++) {
+        float *to = t->o + (ptrdiff_t)(row + (size_t)r) * t->o_row + column;
+        const V rescale = v_set(t->rescale[row + (size_t)r]);
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+            v_store(to + j * V_LANES, v_add(v_mul(v_load(to + j * V_LANES), rescale), chain[r][j]));
+        }
+    }
+}
+
+/* All columns of some rows, as many vectors at a time as the registers hold. */
+V_FN void mix_rows(const enum lay lay, const int rows, const attn_decode_tile *t, size_t row) {
+    size_t column = 0;
+    if (rows * 8 <= DECODE_CHAINS)
+        for (; column + 8 * V_LANES <= t->dv; column += 8 * V_LANES) mix_of(lay, rows, 8, t, row, column, V_LANES);
+    if (rows * 4 <= DECODE_CHAINS)
+        for (; column + 4 * V_LANES <= t->dv; column += 4 * V_LANES) mix_of(lay, rows, 4, t, row, column, V_LANES);
+    if (rows * 4 > DECODE_CHAINS)
+        for (; column + 2 * V_LANES <= t->dv; column += 2 * V_LANES) mix_of(lay, rows, 2, t, row, column, V_LANES);
+    for (; column + V_LANES <= t->dv; column += V_LANES) mix_of(lay, rows, 1, t, row, column, V_LANES);
+    if (column < t->dv) mix_of(lay, rows, 1, t, row, column, t->dv - column);
+}
+
+V_FN void mix_all(const enum lay lay, const attn_decode_tile *t) {
+    size_t row = 0;
+    for (size_t groups = (t->rows + DECODE_ROWS - 1) / DECODE_ROWS; row < t->rows; groups--) {
+        const size_t rows = (t->rows - row + groups - 1) / groups;
+        switch (DECODE_ROWS < 2 ? 1 : rows) {
+        case 1: mix_rows(lay, 1, t, row); break;
+        case 2: mix_rows(lay, 2, t, row); break;
+        case 3: mix_rows(lay, 3, t, row); break;
+        case 4: mix_rows(lay, 4, t, row); break;
+        case 5: mix_rows(lay, 5, t, row); break;
+        case 6: mix_rows(lay, 6, t, row); break;
+        case 7: mix_rows(lay, 7, t, row); break;
+        default: mix_rows(lay, 8, t, row); break;
+        }
+        row += rows;
+    }
+}
+static void mix_f32(const attn_decode_tile *t) { mix_all(LAY_F32, t); }
+static void mix_f16(const attn_decode_tile *t) { mix_all(LAY_F16, t); }
+static void mix_bf16(const attn_decode_tile *t) { mix_all(LAY_BF16, t); }
+static void mix_split(const attn_decode_tile *t) { mix_all(LAY_SPLIT, t); }
+static void mix_pairs(const attn_decode_tile *t) { mix_all(LAY_PAIRS, t); }
+
+/* Weights of I8 take the scale of their value. What is not visible stays 0, whatever its scale is. */
+static void scale_weights(const attn_decode_tile *t) {
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t j = t->first * ATTN_KEYS; j < t->end * ATTN_KEYS; j += V_LANES) {
+            float *p = t->s + r * ATTN_TILE + j;
+            const V scale = v_load(t->v_scale[j / ATTN_KEYS] + j % ATTN_KEYS);
+            v_store(p, v_and_mask(v_of_bits((uint32_t)(t->visible[r] >> j)), v_mul(v_load(p), scale)));
+        }
+}
+static void mix_i8(const attn_decode_tile *t) { mix_all(LAY_I8, t); }
+
+/* Weights as bf16: pairs[row][i] is keys 2i and 2i+1. */
+static void pair_weights(const attn_decode_tile *t) {
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t j = t->first * ATTN_KEYS; j < t->end * ATTN_KEYS; j += V_LANES)
+            v_store_bf16((uint16_t *)(t->pairs + r * (ATTN_TILE / 2)) + j, v_load(t->s + r * ATTN_TILE + j));
+}
+
+/* o = o · rescale + one chain over the keys from … to−1. */
+static void decode_mix(const attn_decode_tile *t) {
+    if (t->fast) {
+        pair_weights(t);
+        mix_pairs(t);
+    } else if (t->dtype == ATTN_I8) {
+        scale_weights(t);
+        mix_i8(t);
+    } else if (t->dtype == ATTN_BF16) {
+        t->paired ? mix_split(t) : mix_bf16(t);
+    } else {
+        t->dtype == ATTN_F16 ? mix_f16(t) : mix_f32(t);
+    }
+}
+
+/* The same for one row, over the keys it sees alone, since others may hold a NaN. Never I8. */
+V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, size_t column, size_t n) {
+    V chain = v_zero();
+    for (uint64_t word = t->visible[row]; word;) {
+        const size_t key = (size_t)__builtin_ctzll(word);
+        if (lay != LAY_PAIRS) {
+            const V p = v_set(t->s[row * ATTN_TILE + key]);
+            chain = v_fma(load_value(lay, value_row(lay, t, key), column, n), p, chain);
+            word &= word - 1;
+            continue;
+        }
+        const char *v = value_row(LAY_PAIRS, t, key / 2);
+        const uint64_t both = word >> (key & ~(size_t)1) & 3;
+        const V low = both & 1 ? load_value(LAY_SPLIT, v, column, n) : v_zero(),
+                high = both & 2 ? load_value(LAY_SPLIT, v + 2, column, n) : v_zero();
+        chain = v_dot_bf16(v_pair_bf16(low, high), v_set(t->pairs[row * (ATTN_TILE / 2) + key / 2]), chain);
+        word &= ~((uint64_t)3 << (key & ~(size_t)1));
+    }
+    float *to = t->o + (ptrdiff_t)row * t->o_row + column;
+    v_store(to, v_add(v_mul(v_load(to), v_set(t->rescale[row])), chain));
+}
+static void decode_mix_row(const attn_decode_tile *t, size_t row) {
+    if (t->fast && row == 0) pair_weights(t);
+    for (size_t column = 0; column < t->dv; column += V_LANES) {
+        const size_t n = t->dv - column < V_LANES ? t->dv - column : V_LANES;
+        if (t->fast) mix_seen(LAY_PAIRS, t, row, column, n);
+        else if (t->dtype == ATTN_BF16 && t->paired) mix_seen(LAY_SPLIT, t, row, column, n);
+        else if (t->dtype == ATTN_BF16) mix_seen(LAY_BF16, t, row, column, n);
+        else if (t->dtype == ATTN_F16) mix_seen(LAY_F16, t, row, column, n);
+        else mix_seen(LAY_F32, t, row, column, n);
+    }
+}
+
+/* attention_merge with queries as rows; columns in whole vectors. */
+static void decode_merge(float *total, float *total_max, float *total_sum, const float *part, const float *max,
+                         const float *sum, size_t rows, size_t columns) {
+    const V empty = v_set(-__builtin_inff());
+    for (size_t r = 0; r < rows; r++) {
+        const V a = v_set(total_max[r]), b = v_set(max[r]), m = v_max(a, b);
+        const VM seen = v_gt(m, empty);
+        const V f = v_and_mask(seen, v_exp2(v_sub(a, m))), g = v_and_mask(seen, v_exp2(v_sub(b, m)));
+        float lane[V_LANES];
+        v_store(lane, m);
+        total_max[r] = lane[0];
+        v_store(lane, v_fma(v_set(total_sum[r]), f, v_mul(v_set(sum[r]), g)));
+        total_sum[r] = lane[0];
+        for (size_t j = 0; j < columns; j += V_LANES) {
+            float *to = total + r * columns + j;
+            v_store(to, v_fma(v_load(to), f, v_mul(v_load(part + r * columns + j), g)));
+        }
+    }
+}
+
+#endif

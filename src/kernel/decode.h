@@ -1,0 +1,52 @@
+/* decode.h: what the kernels of attention for few queries take; body/decode.h says what they do with it.
+ *
+ * A tile is the keys of one row of the grid of ATTN_TILE, in blocks of ATTN_KEYS. Arrays are [row][key] or
+ * [row][column] with queries as rows; bit j of a word is key j of the tile. */
+#ifndef ATTN_KERNEL_DECODE_H
+#define ATTN_KERNEL_DECODE_H
+
+#include "kernel/attention.h"
+
+#define ATTN_KEYS 16 /* keys in a block of a cache */
+#define ATTN_TILE_BLOCKS (ATTN_TILE / ATTN_KEYS)
+
+typedef struct attn_decode_tile {
+    size_t rows, d, dv;
+    attn_dtype dtype;                                      /* of keys and values */
+    bool fast;                                             /* bf16: products of pairs, as attn_product_bf16 */
+    bool paired;                                           /* bf16: v[i] has pairs of keys, [8][v_row][2] */
+    size_t first, end;                                     /* blocks first … end−1 hold all that is looked at */
+    size_t keys;                                           /* of the tile that exist */
+    const void *k[ATTN_TILE_BLOCKS], *v[ATTN_TILE_BLOCKS]; /* of each block */
+    ptrdiff_t
+        k_row; /* elements from key to key; 0: k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128
+                */
+    ptrdiff_t v_row; /* elements from key to key, or with `paired` from pair to pair in floats */
+    const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
+    const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs; q_row apart */
+    ptrdiff_t q_row;
+    const int8_t *q8; /* I8: [row][D], zeros up to q8_row, a multiple of 4 */
+    ptrdiff_t q8_row;
+    const float *q_scale;
+    float *packed, *padded; /* scratch, [2][D][16] where k_row is not 0, [16][⌈D/2⌉] where it is odd */
+    float *s, *pairs;       /* [row][ATTN_TILE] scores, then weights; fast: [row][ATTN_TILE/2] those as pairs of bf16 */
+    float factor;
+    const uint64_t *visible;    /* [row] */
+    float *max, *sum, *rescale; /* [row] */
+    size_t from, to;            /* keys that are weighted */
+    float *o;                   /* [row][Dv in whole vectors], o_row apart */
+    ptrdiff_t o_row;
+} attn_decode_tile;
+
+#define ATTN_DECODE_KERNEL_LIST(X)                                                                              \
+    /* body/decode.h */                                                                                         \
+    X(void, decode_scores, (const attn_decode_tile *tile))                                                      \
+    X(void, decode_scores_i8, (const attn_decode_tile *tile))                                                   \
+    X(void, decode_softmax, (const attn_decode_tile *tile))                                                     \
+    X(void, decode_mix, (const attn_decode_tile *tile))                                                         \
+    X(void, decode_mix_row, (const attn_decode_tile *tile, size_t row))                                         \
+    X(void, decode_merge,                                                                                       \
+      (float *total, float *total_max, float *total_sum, const float *part, const float *max, const float *sum, \
+       size_t rows, size_t columns))
+
+#endif
