@@ -6,6 +6,7 @@
 #include <attn/tensor.h>
 #include <attn/ops.h>
 #include <attn/attention.h>
+#include <attn/cache.h>
 #include <attn/nn.h>
 #include <attn/text.h>
 #include <attn/io.h>

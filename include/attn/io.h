@@ -2,7 +2,7 @@
 #ifndef ATTN_IO_H
 #define ATTN_IO_H
 
-#include <attn/tensor.h>
+#include <attn/cache.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -13,6 +13,11 @@ extern "C" {
 ATTN_API attn_status attn_file_write(attn_context *ctx, const char *path, const void *data, size_t bytes);
 /* Makes a folder and those above it. An existing folder is fine. */
 ATTN_API attn_status attn_folder_make(attn_context *ctx, const char *path);
+
+/* A cache's state (attn_kv_cache_serialise) in a file that is whole or not there; back from it, as ATTN_E_FORMAT with
+ * the file's name if it is anything else. gives. */
+ATTN_API attn_status attn_kv_cache_save(attn_context *ctx, const attn_kv_cache *cache, const char *path);
+ATTN_API attn_status attn_kv_cache_load(attn_kv_cache **gives, attn_context *ctx, const char *path);
 
 /* ---- safetensors ---------------------------------------------------------------------------- */
 

@@ -16,6 +16,7 @@
 #include "kernel/kernels.h"
 #include "ops/check.h"
 #include <attn/attention.h>
+#include <attn/cache.h>
 
 /* Elements of a tensor (B, H, rows, …) in memory; batch is 0 for packed sequences. Strides in elements. */
 typedef struct attn_view {
@@ -38,11 +39,12 @@ typedef struct attn_attention {
     size_t sequences, heads, key_heads, group, d, dv, t, s; /* t, s: of the longest sequence */
     attn_dtype dtype;
     attn_view q, k, v, out, lse, dout, dlse, mask, bias;
-    bool fast;          /* bf16: products of pairs, weights rounded to bf16 */
-    bool logits;        /* scores are not only scaled: cap, bias, slopes, or a factor that is not positive */
-    bool irregular;     /* visible keys are more than one interval: mask, tree, segments */
-    float factor;       /* scores (or logits) times it are in units of log 2 */
-    uint32_t threshold; /* dropout: p · 2¹⁶ */
+    const attn_kv_cache *cache; /* has the keys and values, instead of k and v; or NULL */
+    bool fast;                  /* bf16: products of pairs, weights rounded to bf16 */
+    bool logits;                /* scores are not only scaled: cap, bias, slopes, or a factor that is not positive */
+    bool irregular;             /* visible keys are more than one interval: mask, tree, segments */
+    float factor;               /* scores (or logits) times it are in units of log 2 */
+    uint32_t threshold;         /* dropout: p · 2¹⁶ */
     float kept;
 } attn_attention;
 
@@ -98,6 +100,10 @@ typedef struct attn_tile {
 } attn_tile;
 /* The tile whose grid begins at `key`, a multiple of ATTN_TILE below sequence.s. */
 void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key);
+/* The same with the keys that each row sees instead of tile->visible: PARTIAL: words[row], bit j is key tile->key + j.
+ */
+void attn_block_words(attn_tile *tile, uint64_t words[ATTN_MAX_LANES], const attn_block *block,
+                      const attn_attention *at, size_t key);
 
 /* Scratch for what turns scores into logits. */
 typedef struct attn_extras {
@@ -152,6 +158,19 @@ void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, 
                         void *workspace, size_t bytes);
 /* options.workspace if it suffices, else memory that *allocated keeps for attn_release. */
 attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes);
+
+/* The second half of attn_attention_fwd, for a checked call; k and v may be NULL. */
+attn_status attn_attention_forward(attn_attention *at, const attn_tensor *out, const attn_tensor *lse,
+                                   const attn_tensor *q, const attn_tensor *k, const attn_tensor *v);
+/* Row i of head h ends with these: what its output is multiplied by; its LSE is written. A sink joins the sum here.
+ * rounded: the sum of the rounded weights, or NULL. */
+float attn_row_end(const attn_attention *at, const attn_sequence *sequence, size_t h, size_t i, float max, float sum,
+                   const float *rounded);
+
+/* Few queries (attention_decode.c), or keys in a cache: the same bits by kernels whose lanes are keys. */
+bool attn_decode_fits(const attn_attention *at);
+size_t attn_decode_bytes(const attn_attention *at);
+attn_status attn_decode_run(const attn_attention *at);
 
 /* What forward and backward need, all threads together. */
 size_t attn_attention_forward_bytes(attn_attention *at);

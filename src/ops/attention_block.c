@@ -124,7 +124,8 @@ static void transpose_bits(uint64_t x[64]) {
     }
 }
 
-void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key) {
+void attn_block_words(attn_tile *tile, uint64_t words[ATTN_MAX_LANES], const attn_block *block,
+                      const attn_attention *at, size_t key) {
     const size_t end = ATTN_MIN(key + ATTN_TILE, block->sequence.s);
     tile->class = ATTN_TILE_NONE;
     if (end <= block->low || key >= block->high) return;
@@ -135,7 +136,7 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
         tile->class = ATTN_TILE_FULL;
         return;
     }
-    uint64_t words[64], any = 0, all = UINT64_MAX;
+    uint64_t any = 0, all = UINT64_MAX;
     for (size_t lane = 0; lane < block->count; lane++) {
         const size_t from = ATTN_MAX(block->from[lane], tile->key),
                      to = ATTN_MIN(block->to[lane], tile->key + tile->keys);
@@ -144,7 +145,13 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
         words[lane] = word, any |= word, all &= word;
     }
     if (!any) return;
-    tile->class = ATTN_TILE_PARTIAL;
+    tile->class = all == first_bits(tile->keys) ? ATTN_TILE_FULL : ATTN_TILE_PARTIAL;
+}
+
+void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key) {
+    uint64_t words[ATTN_MAX_LANES];
+    attn_block_words(tile, words, block, at, key);
+    if (tile->class != ATTN_TILE_PARTIAL) return;
     tile->ragged = false;
     const size_t vector = at->kernels->lanes;
     for (size_t first = 0; first < block->count; first += vector) {
@@ -154,11 +161,7 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
         tile->ends[first / vector] = limit;
         tile->ragged |= limit < tile->keys;
     }
-    if (all == first_bits(tile->keys)) {
-        tile->class = ATTN_TILE_FULL;
-        return;
-    }
-    memset(words + block->count, 0, (64 - block->count) * sizeof *words);
+    memset(words + block->count, 0, (ATTN_MAX_LANES - block->count) * sizeof *words);
     transpose_bits(words);
     memcpy(tile->visible, words, tile->keys * sizeof *words);
 }

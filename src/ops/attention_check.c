@@ -327,6 +327,7 @@ attn_sequence attn_attention_sequence(const attn_attention *at, size_t b) {
     } else {
         if (o->q_lengths) x.t = (size_t)o->q_lengths[b];
         if (o->kv_lengths) x.s = (size_t)o->kv_lengths[b];
+        if (at->cache) x.s = attn_kv_cache_length(at->cache, b);
     }
     if (o->causal == ATTN_CAUSAL_BOTTOM_RIGHT) x.position = (int64_t)x.s - (int64_t)x.t;
     else if (o->causal != ATTN_CAUSAL_TOP_LEFT && o->query_offset) x.position = o->query_offset[b];

@@ -239,7 +239,26 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
     attn_repair_keys(&repair);
 }
 
-/* Output and log-sum-exp of a block; a sink joins the sum here. */
+float attn_row_end(const attn_attention *at, const attn_sequence *sequence, size_t h, size_t i, float max, float sum,
+                   const float *rounded) {
+    double m = (double)max, l = (double)sum, scale = 1.0, sink_weight = 0.0;
+    if (at->options.sinks) {
+        const double sink = (double)at->options.sinks[h] / ATTN_LN2, top = sink > m ? sink : m;
+        if (top > -INFINITY) {
+            scale = m > -INFINITY ? exp2(m - top) : 0.0;
+            sink_weight = exp2(sink - top);
+            l = l * scale + sink_weight, m = top;
+        }
+    }
+    if (at->lse.data) {
+        float *lse = attn_view_at(&at->lse, sequence->index, h, sequence->q_first + (ptrdiff_t)i);
+        *lse = l == 0.0 ? -INFINITY : (float)((m + log2(l)) * ATTN_LN2);
+    }
+    const double divisor = rounded ? (double)*rounded * scale + sink_weight : l;
+    return l == 0.0 ? 0.0f : (float)(scale / divisor);
+}
+
+/* Output and log-sum-exp of a block. */
 static void end_block(forward_block *b, const attn_attention *at) {
     const attn_block *block = &b->block;
     const float *max = b->max, *sum = b->sum, *o = b->part;
@@ -249,24 +268,10 @@ static void end_block(forward_block *b, const attn_attention *at) {
     for (size_t lane = 0; lane < block->lanes; lane++) {
         rows[lane] = NULL;
         if (lane >= block->count) continue;
-        const size_t h = attn_block_head(block, at, lane);
-        const ptrdiff_t i = block->sequence.q_first + (ptrdiff_t)attn_block_query(block, at, lane);
-        rows[lane] = attn_view_at(&at->out, block->sequence.index, h, i);
-        double m = (double)max[lane], l = (double)sum[lane], scale = 1.0, sink_weight = 0.0;
-        if (at->options.sinks) {
-            const double sink = (double)at->options.sinks[h] / ATTN_LN2, top = sink > m ? sink : m;
-            if (top > -INFINITY) {
-                scale = m > -INFINITY ? exp2(m - top) : 0.0;
-                sink_weight = exp2(sink - top);
-                l = l * scale + sink_weight, m = top;
-            }
-        }
-        const double divisor = at->fast ? (double)o[at->dv * block->lanes + lane] * scale + sink_weight : l;
-        factor[lane] = l == 0.0 ? 0.0f : (float)(scale / divisor);
-        if (at->lse.data) {
-            float *lse = attn_view_at(&at->lse, block->sequence.index, h, i);
-            *lse = l == 0.0 ? -INFINITY : (float)((m + log2(l)) * ATTN_LN2);
-        }
+        const size_t h = attn_block_head(block, at, lane), i = attn_block_query(block, at, lane);
+        rows[lane] = attn_view_at(&at->out, block->sequence.index, h, block->sequence.q_first + (ptrdiff_t)i);
+        const float *rounded = at->fast ? o + at->dv * block->lanes + lane : NULL;
+        factor[lane] = attn_row_end(at, &block->sequence, h, i, max[lane], sum[lane], rounded);
     }
     at->kernels->attention_unpack(rows, at->dtype, o, block->lanes, factor, at->dv);
 }
@@ -377,8 +382,40 @@ static forward_plan plan_of(const attn_attention *at) {
 }
 
 size_t attn_attention_forward_bytes(attn_attention *at) {
+    if (attn_decode_fits(at)) return attn_decode_bytes(at);
     forward_plan plan = plan_of(at);
     return plan.workers * plan.bytes;
+}
+
+attn_status attn_attention_forward(attn_attention *at, const attn_tensor *out, const attn_tensor *lse,
+                                   const attn_tensor *q, const attn_tensor *k, const attn_tensor *v) {
+    if (!out) return attn_fail(at->ctx, ATTN_E_ARGUMENT, "%s: out is NULL", at->where);
+    ATTN_TRY(attn_attention_view(&at->out, at, "out", out, ATTN_QUERY_SIDE, at->dv, false, false));
+    ATTN_TRY(attn_attention_view(&at->lse, at, "lse", lse, ATTN_QUERY_SIDE, 0, false, true));
+    const struct {
+        const char *name;
+        const attn_tensor *t;
+    } inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"mask", at->options.mask}, {"bias", at->options.bias}};
+    for (size_t i = 0; i < ATTN_COUNT(inputs); i++) {
+        if (!inputs[i].t) continue;
+        ATTN_TRY(attn_attention_apart(at, "out", out, inputs[i].name, inputs[i].t));
+        ATTN_TRY(attn_attention_apart(at, "lse", lse, inputs[i].name, inputs[i].t));
+    }
+    ATTN_TRY(attn_attention_apart(at, "lse", lse, "out", out));
+    ATTN_TRY(attn_attention_apart(at, "out", out, NULL, NULL));
+    ATTN_TRY(attn_attention_apart(at, "lse", lse, NULL, NULL));
+
+    if (attn_decode_fits(at)) {
+        ATTN_TRY(attn_decode_run(at));
+    } else {
+        forward_plan plan = plan_of(at);
+        void *workspace, *allocated;
+        ATTN_TRY(attn_attention_memory(at, &workspace, &allocated, plan.workers * plan.bytes));
+        attn_attention_run(at, plan.workers, plan.tasks, forward_task, &plan.job, workspace, plan.bytes);
+        attn_release(at->ctx, allocated);
+    }
+    clear_padding(at);
+    return ATTN_OK;
 }
 
 attn_status attn_attention_fwd(attn_context *ctx, const attn_tensor *out, const attn_tensor *lse, const attn_tensor *q,
@@ -386,27 +423,5 @@ attn_status attn_attention_fwd(attn_context *ctx, const attn_tensor *out, const 
     static const char where[] = "attn_attention_fwd";
     attn_attention at;
     ATTN_TRY(attn_attention_check(&at, ctx, where, q, k, v, options));
-    if (!out) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: out is NULL", where);
-    ATTN_TRY(attn_attention_view(&at.out, &at, "out", out, ATTN_QUERY_SIDE, at.dv, false, false));
-    ATTN_TRY(attn_attention_view(&at.lse, &at, "lse", lse, ATTN_QUERY_SIDE, 0, false, true));
-    const struct {
-        const char *name;
-        const attn_tensor *t;
-    } inputs[] = {{"q", q}, {"k", k}, {"v", v}, {"mask", at.options.mask}, {"bias", at.options.bias}};
-    for (size_t i = 0; i < ATTN_COUNT(inputs); i++) {
-        if (!inputs[i].t) continue;
-        ATTN_TRY(attn_attention_apart(&at, "out", out, inputs[i].name, inputs[i].t));
-        ATTN_TRY(attn_attention_apart(&at, "lse", lse, inputs[i].name, inputs[i].t));
-    }
-    ATTN_TRY(attn_attention_apart(&at, "lse", lse, "out", out));
-    ATTN_TRY(attn_attention_apart(&at, "out", out, NULL, NULL));
-    ATTN_TRY(attn_attention_apart(&at, "lse", lse, NULL, NULL));
-
-    forward_plan plan = plan_of(&at);
-    void *workspace, *allocated;
-    ATTN_TRY(attn_attention_memory(&at, &workspace, &allocated, plan.workers * plan.bytes));
-    attn_attention_run(&at, plan.workers, plan.tasks, forward_task, &plan.job, workspace, plan.bytes);
-    clear_padding(&at);
-    attn_release(ctx, allocated);
-    return ATTN_OK;
+    return attn_attention_forward(&at, out, lse, q, k, v);
 }

@@ -171,7 +171,7 @@ static void decode_scores_i8(const attn_decode_tile *t) {
 /* ---- softmax -------------------------------------------------------------------------------------- */
 
 /* attention_softmax for one row; the sum of weights is left to the caller. */
-V_FN void softmax_keys(const bool masked, const attn_decode_tile *t, size_t row) {
+V_FN void softmax_keys(const bool masked, const bool fast, const attn_decode_tile *t, size_t row) {
     const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
     const uint64_t visible = t->visible[row];
     float *s = t->s + row * ATTN_TILE;
@@ -185,8 +185,8 @@ V_FN void softmax_keys(const bool masked, const attn_decode_tile *t, size_t row)
     top = v_mul(v_set(v_max_of(top)), c);
     V max = v_set(t->max[row]);
     t->rescale[row] = 1.0f;
-    if (v_any(v_gt(top, v_add(max, v_set(LAZY_MAX))))) {
-        const V higher = v_ceil(top);
+    if (v_any(v_gt(top, fast ? max : v_add(max, v_set(LAZY_MAX))))) {
+        const V higher = fast ? top : v_ceil(top);
         float lane[V_LANES];
         v_store(lane, v_exp2(v_sub(max, higher)));
         t->rescale[row] = lane[0];
@@ -212,14 +212,46 @@ V_FN void sum_weights(const size_t rows, const attn_decode_tile *t, size_t row) 
     for (size_t r = 0; r < rows; r++) t->sum[row + r] = t->sum[row + r] * t->rescale[row + r] + chain[r];
 }
 
+/* Weights as bf16: pairs[row][i] is keys 2i and 2i+1. */
+static void decode_pairs(const attn_decode_tile *t) {
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t j = t->first * ATTN_KEYS; j < t->end * ATTN_KEYS; j += V_LANES)
+            v_store_bf16((uint16_t *)(t->pairs + r * (ATTN_TILE / 2)) + j, v_load(t->s + r * ATTN_TILE + j));
+}
+
+/* rounded = rounded · rescale + one chain over the pairs of weights. */
+V_FN void sum_pairs(const size_t rows, const attn_decode_tile *t, size_t row) {
+    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
+    const float *pairs = t->pairs + row * (ATTN_TILE / 2);
+    V chain[4];
+    ATTN_UNROLL for (size_t r = 0; r < rows; r++) chain[r] = v_zero();
+    for (size_t i = t->from / 2; i < (t->to + 1) / 2; i++) {
+        ATTN_UNROLL for (size_t r = 0; r < rows; r++) {
+            chain[r] = v_dot_bf16(v_set(pairs[r * (ATTN_TILE / 2) + i]), ones, chain[r]);
+        }
+    }
+    ATTN_UNROLL for (size_t r = 0; r < rows; r++) {
+        float *to = t->o + (ptrdiff_t)(row + r) * t->o_row + t->rounded;
+        v_store(to, v_fma(v_load(to), v_set(t->rescale[row + r]), chain[r]));
+    }
+}
+
 /* Scores become weights. o is to be multiplied by rescale. */
 static void decode_softmax(const attn_decode_tile *t) {
     const size_t first = t->first * ATTN_KEYS, keys = t->end * ATTN_KEYS - first;
     const uint64_t all = (keys == 64 ? UINT64_MAX : ((uint64_t)1 << keys) - 1) << first;
+    for (size_t row = 0; row < t->rows; row++) {
+        const bool masked = t->visible[row] != all;
+        if (t->fast) masked ? softmax_keys(true, true, t, row) : softmax_keys(false, true, t, row);
+        else masked ? softmax_keys(true, false, t, row) : softmax_keys(false, false, t, row);
+    }
     size_t row = 0;
-    for (; row < t->rows; row++) t->visible[row] == all ? softmax_keys(false, t, row) : softmax_keys(true, t, row);
-    for (row = 0; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
+    for (; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
     for (; row < t->rows; row++) sum_weights(1, t, row);
+    if (!t->fast) return;
+    decode_pairs(t);
+    for (row = 0; row + 4 <= t->rows; row += 4) sum_pairs(4, t, row);
+    for (; row < t->rows; row++) sum_pairs(1, t, row);
 }
 
 /* ---- output --------------------------------------------------------------------------------------- */
@@ -241,6 +273,11 @@ V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t
     if (lay == LAY_PAIRS) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row;
     if (lay == LAY_SPLIT) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row + in_block % 2 * 2;
     return block + (ptrdiff_t)in_block * t->v_row * (lay == LAY_F32 ? 4 : lay == LAY_I8 ? 1 : 2);
+}
+
+/* What o becomes at the end of a tile. */
+V_FN V scale_add(const enum lay lay, V o, V rescale, V chain) {
+    return lay == LAY_PAIRS ? v_fma(o, rescale, chain) : v_add(v_mul(o, rescale), chain);
 }
 
 /* Some rows by some vectors of columns; n: columns of the last vector. */
@@ -275,7 +312,7 @@ V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const at
         float *to = t->o + (ptrdiff_t)(row + (size_t)r) * t->o_row + column;
         const V rescale = v_set(t->rescale[row + (size_t)r]);
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-            v_store(to + j * V_LANES, v_add(v_mul(v_load(to + j * V_LANES), rescale), chain[r][j]));
+            v_store(to + j * V_LANES, scale_add(lay, v_load(to + j * V_LANES), rescale, chain[r][j]));
         }
     }
 }
@@ -327,17 +364,9 @@ static void scale_weights(const attn_decode_tile *t) {
 }
 static void mix_i8(const attn_decode_tile *t) { mix_all(LAY_I8, t); }
 
-/* Weights as bf16: pairs[row][i] is keys 2i and 2i+1. */
-static void pair_weights(const attn_decode_tile *t) {
-    for (size_t r = 0; r < t->rows; r++)
-        for (size_t j = t->first * ATTN_KEYS; j < t->end * ATTN_KEYS; j += V_LANES)
-            v_store_bf16((uint16_t *)(t->pairs + r * (ATTN_TILE / 2)) + j, v_load(t->s + r * ATTN_TILE + j));
-}
-
 /* o = o · rescale + one chain over the keys from … to−1. */
 static void decode_mix(const attn_decode_tile *t) {
     if (t->fast) {
-        pair_weights(t);
         mix_pairs(t);
     } else if (t->dtype == ATTN_I8) {
         scale_weights(t);
@@ -368,10 +397,9 @@ V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, si
         word &= ~((uint64_t)3 << (key & ~(size_t)1));
     }
     float *to = t->o + (ptrdiff_t)row * t->o_row + column;
-    v_store(to, v_add(v_mul(v_load(to), v_set(t->rescale[row])), chain));
+    v_store(to, scale_add(lay, v_load(to), v_set(t->rescale[row]), chain));
 }
 static void decode_mix_row(const attn_decode_tile *t, size_t row) {
-    if (t->fast && row == 0) pair_weights(t);
     for (size_t column = 0; column < t->dv; column += V_LANES) {
         const size_t n = t->dv - column < V_LANES ? t->dv - column : V_LANES;
         if (t->fast) mix_seen(LAY_PAIRS, t, row, column, n);
