@@ -80,6 +80,18 @@ typedef struct attn_backward_tile {
     float *dbias; /* [keys][lanes]: gets dS before the derivative of the cap; or NULL */
 } attn_backward_tile;
 
+typedef struct attn_weights_tile {
+    size_t keys, lanes;
+    float *s;                /* [keys][lanes] scores or logits; weights afterwards */
+    float factor;            /* as in attn_softmax_tile */
+    const float *lse;        /* [lanes], in units of log 2 */
+    const uint64_t *visible; /* [keys] or NULL */
+    uint64_t live;           /* lanes that have weights */
+    float *entropy;          /* [lanes], in units of log 2, added to; or NULL */
+    const float *threshold;  /* [lanes] or NULL */
+    uint64_t *above;         /* [keys] */
+} attn_weights_tile;
+
 #define ATTN_ATTENTION_KERNEL_LIST(X)                                                                              \
     /* body/attention.h */                                                                                         \
     X(void, attention_product, (const attn_product *product))                                                      \
@@ -109,6 +121,10 @@ typedef struct attn_backward_tile {
        size_t columns, float factor, bool accumulate))                                                             \
     X(void, attention_dropout, (const attn_dropout_tile *tile))                                                    \
     X(void, attention_backward, (const attn_backward_tile *tile))                                                  \
-    X(void, attention_backward_bf16, (const attn_backward_tile *tile))
+    X(void, attention_backward_bf16, (const attn_backward_tile *tile))                                             \
+    /* body/weights.h */                                                                                           \
+    X(bool, attention_weights, (const attn_weights_tile *tile))                                                    \
+    X(void, attention_lane_sums, (float *sums, const float *x, size_t lanes, size_t keys))                         \
+    X(float, attention_lane_max, (const float *x, size_t lanes, size_t keys, uint64_t which))
 
 #endif

@@ -16,6 +16,7 @@
 #include "kernel/body/gemm.h"
 #include "kernel/body/attention.h"
 #include "kernel/body/decode.h"
+#include "kernel/body/weights.h"
 
 #define ATTN_ISA_JOIN_(a, b) a##b
 #define ATTN_ISA_JOIN(a, b) ATTN_ISA_JOIN_(a, b)
