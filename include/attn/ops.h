@@ -91,7 +91,8 @@ ATTN_API attn_status attn_linear_bwd(attn_context *ctx, const attn_tensor *dx, c
 
 /* Bahdanau's attention on projected inputs; see attn_tape_additive_attention. Any strides with unit last stride:
  * sq (B, T, A), hk (B, S, A), v (A), h (B, S, C), c (B, T, C), alignment and energy (B, T, S), lse (B, T); alignment,
- * energy and lse may be NULL. lengths: B ints or NULL. Energies past the length are −inf, alignments 0. */
+ * energy and lse may be NULL. lengths: B ints or NULL. Energies past the length are −inf, alignments 0. Inputs and c
+ * may be bf16: computed in f32 from copies, c rounded at the end; so may gradients. */
 ATTN_API attn_status attn_additive_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *lse,
                                                  const attn_tensor *alignment, const attn_tensor *energy,
                                                  const attn_tensor *sq, const attn_tensor *hk, const attn_tensor *v,
@@ -103,7 +104,7 @@ ATTN_API attn_status attn_additive_attention_bwd(attn_context *ctx, const attn_t
                                                  const attn_tensor *sq, const attn_tensor *hk, const attn_tensor *v,
                                                  const attn_tensor *h, const attn_tensor *alignment,
                                                  const int32_t *lengths, bool accumulate);
-/* Luong's dot: e = scale · q·k. q (B, T, C), k (B, S, C), h (B, S, Cv). */
+/* Luong's dot: e = scale · q·k. q (B, T, C), k (B, S, C), h (B, S, Cv). bf16 as above. */
 ATTN_API attn_status attn_dot_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *alignment,
                                             const attn_tensor *energy, const attn_tensor *q, const attn_tensor *k,
                                             const attn_tensor *h, float scale, const int32_t *lengths);

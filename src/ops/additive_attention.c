@@ -2,6 +2,7 @@
  *
  *     e_ij = vᵀ tanh(sq_i + hk_j) */
 #include "ops/alignment.h"
+#include "ops/widen.h"
 #include <attn/ops.h>
 #include <string.h>
 
@@ -32,10 +33,10 @@ static void energies_bwd(const attn_alignment *al, size_t b, size_t first, size_
     al->kernels->additive_bwd(&job);
 }
 
-attn_status attn_additive_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *lse,
-                                        const attn_tensor *alignment, const attn_tensor *energy, const attn_tensor *sq,
-                                        const attn_tensor *hk, const attn_tensor *v, const attn_tensor *h,
-                                        const int32_t *lengths) {
+static attn_status additive_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *lse,
+                                const attn_tensor *alignment, const attn_tensor *energy, const attn_tensor *sq,
+                                const attn_tensor *hk, const attn_tensor *v, const attn_tensor *h,
+                                const int32_t *lengths) {
     static const char where[] = "attn_additive_attention_fwd";
     attn_alignment al;
     ATTN_TRY(attn_alignment_memory(&al, ctx, where, sq, hk, h, lengths));
@@ -55,6 +56,19 @@ attn_status attn_additive_attention_fwd(attn_context *ctx, const attn_tensor *c,
     return attn_alignment_fwd(&al);
 }
 
+attn_status attn_additive_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *lse,
+                                        const attn_tensor *alignment, const attn_tensor *energy, const attn_tensor *sq,
+                                        const attn_tensor *hk, const attn_tensor *v, const attn_tensor *h,
+                                        const int32_t *lengths) {
+    attn_widened wide = {.ctx = ctx};
+    attn_status status = ATTN_OK;
+    const attn_tensor **inputs[] = {&sq, &hk, &v, &h};
+    for (size_t i = 0; i < ATTN_COUNT(inputs) && status == ATTN_OK; i++) status = attn_widen_input(&wide, inputs[i]);
+    if (status == ATTN_OK) status = attn_widen_output(&wide, &c, false);
+    if (status == ATTN_OK) status = additive_fwd(ctx, c, lse, alignment, energy, sq, hk, v, h, lengths);
+    return attn_widened_end(&wide, status);
+}
+
 struct dv_job {
     float *dv;
     const float *parts; /* (B, A) */
@@ -67,11 +81,11 @@ static void dv_range(void *arg, size_t first, size_t end) {
     job->kernels->column_sums(job->dv + first, job->parts + first, (ptrdiff_t)job->a, job->b, end - first);
 }
 
-attn_status attn_additive_attention_bwd(attn_context *ctx, const attn_tensor *dsq, const attn_tensor *dhk,
-                                        const attn_tensor *dv, const attn_tensor *dh, const attn_tensor *dc,
-                                        const attn_tensor *sq, const attn_tensor *hk, const attn_tensor *v,
-                                        const attn_tensor *h, const attn_tensor *alignment, const int32_t *lengths,
-                                        bool accumulate) {
+static attn_status additive_bwd(attn_context *ctx, const attn_tensor *dsq, const attn_tensor *dhk,
+                                const attn_tensor *dv, const attn_tensor *dh, const attn_tensor *dc,
+                                const attn_tensor *sq, const attn_tensor *hk, const attn_tensor *v,
+                                const attn_tensor *h, const attn_tensor *alignment, const int32_t *lengths,
+                                bool accumulate) {
     static const char where[] = "attn_additive_attention_bwd";
     attn_alignment al;
     ATTN_TRY(attn_alignment_memory(&al, ctx, where, sq, hk, h, lengths));
@@ -102,4 +116,21 @@ attn_status attn_additive_attention_bwd(attn_context *ctx, const attn_tensor *ds
     }
     attn_release(ctx, al.dv_parts);
     return status;
+}
+
+attn_status attn_additive_attention_bwd(attn_context *ctx, const attn_tensor *dsq, const attn_tensor *dhk,
+                                        const attn_tensor *dv, const attn_tensor *dh, const attn_tensor *dc,
+                                        const attn_tensor *sq, const attn_tensor *hk, const attn_tensor *v,
+                                        const attn_tensor *h, const attn_tensor *alignment, const int32_t *lengths,
+                                        bool accumulate) {
+    attn_widened wide = {.ctx = ctx};
+    attn_status status = ATTN_OK;
+    const attn_tensor **inputs[] = {&dc, &sq, &hk, &v, &h};
+    for (size_t i = 0; i < ATTN_COUNT(inputs) && status == ATTN_OK; i++) status = attn_widen_input(&wide, inputs[i]);
+    const attn_tensor **outputs[] = {&dsq, &dhk, &dv, &dh};
+    for (size_t i = 0; i < ATTN_COUNT(outputs) && status == ATTN_OK; i++)
+        status = attn_widen_output(&wide, outputs[i], accumulate);
+    if (status == ATTN_OK)
+        status = additive_bwd(ctx, dsq, dhk, dv, dh, dc, sq, hk, v, h, alignment, lengths, accumulate);
+    return attn_widened_end(&wide, status);
 }

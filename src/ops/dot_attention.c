@@ -1,5 +1,6 @@
 /* dot_attention.c: Luong, Pham & Manning 2015, the dot score: e_ij = scale · q_i · k_j. */
 #include "ops/alignment.h"
+#include "ops/widen.h"
 #include <attn/ops.h>
 
 #define MULTIPLY_NS 0.08
@@ -22,9 +23,9 @@ static void energies_bwd(const attn_alignment *al, size_t b, size_t first, size_
                                   attn_row_at(&al->query, b, 0) + first, al->query.row, al->t, n, al->accumulate);
 }
 
-attn_status attn_dot_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *alignment,
-                                   const attn_tensor *energy, const attn_tensor *q, const attn_tensor *k,
-                                   const attn_tensor *h, float scale, const int32_t *lengths) {
+static attn_status dot_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *alignment,
+                           const attn_tensor *energy, const attn_tensor *q, const attn_tensor *k, const attn_tensor *h,
+                           float scale, const int32_t *lengths) {
     static const char where[] = "attn_dot_attention_fwd";
     attn_alignment al;
     ATTN_TRY(attn_alignment_memory(&al, ctx, where, q, k, h, lengths));
@@ -38,10 +39,21 @@ attn_status attn_dot_attention_fwd(attn_context *ctx, const attn_tensor *c, cons
     return attn_alignment_fwd(&al);
 }
 
-attn_status attn_dot_attention_bwd(attn_context *ctx, const attn_tensor *dq, const attn_tensor *dk,
-                                   const attn_tensor *dh, const attn_tensor *dc, const attn_tensor *q,
-                                   const attn_tensor *k, const attn_tensor *h, const attn_tensor *alignment,
-                                   float scale, const int32_t *lengths, bool accumulate) {
+attn_status attn_dot_attention_fwd(attn_context *ctx, const attn_tensor *c, const attn_tensor *alignment,
+                                   const attn_tensor *energy, const attn_tensor *q, const attn_tensor *k,
+                                   const attn_tensor *h, float scale, const int32_t *lengths) {
+    attn_widened wide = {.ctx = ctx};
+    attn_status status = ATTN_OK;
+    const attn_tensor **inputs[] = {&q, &k, &h};
+    for (size_t i = 0; i < ATTN_COUNT(inputs) && status == ATTN_OK; i++) status = attn_widen_input(&wide, inputs[i]);
+    if (status == ATTN_OK) status = attn_widen_output(&wide, &c, false);
+    if (status == ATTN_OK) status = dot_fwd(ctx, c, alignment, energy, q, k, h, scale, lengths);
+    return attn_widened_end(&wide, status);
+}
+
+static attn_status dot_bwd(attn_context *ctx, const attn_tensor *dq, const attn_tensor *dk, const attn_tensor *dh,
+                           const attn_tensor *dc, const attn_tensor *q, const attn_tensor *k, const attn_tensor *h,
+                           const attn_tensor *alignment, float scale, const int32_t *lengths, bool accumulate) {
     static const char where[] = "attn_dot_attention_bwd";
     attn_alignment al;
     ATTN_TRY(attn_alignment_memory(&al, ctx, where, q, k, h, lengths));
@@ -56,4 +68,19 @@ attn_status attn_dot_attention_bwd(attn_context *ctx, const attn_tensor *dq, con
     al.energies_bwd = energies_bwd;
     al.energy_ns = 2 * MULTIPLY_NS * (double)al.a;
     return attn_alignment_bwd(&al);
+}
+
+attn_status attn_dot_attention_bwd(attn_context *ctx, const attn_tensor *dq, const attn_tensor *dk,
+                                   const attn_tensor *dh, const attn_tensor *dc, const attn_tensor *q,
+                                   const attn_tensor *k, const attn_tensor *h, const attn_tensor *alignment,
+                                   float scale, const int32_t *lengths, bool accumulate) {
+    attn_widened wide = {.ctx = ctx};
+    attn_status status = ATTN_OK;
+    const attn_tensor **inputs[] = {&dc, &q, &k, &h};
+    for (size_t i = 0; i < ATTN_COUNT(inputs) && status == ATTN_OK; i++) status = attn_widen_input(&wide, inputs[i]);
+    const attn_tensor **outputs[] = {&dq, &dk, &dh};
+    for (size_t i = 0; i < ATTN_COUNT(outputs) && status == ATTN_OK; i++)
+        status = attn_widen_output(&wide, outputs[i], accumulate);
+    if (status == ATTN_OK) status = dot_bwd(ctx, dq, dk, dh, dc, q, k, h, alignment, scale, lengths, accumulate);
+    return attn_widened_end(&wide, status);
 }

@@ -321,10 +321,77 @@ static void refusals(void **state) {
     attn_context_free(ctx);
 }
 
+/* n floats cut to bf16 in place, and their upper halves. */
+static uint16_t *cut(float *x, size_t n) {
+    uint16_t *half = guard_bytes(n * sizeof *half);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, 4);
+        bits &= 0xffff0000u, half[i] = (uint16_t)(bits >> 16);
+        memcpy(x + i, &bits, 4);
+    }
+    return half;
+}
+
+static void assert_rounded(const char *what, const uint16_t *half, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, 4);
+        bits += 0x7fff + (bits >> 16 & 1); /* to nearest, ties to even */
+        if (half[i] != bits >> 16) fail_msg("%s[%zu] is %04x, expected %04x", what, i, half[i], bits >> 16);
+    }
+}
+
+static attn_tensor half_major(uint16_t *data, size_t b, size_t n, size_t width) {
+    const size_t shape[3] = {n, b, width};
+    attn_tensor t = attn_tensor_of(data, ATTN_BF16, 3, shape);
+    return attn_tensor_swap(&t, 0, 1);
+}
+
+/* bf16 everywhere gives the rounded results of f32, written or added to. */
+static void sixteen_bits(void **state) {
+    (void)state;
+    enum { B = 3, T = 4, S = 9, A = 21, C = 37 };
+    static const int32_t lengths[B] = {9, 0, 5};
+    FOR_LEVELS(level)
+    for (int kind = ADDITIVE; kind <= DOT; kind++)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            attn_context *ctx = guard_context(*level, 2);
+            struct batch x = batch_make(B, T, S, A, C, lengths);
+            uint16_t *q = cut(x.query, T * B * A), *k = cut(x.key, S * B * A), *v = cut(x.v, A),
+                     *h = cut(x.value, S * B * C), *dc = cut(x.dcontext, T * B * C), *c = guard_bytes(2 * T * B * C),
+                     *dq = cut(x.dquery, T * B * A), *dk = cut(x.dkey, S * B * A), *dv = cut(x.dv, A),
+                     *dh = cut(x.dvalue, S * B * C);
+            forward(ctx, &x, kind), backward(ctx, &x, kind, accumulate);
+            const size_t width = A;
+            attn_tensor tq = half_major(q, B, T, A), tk = half_major(k, B, S, A), th = half_major(h, B, S, C),
+                        tc = half_major(c, B, T, C), tdc = half_major(dc, B, T, C), tdq = half_major(dq, B, T, A),
+                        tdk = half_major(dk, B, S, A), tdh = half_major(dh, B, S, C),
+                        tv = attn_tensor_of(v, ATTN_BF16, 1, &width), tdv = attn_tensor_of(dv, ATTN_BF16, 1, &width);
+            attn_tensor alignment = time_major(guard_floats(T * B * S), B, T, S);
+            if (kind == ADDITIVE) {
+                assert_ok(ctx,
+                          attn_additive_attention_fwd(ctx, &tc, NULL, &alignment, NULL, &tq, &tk, &tv, &th, lengths));
+                assert_ok(ctx, attn_additive_attention_bwd(ctx, &tdq, &tdk, &tdv, &tdh, &tdc, &tq, &tk, &tv, &th,
+                                                           &alignment, lengths, accumulate));
+                assert_rounded("dv", dv, x.dv, A);
+            } else {
+                assert_ok(ctx, attn_dot_attention_fwd(ctx, &tc, &alignment, NULL, &tq, &tk, &th, scale, lengths));
+                assert_ok(ctx, attn_dot_attention_bwd(ctx, &tdq, &tdk, &tdh, &tdc, &tq, &tk, &th, &alignment, scale,
+                                                      lengths, accumulate));
+            }
+            assert_rounded("c", c, x.context, T * B * C);
+            assert_rounded("dq", dq, x.dquery, T * B * A), assert_rounded("dk", dk, x.dkey, S * B * A);
+            assert_rounded("dh", dh, x.dvalue, S * B * C);
+            guard_release();
+            attn_context_free(ctx);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes), cmocka_unit_test(without),  cmocka_unit_test(threads),
-        cmocka_unit_test(alone),  cmocka_unit_test(refusals),
+        cmocka_unit_test(alone),  cmocka_unit_test(refusals), cmocka_unit_test(sixteen_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
