@@ -31,6 +31,16 @@ typedef struct attn_plot {
     bool y_from_zero;
 } attn_plot;
 
+/* What attention makes of a few vectors, as text books draw it: tokens → embeddings → context vectors. */
+typedef struct attn_diagram {
+    const char *title;         /* or NULL */
+    const char *const *tokens; /* (n); NULL: x1, x2 … */
+    const float *embeddings;   /* (n, d) */
+    const float *weights;      /* (m, n): row i says how much of each token is in context vector i */
+    const float *contexts;     /* (m, c) */
+    size_t n, d, m, c;         /* n, m: 1 … 64; d, c: any, at most 8 numbers of each vector are shown */
+} attn_diagram;
+
 typedef struct attn_terminal_options {
     size_t struct_size;
     int width;    /* columns; 0: 80 */
@@ -54,6 +64,13 @@ ATTN_API attn_status attn_plot_terminal(attn_context *ctx, char **out, size_t *b
                                         const attn_terminal_options *options);
 ATTN_API attn_status attn_plot_svg(attn_context *ctx, char **out, size_t *bytes, const attn_plot *plot);
 ATTN_API attn_status attn_plot_png(attn_context *ctx, char **out, size_t *bytes, const attn_plot *plot, double scale);
+ATTN_API attn_status attn_diagram_terminal(attn_context *ctx, char **out, size_t *bytes, const attn_diagram *diagram,
+                                           const attn_terminal_options *options);
+ATTN_API attn_status attn_diagram_svg(attn_context *ctx, char **out, size_t *bytes, const attn_diagram *diagram);
+ATTN_API attn_status attn_diagram_png(attn_context *ctx, char **out, size_t *bytes, const attn_diagram *diagram,
+                                      double scale);
+/* As a flow chart in the language of Mermaid, a weight on each arrow; weights of 0 have none. */
+ATTN_API attn_status attn_diagram_mermaid(attn_context *ctx, char **out, size_t *bytes, const attn_diagram *diagram);
 
 #ifdef __cplusplus
 }

@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const commands[] = {"translate", "train",    "eval", "align",   "score",   "show",
-                                       "plot",      "tokenize", "info", "convert", "selftest"};
+static const char *const commands[] = {"translate", "train", "eval",     "align", "score",   "show",
+                                       "attend",    "plot",  "tokenize", "info",  "convert", "selftest"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* The option names of a help page, each "--name" at its place: behind two spaces and a letter or blanks. */
@@ -161,6 +161,9 @@ static void test_wrong_values(void **state) {
         {{"align"}, "--data: found 0 files"},
         {{"show"}, "found no TEXT"},
         {{"show", "-o", "x.gif", "x"}, "expected a name that ends in .png or .svg"},
+        {{"attend"}, "found 0 operands"},
+        {{"attend", "six", "--additive", "--causal"}, "found --additive with --causal"},
+        {{"attend", "six", "-o", "x.gif"}, "expected a name that ends with .svg"},
         {{"plot"}, "found no LOG"},
         {{"plot", "-o", "x", "y"}, "expected a name that ends in .png or .svg"},
         {{"convert", "x"}, "-o DIR is missing"},
