@@ -182,7 +182,7 @@ attn_status attn_kv_cache_deserialise(attn_kv_cache **gives, attn_context *ctx, 
     memcpy(&sum, data + WORD, WORD);
     if (sum != checksum(reader.at, reader.left)) return refuse(ctx, "the checksum is wrong", sum);
     attn_kv_cache plan;
-    size_t pages;
+    size_t pages = 0;
     ATTN_TRY(read_head(&plan, &pages, &reader));
     const size_t sequences = plan.options.sequences;
     if (sequences > reader.left / (SEQUENCE_WORDS * WORD)) return refuse(ctx, "more sequences than bytes", sequences);
