@@ -3,10 +3,12 @@
 
 usage: ./run bench [gemm|train-step] [--threads N] [--seconds S] [--repeats N] [--install-peers]
        ./run bench attention [OPTION…]         the options of bench/attention.py: --quick, --cases PATTERN,…, -o FILE …
+       ./run bench decode [OPTION…]            the options of bench/decode.py
 
 gemm         linear layers against MKL (inside PyTorch) and OpenBLAS, with the FMA peak of the same threads
 train-step   one training step of the Bahdanau translator against the same model in PyTorch
 attention    the attention operator, forward and backward, against PyTorch, ONNX Runtime, OpenVINO and ggml
+decode       one query over many keys, from rows, a cache, pages and bytes, against these and the roof that memory sets
 
 Peers are used where they are found: Python packages through $ATTN_PEERS_PYTHON or the environment in out/peers, which
 --install-peers makes (it downloads 400 MB, and builds ggml from source if there is a C++ compiler); OpenBLAS as the system's
@@ -110,35 +112,37 @@ def bench_train_step(args):
     return subprocess.run(command, env=environment(args.threads)).returncode
 
 
-def bench_attention(options):
-    build("bench/attention")
+def bench_attention(what, options):
+    build("bench/" + what)
     python = peers_python("numpy")
     if not python:
         print("NumPy is needed, which --install-peers gets with the peers", file=sys.stderr)
         return 1
-    return subprocess.run([python, os.path.join(ROOT, "bench", "attention.py"), BUILD, *options]).returncode
+    return subprocess.run([python, os.path.join(ROOT, "bench", what + ".py"), BUILD, *options]).returncode
 
 
 BENCHES = {"gemm": bench_gemm, "train-step": bench_train_step}
+SCRIPTS = {"attention": ["--quick"], "decode": ["--cases", "*S=4096 D=128 B=1"]}  # of bench/, and their options without a name
 
 
 def main():
     parser = argparse.ArgumentParser(prog="run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*BENCHES, "attention", []], help="default: all, of attention the quick set")
+    parser.add_argument("what", nargs="*", choices=[*BENCHES, *SCRIPTS, []],
+                        help="default: all, of attention the quick set, of decode 4096 keys")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=2, help="for each shape")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--install-peers", action="store_true")
-    if sys.argv[1:2] == ["attention"]:
-        sys.exit(bench_attention(sys.argv[2:]))
+    if sys.argv[1:2] and sys.argv[1] in SCRIPTS:
+        sys.exit(bench_attention(sys.argv[1], sys.argv[2:]))
     args = parser.parse_args()
     if args.install_peers:
         install_peers()
     code = 0
-    for what in args.what or [*BENCHES, "attention"]:
+    for what in args.what or [*BENCHES, *SCRIPTS]:
         print(f"== {what}", flush=True)
-        if what == "attention":
-            code = bench_attention(["--quick", "--threads", str(args.threads)]) or code
+        if what in SCRIPTS:
+            code = bench_attention(what, [*SCRIPTS[what], "--threads", str(args.threads)]) or code
         else:
             code = BENCHES[what](args) or code
     sys.exit(code)
