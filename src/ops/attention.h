@@ -120,9 +120,11 @@ void attn_tile_logits(const attn_tile *tile, float *s, attn_extras *extras, cons
 const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const attn_block *block,
                             const attn_attention *at);
 
-/* Rows of bf16 as rows of pairs, one to a float: read where they lie if a row is whole pairs and starts at one. */
+/* Rows of bf16 as rows of pairs, one to a float: read where they lie if every row is whole pairs and lies as a float
+ * does. */
 static inline bool attn_rows_are_pairs(const attn_view *view, size_t columns) {
-    return columns % 2 == 0 && view->row % 2 == 0;
+    const bool even = columns % 2 == 0 && view->row % 2 == 0 && view->head % 2 == 0 && view->batch % 2 == 0;
+    return even && (uintptr_t)view->data % sizeof(float) == 0;
 }
 
 /* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends as in

@@ -57,7 +57,8 @@ static size_t forward_layout(const forward_job *job, void *base) {
     float *keep = at->threshold ? attn_scratch_floats(&scratch, ATTN_TILE, lanes) : NULL;
     f->s = attn_scratch_floats(&scratch, ATTN_TILE, lanes);
     f->rescale = attn_scratch_floats(&scratch, 1, lanes);
-    f->k = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_k ? attn_whole(at, at->d) : 0);
+    const bool room = job->copy_k || at->fast; /* attn_attention_workspace does not know where k will lie */
+    f->k = attn_scratch_floats(&scratch, ATTN_TILE, room ? attn_whole(at, at->d) : 0);
     f->v = attn_scratch_floats(&scratch, ATTN_TILE, job->copy_v ? attn_whole(at, at->dv) : 0);
     f->wide = attn_scratch_floats(&scratch, ATTN_TILE, at->fast ? attn_whole(at, ATTN_MAX(at->d, at->dv)) : 0);
     f->pairs = attn_scratch_floats(&scratch, ATTN_TILE / 2, at->fast ? lanes : 0);
@@ -104,7 +105,7 @@ static void pack_queries(forward_block *b, forward_scratch *f, const attn_attent
         return;
     }
     const size_t pairs = (at->d + 1) / 2;
-    for (size_t lane = 0; at->d % 2 && lane < b->block.count; lane++) {
+    for (size_t lane = 0; !attn_rows_are_pairs(&at->q, at->d) && lane < b->block.count; lane++) {
         copy_padded(f->wide + lane * pairs, rows[lane], 0, 1, at->d);
         rows[lane] = f->wide + lane * pairs;
     }
@@ -366,7 +367,7 @@ static bool wants_copy(const attn_attention *at, const attn_view *view) {
 
 static forward_plan plan_of(const attn_attention *at) {
     forward_plan plan = {.job = {.at = at, .copy_k = wants_copy(at, &at->k), .copy_v = wants_copy(at, &at->v)}};
-    if (at->fast) plan.job.copy_k = at->d % 2 || at->k.row % 2;
+    if (at->fast) plan.job.copy_k = !attn_rows_are_pairs(&at->k, at->d);
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
     const size_t blocks = (rows + at->kernels->block_lanes - 1) / at->kernels->block_lanes;
     const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);
