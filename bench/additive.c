@@ -3,6 +3,7 @@
  * A line on stdin is one pass: "core" on projected inputs (gradients of all four), "core-bf16" with bf16 inputs where
  * the library has it, "projected" with the projections of states and annotations and their gradients too, or
  * "memory T S", the peak of a pass on projected inputs. Prints milliseconds, or bytes. bench/additive.py drives it. */
+#include "counting.h"
 #include <attn/attn.h>
 
 #include <stdio.h>
@@ -13,29 +14,6 @@
 enum { B = 64, A = 512, H = 1024 };
 
 static attn_context *ctx;
-static size_t in_use, peak;
-
-/* Counts what the library allocates; the size lies in front. */
-static void *take(void *user, size_t bytes, size_t alignment) {
-    (void)user;
-    const size_t front = alignment < 64 ? 64 : alignment;
-    char *p = aligned_alloc(front, (bytes + 2 * front - 1) / front * front);
-    if (!p) return NULL;
-    memcpy(p + front - sizeof bytes, &bytes, sizeof bytes);
-    memcpy(p + front - 2 * sizeof bytes, &front, sizeof front);
-    in_use += bytes;
-    if (in_use > peak) peak = in_use;
-    return p + front;
-}
-static void give(void *user, void *pointer) {
-    (void)user;
-    size_t bytes, front;
-    if (!pointer) return;
-    memcpy(&bytes, (char *)pointer - sizeof bytes, sizeof bytes);
-    memcpy(&front, (char *)pointer - 2 * sizeof bytes, sizeof front);
-    in_use -= bytes;
-    free((char *)pointer - front);
-}
 
 static void check(attn_status status) {
     if (status == ATTN_OK) return;

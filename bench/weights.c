@@ -5,6 +5,7 @@
  *
  * Prints the time of the forward pass (HEADS of them timed, times 32 / HEADS), of the 8 largest weights of the last 64
  * rows of all heads, and of column sums over all rows, with the peak of allocated memory beside inputs and outputs. */
+#include "counting.h"
 #include <attn/attn.h>
 
 #include <stdio.h>
@@ -15,29 +16,6 @@
 enum { H = 32, D = 128, LAST = 64, TOP = 8 };
 
 static attn_context *ctx;
-static size_t in_use, peak;
-
-/* Counts what the library allocates; the size lies in front. */
-static void *take(void *user, size_t bytes, size_t alignment) {
-    (void)user;
-    const size_t front = alignment < 64 ? 64 : alignment;
-    char *p = aligned_alloc(front, (bytes + 2 * front - 1) / front * front);
-    if (!p) return NULL;
-    memcpy(p + front - sizeof bytes, &bytes, sizeof bytes);
-    memcpy(p + front - 2 * sizeof bytes, &front, sizeof front);
-    in_use += bytes;
-    if (in_use > peak) peak = in_use;
-    return p + front;
-}
-static void give(void *user, void *pointer) {
-    (void)user;
-    size_t bytes, front;
-    if (!pointer) return;
-    memcpy(&bytes, (char *)pointer - sizeof bytes, sizeof bytes);
-    memcpy(&front, (char *)pointer - 2 * sizeof bytes, sizeof front);
-    in_use -= bytes;
-    free((char *)pointer - front);
-}
 
 static void check(attn_status status) {
     if (status == ATTN_OK) return;
