@@ -9,6 +9,7 @@
  *     peak DTYPE         the best burst so far: bf16 products for bf16 where the level has them, else f32  →  FLOP/s */
 #include <attn/attention.h>
 
+#include "line.h"
 #include "peak.h"
 
 #include <math.h>
@@ -47,17 +48,6 @@ static float from_bf16(uint16_t x) {
 }
 
 /* ---- a case -------------------------------------------------------------------------------------- */
-
-static const char *value_of(const char *line, const char *key) {
-    size_t n = strlen(key);
-    for (const char *p = line; p; p = strchr(p, ' ')) {
-        p += *p == ' ';
-        if (strncmp(p, key, n) == 0 && p[n] == '=') return p + n + 1;
-    }
-    return "0";
-}
-
-static size_t size_of(const char *line, const char *key) { return strtoul(value_of(line, key), NULL, 10); }
 
 static void forget(bench_case *c) {
     for (int i = 0; i < ARRAYS; i++) free(c->x[i].data);

@@ -6,6 +6,7 @@
  *     roof N             N sums over as many bytes as K and V have in that dtype       →  seconds
  *     save               writes FORM.out as f32                                        →  ok
  *     peak               FLOP/s of f32 products                                        →  key=value  */
+#include "line.h"
 #include <attn/cache.h>
 
 #include "peak.h"
@@ -24,16 +25,6 @@ typedef struct bench_case {
     attn_tensor q, k, v, out;
     attn_kv_cache *cache;
 } bench_case;
-
-static const char *value_of(const char *line, const char *key) {
-    size_t n = strlen(key);
-    for (const char *p = line; p; p = strchr(p, ' ')) {
-        p += *p == ' ';
-        if (strncmp(p, key, n) == 0 && p[n] == '=') return p + n + 1;
-    }
-    return "0";
-}
-static size_t size_of(const char *line, const char *key) { return strtoul(value_of(line, key), NULL, 10); }
 
 static uint16_t to_bf16(float x) { /* to nearest, ties to even; the inputs have no NaN */
     uint32_t bits;
