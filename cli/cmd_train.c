@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const model_names[] = {"rnn", "bahdanau", NULL};
+static const char *const model_names[] = {"rnn", "bahdanau", "transformer", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
 
 typedef struct settings {

@@ -108,7 +108,8 @@ ATTN_API attn_var *attn_tape_embedding(attn_tape *tape, attn_parameter *table, c
                                        const size_t *shape);
 /* x · Bernoulli(1 − p) / (1 − p) */
 ATTN_API attn_var *attn_tape_dropout(attn_tape *tape, attn_var *x, float p);
-ATTN_API attn_var *attn_tape_add(attn_tape *tape, attn_var *a, attn_var *b); /* same shapes */
+ATTN_API attn_var *attn_tape_add(attn_tape *tape, attn_var *a, attn_var *b);    /* same shapes */
+ATTN_API attn_var *attn_tape_scale(attn_tape *tape, attn_var *x, float factor); /* factor · x */
 ATTN_API attn_var *attn_tape_activation(attn_tape *tape, attn_var *x, attn_activation act);
 ATTN_API attn_var *attn_tape_maxout(attn_tape *tape, attn_var *x); /* (…, 2N) → (…, N), pairs of neighbours */
 ATTN_API attn_var *attn_tape_concat(attn_tape *tape, attn_var *const *parts, size_t n); /* along the last dimension */

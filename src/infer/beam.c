@@ -192,8 +192,9 @@ static attn_status keep_view(beam *b, const attn_step_view *view, size_t step) {
 
 /* Forced decoding: the rows that the step left become posteriors. before: the decoder as the step found it. */
 static attn_status keep_posterior(beam *b, const attn_decoder *before, const attn_step_view *view, size_t step) {
-    if (!view->alignment)
-        return attn_fail(b->ctx, ATTN_E_UNSUPPORTED, "posterior: the %s model has no alignment", b->model->class->type);
+    if (!view->alignment || !b->model->class->source_by_position)
+        return attn_fail(b->ctx, ATTN_E_UNSUPPORTED, "posterior: the %s model has no alignment that it can be made of",
+                         b->model->class->type);
     for (size_t slot = 0; slot < b->active; slot++) {
         lane *l = &b->lane[b->slot[slot]];
         ATTN_TRY(attn_posterior_row(l->alignment + step * l->width, b->model, b->single, before, slot, l->width,
@@ -385,6 +386,7 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
         b->lane[i].search = &sentences[i];
         b->lane[i].width = width;
         b->lane[i].limit = b->options->max_length > 0 ? (size_t)b->options->max_length : 2 * width + 10;
+        if (b->model->max_positions) b->lane[i].limit = ATTN_MIN(b->lane[i].limit, b->model->max_positions);
         sentences[i].hypothesis = NULL;
         sentences[i].count = 0;
     }

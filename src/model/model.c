@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <string.h>
 
-static const attn_model_class *const classes[] = {&attn_class_rnn, &attn_class_bahdanau};
+static const attn_model_class *const classes[] = {&attn_class_rnn, &attn_class_bahdanau, &attn_class_transformer};
 
 static attn_status find_class(attn_context *ctx, const attn_model_class **out, const char *config_json) {
     json_error_t error;
@@ -18,7 +18,8 @@ static attn_status find_class(attn_context *ctx, const attn_model_class **out, c
     if (!type) status = attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_type\" is missing or not a string");
     else if (!*out)
         status = attn_fail(ctx, ATTN_E_UNSUPPORTED,
-                           "config: \"model_type\": expected \"rnn\" or \"bahdanau\", found \"%.40s\"", type);
+                           "config: \"model_type\": expected \"rnn\", \"bahdanau\" or \"transformer\", found \"%.40s\"",
+                           type);
     json_decref(root);
     return status;
 }

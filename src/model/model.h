@@ -15,14 +15,16 @@ struct attn_model {
     const struct attn_weights *stored; /* while a folder is read: where the parameters' values come from; else NULL */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
+    size_t max_positions; /* tokens that a source or a target may have, with </s>; 0: any number */
 };
 
 /* The most beams a sentence may have. */
 enum { ATTN_MAX_BEAM = 64 };
 
 /* What a decoder carries from step to step. Every part has its sentences in dimension 1: (·, B, ·). The first `fixed`
- * parts are the encoded source, the others the state (K, B, ·) of K beams. */
-enum { ATTN_DECODER_PARTS = 12 };
+ * parts are the encoded source, the others the state (K, B, ·) of K beams; a step may make them longer, and the first
+ * one adds those that there were none of. */
+enum { ATTN_DECODER_PARTS = 48 };
 typedef struct attn_decoder {
     attn_var *part[ATTN_DECODER_PARTS];
     size_t fixed, count;
@@ -53,9 +55,12 @@ typedef struct attn_model_class {
     /* Feeds ids (K, B); the state parts are replaced. Gives logits (K, B, V). */
     attn_var *(*step)(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *ids,
                       attn_step_view *view);
+    /* The fixed parts are (S, B, ·): all of the source that a step reads, and each position of it can be given alone.
+     */
+    bool source_by_position;
 } attn_model_class;
 
-extern const attn_model_class attn_class_rnn, attn_class_bahdanau;
+extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer;
 
 /* A model with its configuration and no parameters yet. gives. */
 attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);

@@ -56,3 +56,21 @@ attn_status attn_add_floats(attn_context *ctx, float *out, const float *in, size
     attn_tensor sum = attn_tensor_f32(out, 1, n), more = attn_tensor_f32((void *)in, 1, n);
     return attn_add(ctx, &sum, &sum, &more);
 }
+
+typedef struct scale_job {
+    float *out;
+    const float *in;
+    float factor;
+    size_t n;
+} scale_job;
+
+static void scale_task(void *arg, size_t index) {
+    const scale_job *job = arg;
+    size_t first = index * FLOATS_PER_TASK, end = ATTN_MIN(first + FLOATS_PER_TASK, job->n);
+    for (size_t i = first; i < end; i++) job->out[i] = job->in[i] * job->factor;
+}
+
+void attn_scale_floats(attn_context *ctx, float *out, const float *in, float factor, size_t n) {
+    scale_job job = {out, in, factor, n};
+    attn_parallel_for(ctx, (n + FLOATS_PER_TASK - 1) / FLOATS_PER_TASK, scale_task, &job);
+}

@@ -5,7 +5,7 @@ typedef struct pointwise_node {
     attn_node node;
     attn_var *a, *b;
     attn_activation act;
-    float p;
+    float p; /* dropout's probability, or the factor */
     uint64_t seed, offset;
 } pointwise_node;
 
@@ -51,7 +51,7 @@ attn_status attn_backward_dropout(attn_tape *tape, attn_node *node) {
     return attn_grad_pass(tape, own->a, dy->data);
 }
 
-/* ---- add and activation --------------------------------------------------------------------- */
+/* ---- add, scale and activation --------------------------------------------------------------------- */
 
 static bool same_shape(const attn_tensor *a, const attn_tensor *b) {
     if (a->rank != b->rank) return false;
@@ -81,6 +81,25 @@ attn_status attn_backward_add(attn_tape *tape, attn_node *node) {
         ATTN_TRY(attn_grad_add(tape, own->b, dy));
     }
     return own->a->needs_grad ? attn_grad_pass(tape, own->a, dy) : ATTN_OK;
+}
+
+attn_var *attn_tape_scale(attn_tape *tape, attn_var *x, float factor) {
+    if (!attn_tape_begin(tape) || !attn_tape_use(tape, "scale", "x", x)) return NULL;
+    attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, x->needs_grad);
+    if (!y) return NULL;
+    attn_scale_floats(tape->ctx, y->value.data, x->value.data, factor, attn_tensor_count(&x->value));
+    if (!y->needs_grad) return y;
+    pointwise_node *node = push(tape, ATTN_OPERATION_scale, y, x, NULL);
+    if (!node) return NULL;
+    node->p = factor;
+    return y;
+}
+
+attn_status attn_backward_scale(attn_tape *tape, attn_node *node) {
+    const pointwise_node *own = (const pointwise_node *)node;
+    float *dy = node->out->grad.data;
+    attn_scale_floats(tape->ctx, dy, dy, own->p, attn_tensor_count(&node->out->value));
+    return attn_grad_pass(tape, own->a, dy);
 }
 
 attn_var *attn_tape_activation(attn_tape *tape, attn_var *x, attn_activation act) {

@@ -165,23 +165,10 @@ attn_var *attn_tape_cross_entropy(attn_tape *tape, attn_var *logits, const int32
     return loss;
 }
 
-enum { SCALED_PER_TASK = 1 << 16 };
-
-typedef struct scale_job {
-    float *x, factor;
-    size_t n;
-} scale_job;
-
-static void scale_task(void *arg, size_t index) {
-    const scale_job *job = arg;
-    size_t first = index * SCALED_PER_TASK, end = ATTN_MIN(first + SCALED_PER_TASK, job->n);
-    for (size_t i = first; i < end; i++) job->x[i] *= job->factor;
-}
-
 attn_status attn_backward_cross_entropy(attn_tape *tape, attn_node *node) {
     const rows_node *own = (const rows_node *)node;
     size_t n = attn_tensor_count(&own->x->value);
-    scale_job job = {own->dlogits, *(const float *)node->out->grad.data, n};
-    if (job.factor != 1) attn_parallel_for(tape->ctx, (n + SCALED_PER_TASK - 1) / SCALED_PER_TASK, scale_task, &job);
+    const float factor = *(const float *)node->out->grad.data;
+    if (factor != 1) attn_scale_floats(tape->ctx, own->dlogits, own->dlogits, factor, n);
     return attn_grad_pass(tape, own->x, own->dlogits);
 }

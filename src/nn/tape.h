@@ -21,6 +21,7 @@
     X(embedding)               \
     X(dropout)                 \
     X(add)                     \
+    X(scale)                   \
     X(activation)              \
     X(maxout)                  \
     X(concat)                  \
@@ -143,7 +144,8 @@ attn_tensor attn_rows_of(const attn_tensor *t, const void *data);
 /* On the context's threads where it is worth it. */
 void attn_fill_zero(attn_context *ctx, float *out, size_t n);
 void attn_copy_floats(attn_context *ctx, float *out, const float *in, size_t n);
-attn_status attn_add_floats(attn_context *ctx, float *out, const float *in, size_t n); /* out += in */
+attn_status attn_add_floats(attn_context *ctx, float *out, const float *in, size_t n);          /* out += in */
+void attn_scale_floats(attn_context *ctx, float *out, const float *in, float factor, size_t n); /* out may be in */
 /* out[r][0 … n−1] = or += in[r][0 … n−1] for rows at the given distances. */
 void attn_copy_rows(attn_context *ctx, float *out, size_t out_row, const float *in, size_t in_row, size_t rows,
                     size_t n, bool accumulate);

@@ -77,7 +77,7 @@ static void prepare_pair(check *c) {
 }
 static attn_var *build_activations(check *c, attn_tape *tape, attn_var *const *x) {
     (void)c;
-    attn_var *sum = attn_tape_activation(tape, x[0], ATTN_IDENTITY);
+    attn_var *sum = attn_tape_scale(tape, attn_tape_activation(tape, x[0], ATTN_IDENTITY), -1.5f);
     for (attn_activation act = ATTN_TANH; act <= ATTN_SILU; act++)
         sum = attn_tape_add(tape, sum, attn_tape_activation(tape, x[act % 2], act));
     return sum;

@@ -1,0 +1,574 @@
+/* transformer.c: the encoder-decoder of Vaswani et al. 2017, "Attention Is All You Need".
+ *
+ * Source x_1 … x_S, target y_1 … y_T, rows of d = model_size:
+ *   embedding    e_i = √d E x_i + p_i, p sinusoidal or learned
+ *   attention    MHA(Q, K, V) = [head_1 … head_H] W_o, head_h = softmax(Q_h K_hᵀ / √D) V_h, D = d / H
+ *   encoder      h ← h + MHA(h, h, h);  h ← h + FFN(h)                                     N times   (S, d)
+ *   decoder      g ← g + MHA(g, g, g), causal;  g ← g + MHA(g, h, h);  g ← g + FFN(g)      M times   (T, d)
+ *   feed-forward FFN(h) = W_2 act(W_1 h + b_1) + b_2
+ *   output       p(y_i) = softmax(E g_i)
+ * A layer norm reads what enters each of the sums (norm "pre", and one more follows the last layer; Xiong et al. 2020)
+ * or what leaves it (norm "post", the paper's). In training every term that is added is dropped out, and so are the
+ * embeddings, the attention weights and the inner layer of the FFN.
+ *
+ * Training works on packed rows, sentence after sentence without padding. Decoding works on (B, K, ·), K beams a
+ * sentence; the keys and values of the past are carried as the state.
+ *
+ * What is seen of a step is the cross-attention of alignment_layer: one head's, or the mean of all.
+ *
+ * What differs from the paper: sines come first, then cosines, not in turns; with norm "pre" frequencies and the first
+ * position, 2, are those of fairseq; decoding starts from </s>. So a model is M2M100's ("pre") or Marian's ("post"). */
+#include "model/model.h"
+#include <attn/weights.h>
+
+#include <math.h>
+#include <stdio.h>
+
+enum { NORM_PRE, NORM_POST };
+enum { POSITIONS_SINUSOIDAL, POSITIONS_LEARNED };
+enum { MAX_LAYERS = 12 };
+
+static const char *const norm_names[] = {"pre", "post", NULL};
+static const char *const position_names[] = {"sinusoidal", "learned", NULL};
+static const char *const activation_names[] = {"relu", "gelu", "gelu_tanh", "silu", NULL};
+static const attn_activation activations[] = {ATTN_RELU, ATTN_GELU, ATTN_GELU_TANH, ATTN_SILU};
+
+typedef struct config {
+    size_t vocab_size, model_size, feed_forward_size, encoder_layers, decoder_layers, heads, max_positions;
+    size_t alignment_layer, alignment_head;
+    int norm, positions, activation;
+    bool tie_embeddings;
+    float dropout, attention_dropout, activation_dropout;
+} config;
+
+#define FIELD(key, kind, ...) \
+    { #key, ATTN_FIELD_##kind, offsetof(config, key), __VA_ARGS__, NULL }
+static const attn_field fields[] = {
+    FIELD(vocab_size, SIZE, 0, 5, 1 << 24, NULL),
+    FIELD(model_size, SIZE, 256, 4, 1 << 14, NULL),
+    FIELD(feed_forward_size, SIZE, 1024, 1, 1 << 16, NULL),
+    FIELD(encoder_layers, SIZE, 3, 1, MAX_LAYERS, NULL),
+    FIELD(decoder_layers, SIZE, 3, 1, MAX_LAYERS, NULL),
+    FIELD(heads, SIZE, 8, 1, 256, NULL),
+    FIELD(max_positions, SIZE, 512, 1, 1 << 20, NULL),
+    FIELD(norm, CHOICE, NORM_PRE, 0, 0, norm_names),
+    FIELD(positions, CHOICE, POSITIONS_SINUSOIDAL, 0, 0, position_names),
+    FIELD(activation, CHOICE, 0, 0, 0, activation_names),
+    FIELD(tie_embeddings, BOOL, 1, 0, 0, NULL),
+    FIELD(dropout, FLOAT, 0.1, 0, 0.95, NULL),
+    FIELD(attention_dropout, FLOAT, 0.1, 0, 0.95, NULL),
+    FIELD(activation_dropout, FLOAT, 0, 0, 0.95, NULL),
+    FIELD(alignment_layer, SIZE, 0, 0, MAX_LAYERS, NULL), /* from 1; 0: the second to last */
+    FIELD(alignment_head, SIZE, 0, 0, 256, NULL),         /* from 1; 0: the mean of all */
+};
+
+typedef struct linear {
+    attn_parameter *w, *b;
+} linear;
+
+typedef struct norm {
+    attn_parameter *gain, *bias;
+} norm;
+
+/* One term of the sums: attention or feed-forward, with its norm. */
+typedef struct attention_block {
+    norm norm;
+    linear query, key, value, out;
+} attention_block;
+
+typedef struct feed_forward_block {
+    norm norm;
+    linear in, out;
+} feed_forward_block;
+
+typedef struct encoder_layer {
+    attention_block self;
+    feed_forward_block feed_forward;
+} encoder_layer;
+
+typedef struct decoder_layer {
+    attention_block self, cross;
+    feed_forward_block feed_forward;
+} decoder_layer;
+
+typedef struct translator {
+    attn_model base;
+    config config;
+    attn_parameter *source_embedding, *target_embedding, *output;
+    attn_parameter *source_positions, *target_positions; /* learned */
+    encoder_layer encoder[MAX_LAYERS];
+    decoder_layer decoder[MAX_LAYERS];
+    norm encoder_norm, decoder_norm; /* norm "pre" */
+} translator;
+
+/* ---- the equations ------------------------------------------------------------------------------ */
+
+/* Rows of a batch: packed, ΣT of them, options.cu_q says where each sentence begins; or padded, (B, T). */
+typedef struct sequences {
+    const int32_t *ids, *positions; /* of every row; positions from 0 */
+    int rank;
+    size_t shape[2];
+    size_t longest;
+    attn_attention_options options; /* for attention of the sentences to themselves */
+} sequences;
+
+static attn_var *linear_of(attn_tape *tape, attn_var *x, const linear *l) {
+    return attn_tape_linear(tape, x, l->w, l->b, NULL, ATTN_IDENTITY);
+}
+
+static attn_var *norm_of(attn_tape *tape, attn_var *x, const norm *n) {
+    return attn_tape_layer_norm(tape, x, n->gain, n->bias, 1e-5f);
+}
+
+/* What a block reads of h: with norm "pre" its norm. */
+static attn_var *enter(const translator *m, attn_tape *tape, attn_var *h, const norm *n) {
+    return m->config.norm == NORM_PRE ? norm_of(tape, h, n) : h;
+}
+
+/* h + dropout(f); with norm "post" its norm. */
+static attn_var *leave(const translator *m, attn_tape *tape, attn_var *h, attn_var *f, const norm *n) {
+    h = attn_tape_add(tape, h, attn_tape_dropout(tape, f, m->config.dropout));
+    return m->config.norm == NORM_POST ? norm_of(tape, h, n) : h;
+}
+
+static attn_var *feed_forward(const translator *m, attn_tape *tape, attn_var *h, const feed_forward_block *block) {
+    attn_var *x = enter(m, tape, h, &block->norm);
+    x = attn_tape_linear(tape, x, block->in.w, block->in.b, NULL, activations[m->config.activation]);
+    x = attn_tape_dropout(tape, x, m->config.activation_dropout);
+    return leave(m, tape, h, linear_of(tape, x, &block->out), &block->norm);
+}
+
+static attn_var *attend(const translator *m, attn_tape *tape, attn_var *q, attn_keys_values kv,
+                        const attn_attention_options *options, attn_var **lse) {
+    attn_attention_options all = *options;
+    all.dropout = m->config.attention_dropout;
+    return attn_tape_attention(tape, &(attn_attention_inputs){.q = q, .k = kv.k, .v = kv.v, .heads = m->config.heads},
+                               &all, lse);
+}
+
+static attn_keys_values keys_values(attn_tape *tape, attn_var *x, const attention_block *block) {
+    attn_var *k = linear_of(tape, x, &block->key);
+    return (attn_keys_values){k, linear_of(tape, x, &block->value)};
+}
+
+/* h + MHA(h, h, h). */
+static attn_var *self_attention(const translator *m, attn_tape *tape, attn_var *h, const attention_block *block,
+                                const attn_attention_options *options) {
+    attn_var *x = enter(m, tape, h, &block->norm), *q = linear_of(tape, x, &block->query);
+    attn_var *z = attend(m, tape, q, keys_values(tape, x, block), options, NULL);
+    return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
+}
+
+/* h + MHA(h, source, source). */
+static attn_var *cross_attention(const translator *m, attn_tape *tape, attn_var *h, attn_keys_values source,
+                                 const attention_block *block, const attn_attention_options *options) {
+    attn_var *q = linear_of(tape, enter(m, tape, h, &block->norm), &block->query);
+    attn_var *z = attend(m, tape, q, source, options, NULL);
+    return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
+}
+
+/* The sines and cosines of one position (d). */
+static void sinusoid(const translator *m, float *out, size_t position) {
+    const size_t half = m->config.model_size / 2;
+    const bool pre = m->config.norm == NORM_PRE;
+    const double at = (double)(position + (pre ? 2 : 0)), top = log(10000.0);
+    const double step = pre ? top / (double)(half > 1 ? half - 1 : 1) : 2 * top / (double)m->config.model_size;
+    for (size_t i = 0; i < half; i++) {
+        const double angle = at * exp(-step * (double)i);
+        out[i] = (float)sin(angle);
+        out[half + i] = (float)cos(angle);
+    }
+}
+
+static attn_var *positions_of(const translator *m, attn_tape *tape, attn_parameter *learned, const sequences *seq) {
+    const size_t d = m->config.model_size, rows = seq->shape[0] * (seq->rank == 2 ? seq->shape[1] : 1);
+    if (learned) return attn_tape_embedding(tape, learned, seq->positions, seq->rank, seq->shape);
+    const size_t shape[3] = {seq->shape[0], seq->rank == 2 ? seq->shape[1] : d, d};
+    float *table = attn_alloc(m->base.ctx, seq->longest, d * sizeof *table);
+    attn_var *p = attn_tape_zeros(tape, seq->rank + 1, shape);
+    if (!table) attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu positions", seq->longest);
+    if (table && p) {
+        const size_t first = seq->longest == 1 && rows ? (size_t)seq->positions[0] : 0;
+        for (size_t t = 0; t < seq->longest; t++) sinusoid(m, table + t * d, first + t);
+        float *out = attn_var_value(p)->data;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = 0; i < d; i++) out[r * d + i] = table[((size_t)seq->positions[r] - first) * d + i];
+    }
+    attn_release(m->base.ctx, table);
+    return p;
+}
+
+static attn_var *embed(const translator *m, attn_tape *tape, attn_parameter *table, attn_parameter *learned,
+                       const sequences *seq, size_t last_position) {
+    if (last_position >= m->config.max_positions)
+        return attn_tape_fail(tape, ATTN_E_SHAPE, "transformer: a sentence has %zu positions, expected at most %zu",
+                              last_position + 1, m->config.max_positions);
+    attn_var *e = attn_tape_embedding(tape, table, seq->ids, seq->rank, seq->shape);
+    e = attn_tape_scale(tape, e, sqrtf((float)m->config.model_size));
+    e = attn_tape_add(tape, e, positions_of(m, tape, learned, seq));
+    return attn_tape_dropout(tape, e, m->config.dropout);
+}
+
+static attn_var *encode_source(const translator *m, attn_tape *tape, const sequences *source) {
+    attn_var *h = embed(m, tape, m->source_embedding, m->source_positions, source, source->longest - 1);
+    for (size_t l = 0; l < m->config.encoder_layers; l++) {
+        h = self_attention(m, tape, h, &m->encoder[l].self, &source->options);
+        h = feed_forward(m, tape, h, &m->encoder[l].feed_forward);
+    }
+    return m->config.norm == NORM_PRE ? norm_of(tape, h, &m->encoder_norm) : h;
+}
+
+static attn_var *predict(const translator *m, attn_tape *tape, attn_var *h) {
+    if (m->config.norm == NORM_PRE) h = norm_of(tape, h, &m->decoder_norm);
+    return attn_tape_linear(tape, h, m->output, NULL, NULL, ATTN_IDENTITY);
+}
+
+/* ---- training: packed rows ------------------------------------------------------------------------ */
+
+/* Packs time-major ids (T, B); `first` (or −1: what is there) stands in for every sentence's first. targets may be
+ * NULL. The memory is the tape's caller's: one allocation of rows · 3 + batch + 1. */
+static attn_status pack(const translator *m, sequences *seq, int32_t **memory, int32_t **targets, const int32_t *ids,
+                        const int32_t *next, const int32_t *lengths, size_t batch, int32_t first) {
+    size_t rows = 0, longest = 0;
+    for (size_t b = 0; b < batch; b++) {
+        rows += (size_t)lengths[b];
+        longest = ATTN_MAX(longest, (size_t)lengths[b]);
+    }
+    int32_t *all = *memory = attn_alloc(m->base.ctx, 3 * rows + batch + 1, sizeof *all);
+    if (!all) return ATTN_E_NOMEM;
+    int32_t *positions = all + rows, *out = positions + rows, *cu = out + rows;
+    size_t r = 0;
+    for (size_t b = 0; b < batch; b++) {
+        cu[b] = (int32_t)r;
+        for (size_t t = 0; t < (size_t)lengths[b]; t++, r++) {
+            all[r] = t == 0 && first >= 0 ? first : ids[t * batch + b];
+            positions[r] = (int32_t)t;
+            out[r] = next ? next[t * batch + b] : -1;
+        }
+    }
+    cu[batch] = (int32_t)rows;
+    *seq = (sequences){all, positions, 1, {rows, 0}, longest, ATTN_ATTENTION_OPTIONS_INIT};
+    seq->options.cu_q = seq->options.cu_k = cu;
+    seq->options.sequences = batch;
+    if (targets) *targets = out;
+    return ATTN_OK;
+}
+
+static attn_var *packed_loss(const translator *m, attn_tape *tape, const sequences *source, const sequences *target,
+                             const int32_t *targets, float label_smoothing, float grad_scale, attn_loss_stats *stats) {
+    attn_var *memory = encode_source(m, tape, source);
+    attn_attention_options causal = target->options, cross = target->options;
+    causal.causal = ATTN_CAUSAL_TOP_LEFT;
+    cross.cu_k = source->options.cu_k;
+    attn_var *h = embed(m, tape, m->target_embedding, m->target_positions, target, target->longest - 1);
+    for (size_t l = 0; l < m->config.decoder_layers; l++) {
+        const decoder_layer *layer = &m->decoder[l];
+        h = self_attention(m, tape, h, &layer->self, &causal);
+        h = cross_attention(m, tape, h, keys_values(tape, memory, &layer->cross), &layer->cross, &cross);
+        h = feed_forward(m, tape, h, &layer->feed_forward);
+    }
+    return attn_tape_cross_entropy(tape, predict(m, tape, h), targets, label_smoothing, grad_scale, stats);
+}
+
+static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
+                      float grad_scale, attn_loss_stats *stats) {
+    const translator *m = (const translator *)model;
+    sequences source, target;
+    int32_t *source_memory = NULL, *target_memory = NULL, *targets = NULL;
+    attn_var *out = NULL;
+    attn_status status =
+        pack(m, &source, &source_memory, NULL, batch->source, NULL, batch->source_lengths, batch->batch, -1);
+    if (status == ATTN_OK)
+        status = pack(m, &target, &target_memory, &targets, batch->target_in, batch->target_out, batch->target_lengths,
+                      batch->batch, ATTN_ID_EOS);
+    if (status == ATTN_OK) out = packed_loss(m, tape, &source, &target, targets, label_smoothing, grad_scale, stats);
+    else attn_tape_fail(tape, status, "%s", attn_error(model->ctx));
+    attn_release(model->ctx, source_memory);
+    attn_release(model->ctx, target_memory);
+    return out;
+}
+
+/* ---- decoding: the same equations, a step at a time, K beams ---------------------------------------- */
+
+/* x in another shape of as many elements; forward only. */
+static attn_var *view(attn_tape *tape, const attn_var *x, int rank, const size_t *shape) {
+    if (!x) return NULL;
+    const attn_tensor t = attn_tensor_of(attn_var_value(x)->data, ATTN_F32, rank, shape);
+    return attn_tape_input(tape, &t, false);
+}
+
+/* Source parts of layer l: keys, values (1, B, S·d); state parts: keys, values (K, B, t·d). */
+static void encode(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *ids, size_t steps) {
+    const translator *m = (const translator *)model;
+    const size_t batch = decoder->batch, d = m->config.model_size;
+    int32_t *rows = attn_alloc(model->ctx, batch * steps, 2 * sizeof *rows), *positions = rows + batch * steps;
+    if (!rows) {
+        attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu source tokens", batch * steps);
+        return;
+    }
+    for (size_t b = 0; b < batch; b++)
+        for (size_t s = 0; s < steps; s++) {
+            rows[b * steps + s] = ids[s * batch + b];
+            positions[b * steps + s] = (int32_t)s;
+        }
+    sequences source = {rows, positions, 2, {batch, steps}, steps, ATTN_ATTENTION_OPTIONS_INIT};
+    source.options.kv_lengths = source.options.q_lengths = decoder->source_lengths;
+    attn_var *memory = encode_source(m, tape, &source);
+    attn_release(model->ctx, rows);
+    size_t n = 0;
+    for (size_t l = 0; l < m->config.decoder_layers; l++) {
+        const attn_keys_values kv = keys_values(tape, memory, &m->decoder[l].cross);
+        decoder->part[n++] = view(tape, kv.k, 3, (const size_t[]){1, batch, steps * d});
+        decoder->part[n++] = view(tape, kv.v, 3, (const size_t[]){1, batch, steps * d});
+    }
+    decoder->fixed = decoder->count = n;
+}
+
+/* α (K, B, S): the mean of the heads looked at. q (B, K, d), k (B, S, d). */
+static attn_var *alignment_of(const translator *m, attn_tape *tape, const attn_decoder *decoder, const attn_var *q,
+                              const attn_var *k, const attn_var *lse) {
+    if (!q || !k || !lse) return NULL;
+    const size_t heads = m->config.heads, batch = decoder->batch, beams = decoder->beams;
+    const size_t steps = attn_var_value(k)->shape[1], row = m->config.model_size, size = row / heads;
+    const int32_t chosen = (int32_t)m->config.alignment_head - 1;
+    const size_t seen = chosen >= 0 ? 1 : heads;
+    attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){beams, batch, steps});
+    attn_var *all = attn_tape_zeros(tape, 4, (const size_t[]){batch, seen, beams, steps});
+    if (!out || !all) return NULL;
+    const attn_tensor by_head[2] = {
+        {attn_var_value(q)->data,
+         ATTN_F32,
+         4,
+         {batch, heads, beams, size},
+         {(ptrdiff_t)(beams * row), (ptrdiff_t)size, (ptrdiff_t)row, 1}},
+        {attn_var_value(k)->data,
+         ATTN_F32,
+         4,
+         {batch, heads, steps, size},
+         {(ptrdiff_t)(steps * row), (ptrdiff_t)size, (ptrdiff_t)row, 1}},
+    };
+    attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.kv_lengths = decoder->source_lengths;
+    look.weights = attn_var_value(all);
+    if (chosen >= 0) look.heads = &chosen, look.head_count = 1;
+    const attn_status status =
+        attn_attention_weights(m->base.ctx, &look, &by_head[0], &by_head[1], attn_var_value(lse), &options);
+    if (status != ATTN_OK) return attn_tape_fail(tape, status, "%s", attn_error(m->base.ctx));
+    const float *weights = attn_var_value(all)->data;
+    float *mean = attn_var_value(out)->data;
+    for (size_t b = 0; b < batch; b++)
+        for (size_t h = 0; h < seen; h++)
+            for (size_t r = 0; r < beams; r++, weights += steps)
+                for (size_t s = 0; s < steps; s++) mean[(r * batch + b) * steps + s] += weights[s] / (float)seen;
+    return out;
+}
+
+static size_t alignment_layer(const translator *m) {
+    const size_t last = m->config.decoder_layers, chosen = m->config.alignment_layer;
+    return chosen ? chosen - 1 : last > 1 ? last - 2 : 0;
+}
+
+/* Where row k·B + b of (K, B) goes in (B, K), and back. */
+typedef struct orders {
+    int32_t *by_sentence, *by_beam;
+} orders;
+
+static attn_var *cross_step(const translator *m, attn_tape *tape, const attn_decoder *decoder, attn_var *h, size_t l,
+                            const orders *order, attn_step_view *seen) {
+    const attention_block *block = &m->decoder[l].cross;
+    const size_t d = m->config.model_size, batch = decoder->batch, beams = decoder->beams, rows = batch * beams;
+    const attn_tensor *part = decoder->part[2 * l] ? attn_var_value(decoder->part[2 * l]) : NULL;
+    if (!part) return NULL;
+    const size_t steps = part->shape[2] / d, source_shape[3] = {batch, steps, d};
+    const attn_keys_values source = {view(tape, decoder->part[2 * l], 3, source_shape),
+                                     view(tape, decoder->part[2 * l + 1], 3, source_shape)};
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.kv_lengths = decoder->source_lengths;
+    attn_var *q = linear_of(tape, enter(m, tape, h, &block->norm), &block->query), *lse = NULL;
+    q = attn_tape_select(tape, q, 0, order->by_sentence, rows);
+    q = view(tape, q, 3, (const size_t[]){batch, beams, d});
+    const bool looks = seen && l == alignment_layer(m);
+    attn_var *z = attend(m, tape, q, source, &options, looks ? &lse : NULL);
+    z = attn_tape_select(tape, view(tape, z, 2, (const size_t[]){rows, d}), 0, order->by_beam, rows);
+    if (looks) {
+        seen->alignment = alignment_of(m, tape, decoder, q, source.k, lse);
+        seen->context = view(tape, z, 3, (const size_t[]){beams, batch, d});
+    }
+    return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
+}
+
+/* Self-attention of the newest token to all before it; the state grows by one. */
+static attn_var *self_step(const translator *m, attn_tape *tape, attn_decoder *decoder, attn_var *h, size_t l,
+                           size_t t) {
+    const attention_block *block = &m->decoder[l].self;
+    const size_t d = m->config.model_size, rows = decoder->batch * decoder->beams;
+    attn_var **part = decoder->part + decoder->fixed + 2 * l;
+    attn_var *x = enter(m, tape, h, &block->norm), *q = linear_of(tape, x, &block->query);
+    const attn_keys_values now = keys_values(tape, x, block);
+    attn_var *const newest[2] = {now.k, now.v};
+    for (int i = 0; i < 2; i++) {
+        attn_var *grown = view(tape, newest[i], 3, (const size_t[]){decoder->beams, decoder->batch, d});
+        part[i] = t ? attn_tape_concat(tape, (attn_var *[]){part[i], grown}, 2) : grown;
+    }
+    const size_t past[3] = {rows, t + 1, d};
+    const attn_keys_values all = {view(tape, part[0], 3, past), view(tape, part[1], 3, past)};
+    const attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    attn_var *z = attend(m, tape, view(tape, q, 3, (const size_t[]){rows, 1, d}), all, &options, NULL);
+    z = view(tape, z, 2, (const size_t[]){rows, d});
+    return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
+}
+
+static attn_var *step(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *ids,
+                      attn_step_view *seen) {
+    const translator *m = (const translator *)model;
+    const size_t d = m->config.model_size, batch = decoder->batch, beams = decoder->beams, rows = batch * beams;
+    const bool first = decoder->count == decoder->fixed;
+    const size_t t = first ? 0 : attn_var_value(decoder->part[decoder->fixed])->shape[2] / d;
+    int32_t *memory = attn_alloc(model->ctx, rows, 4 * sizeof *memory);
+    if (!memory) return attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu beams", rows);
+    int32_t *inputs = memory, *positions = memory + rows;
+    const orders order = {memory + 2 * rows, memory + 3 * rows};
+    for (size_t k = 0; k < beams; k++)
+        for (size_t b = 0; b < batch; b++) {
+            inputs[k * batch + b] = first ? ATTN_ID_EOS : ids[k * batch + b];
+            positions[k * batch + b] = (int32_t)t;
+            order.by_sentence[b * beams + k] = (int32_t)(k * batch + b);
+            order.by_beam[k * batch + b] = (int32_t)(b * beams + k);
+        }
+    const sequences newest = {inputs, positions, 1, {rows, 0}, 1, ATTN_ATTENTION_OPTIONS_INIT};
+    attn_var *h = embed(m, tape, m->target_embedding, m->target_positions, &newest, t);
+    for (size_t l = 0; l < m->config.decoder_layers; l++) {
+        h = self_step(m, tape, decoder, h, l, t);
+        h = cross_step(m, tape, decoder, h, l, &order, seen);
+        h = feed_forward(m, tape, h, &m->decoder[l].feed_forward);
+    }
+    decoder->count = decoder->fixed + 2 * m->config.decoder_layers;
+    attn_release(model->ctx, memory);
+    if (seen) seen->state = view(tape, h, 3, (const size_t[]){beams, batch, d});
+    return view(tape, predict(m, tape, h), 3, (const size_t[]){beams, batch, m->config.vocab_size});
+}
+
+/* ---- parameters ---------------------------------------------------------------------------------- */
+
+/* Adds parameters one after the other; the first failure is kept. */
+typedef struct builder {
+    attn_model *model;
+    attn_status status;
+} builder;
+
+static attn_parameter *add(builder *b, const char *name, attn_init init, float scale, size_t rows, size_t columns) {
+    attn_parameter *p = NULL;
+    const size_t shape[2] = {rows, columns};
+    if (b->status == ATTN_OK) b->status = attn_model_add(b->model, &p, name, init, scale, columns ? 2 : 1, shape);
+    return p;
+}
+
+static linear add_linear(builder *b, const char *prefix, const char *name, size_t out, size_t in) {
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
+    linear l = {add(b, full, ATTN_INIT_XAVIER, 1, out, in), NULL};
+    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
+    l.b = add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    return l;
+}
+
+static norm add_norm(builder *b, const char *prefix, const char *name, size_t d) {
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
+    norm n = {add(b, full, ATTN_INIT_ONE, 0, d, 0), NULL};
+    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
+    n.bias = add(b, full, ATTN_INIT_ZERO, 0, d, 0);
+    return n;
+}
+
+static attention_block add_attention(builder *b, const char *layer, const char *name, size_t d) {
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "%s.%s", layer, name);
+    attention_block block = {.norm = add_norm(b, prefix, "norm", d)};
+    block.query = add_linear(b, prefix, "query", d, d);
+    block.key = add_linear(b, prefix, "key", d, d);
+    block.value = add_linear(b, prefix, "value", d, d);
+    block.out = add_linear(b, prefix, "out", d, d);
+    return block;
+}
+
+static feed_forward_block add_feed_forward(builder *b, const char *layer, size_t d, size_t inner) {
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "%s.feed_forward", layer);
+    feed_forward_block block = {.norm = add_norm(b, prefix, "norm", d)};
+    block.in = add_linear(b, prefix, "in", inner, d);
+    block.out = add_linear(b, prefix, "out", d, inner);
+    return block;
+}
+
+static void add_embeddings(translator *m, builder *b) {
+    const config *c = &m->config;
+    const float scale = 1 / sqrtf((float)c->model_size);
+    if (c->tie_embeddings) {
+        m->source_embedding = m->target_embedding = m->output =
+            add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+    } else {
+        m->source_embedding = add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+        m->target_embedding = add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+        m->output = add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+    }
+    if (c->positions == POSITIONS_SINUSOIDAL) return;
+    m->source_positions = add(b, "encoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
+    m->target_positions = add(b, "decoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
+}
+
+static attn_status add_parameters(attn_model *model) {
+    translator *m = (translator *)model;
+    const config *c = &m->config;
+    const size_t d = c->model_size, inner = c->feed_forward_size;
+    builder b = {model, ATTN_OK};
+    char layer[32];
+    add_embeddings(m, &b);
+    for (size_t l = 0; l < c->encoder_layers; l++) {
+        snprintf(layer, sizeof layer, "encoder.%zu", l);
+        m->encoder[l].self = add_attention(&b, layer, "self", d);
+        m->encoder[l].feed_forward = add_feed_forward(&b, layer, d, inner);
+    }
+    for (size_t l = 0; l < c->decoder_layers; l++) {
+        snprintf(layer, sizeof layer, "decoder.%zu", l);
+        m->decoder[l].self = add_attention(&b, layer, "self", d);
+        m->decoder[l].cross = add_attention(&b, layer, "cross", d);
+        m->decoder[l].feed_forward = add_feed_forward(&b, layer, d, inner);
+    }
+    if (c->norm == NORM_PRE) {
+        m->encoder_norm = add_norm(&b, "encoder", "norm", d);
+        m->decoder_norm = add_norm(&b, "decoder", "norm", d);
+    }
+    return b.status;
+}
+
+static attn_status check_config(attn_context *ctx, const config *c) {
+    if (c->model_size % c->heads)
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_size\": expected a multiple of the %zu heads, found %zu",
+                         c->heads, c->model_size);
+    if (c->model_size % 2 && c->positions == POSITIONS_SINUSOIDAL)
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_size\": expected an even number, found %zu",
+                         c->model_size);
+    if (c->alignment_layer > c->decoder_layers)
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"alignment_layer\": expected at most %zu layers, found %zu",
+                         c->decoder_layers, c->alignment_layer);
+    if (c->alignment_head > c->heads)
+        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"alignment_head\": expected at most %zu heads, found %zu",
+                         c->heads, c->alignment_head);
+    return ATTN_OK;
+}
+
+static attn_status configure(attn_model *model, const char *config_json) {
+    translator *m = (translator *)model;
+    const char *type = model->class->type;
+    ATTN_TRY(attn_config_read(model->ctx, &m->config, type, fields, ATTN_COUNT(fields), config_json));
+    ATTN_TRY(check_config(model->ctx, &m->config));
+    ATTN_TRY(attn_config_write(model->ctx, &model->config, type, &m->config, fields, ATTN_COUNT(fields)));
+    model->vocab_size = m->config.vocab_size;
+    model->max_positions = m->config.max_positions;
+    return ATTN_OK;
+}
+
+const attn_model_class attn_class_transformer = {
+    "transformer", sizeof(translator), configure, add_parameters, loss, encode, step, false};
