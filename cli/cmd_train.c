@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { RNN, BAHDANAU, TRANSFORMER }; /* places in */
 static const char *const model_names[] = {"rnn", "bahdanau", "transformer", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
 
@@ -19,7 +20,7 @@ typedef struct settings {
     long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, limit, valid_steps, valid_sentences,
         patience, average, concatenate_words;
     double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
-        weight_decay;
+        weight_decay, guided_alignment;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -62,6 +63,8 @@ static const option_spec options[] = {
     {"concatenate", 0, OPTION_FLOAT, AT(concatenate), "P", "part of the examples made of 2-8 joined pairs (0)", 0, 1,
      NULL},
     {"concatenate-words", 0, OPTION_INT, AT(concatenate_words), "N", "their longest (60)", 2, 1e4, NULL},
+    {"guided-alignment", 0, OPTION_FLOAT, AT(guided_alignment), "W",
+     "teach a head of the transformer the alignments of attn align, by a loss of weight W (0)", 0, 100, NULL},
     {"valid-steps", 0, OPTION_INT, AT(valid_steps), "N", "steps between validations (0: once an epoch)", 0, 1e9, NULL},
     {"valid-sentences", 0, OPTION_INT, AT(valid_sentences), "N", "BLEU on the first N valid pairs (500)", 1, 1e9, NULL},
     {"patience", 0, OPTION_INT, AT(patience), "N", "stop after N validations without a better BLEU (0: never)", 0, 1e6,
@@ -176,12 +179,14 @@ static int read_config(const command *c, const settings *s, json_t **root) {
         if (!json_is_object(*root)) return cli_fail(c, "%s:1: expected a JSON object, found another value", s->config);
     }
     json_t *type = json_object_get(*root, "model_type");
-    if (!type) json_object_set_new(*root, "model_type", json_string(model_names[s->model < 0 ? 1 : s->model]));
+    if (!type) json_object_set_new(*root, "model_type", json_string(model_names[s->model < 0 ? BAHDANAU : s->model]));
     else if (s->model >= 0 && json_is_string(type) && strcmp(json_string_value(type), model_names[s->model]) != 0)
         return cli_wrong_use(c, "--model: found \"%s\", expected \"%s\" as in %s", model_names[s->model],
                              json_string_value(type), s->config);
     int code = GO_ON;
     for (size_t i = 0; i < s->set.count && code == GO_ON; i++) code = set_key(c, *root, s->set.item[i]);
+    if (s->guided_alignment > 0 && !json_object_get(*root, "alignment_head"))
+        json_object_set_new(*root, "alignment_head", json_integer(1));
     return code;
 }
 
@@ -257,6 +262,7 @@ static void fill_options(attn_train_options *o, const settings *s) {
     o->valid_steps = (size_t)s->valid_steps;
     o->valid_sentences = (size_t)s->valid_sentences;
     o->lowercase_bleu = s->lowercase;
+    o->guided_alignment = (float)s->guided_alignment;
     o->patience = (int)s->patience;
     o->average = (int)s->average;
 }
@@ -339,15 +345,16 @@ static settings default_settings(void) {
 }
 
 /* A small model and small batches, for 20,000 short pairs. */
-static settings sample_settings(void) {
+static settings sample_settings(int model) {
     settings s = default_settings();
     s.vocab_size = 4000;
     s.batch_tokens = 800;
     s.learning_rate = 2e-3;
     s.epochs = 12;
-    s.set = (text_list){{"embedding_size=192", "hidden_size=256", "embedding_dropout=0.2", "annotation_dropout=0.2",
-                         "output_dropout=0.3"},
-                        5};
+    s.set = model == TRANSFORMER ? (text_list){{"model_size=192", "feed_forward_size=768", "heads=6", "dropout=0.2"}, 4}
+                                 : (text_list){{"embedding_size=192", "hidden_size=256", "embedding_dropout=0.2",
+                                                "annotation_dropout=0.2", "output_dropout=0.3"},
+                                               5};
     return s;
 }
 
@@ -355,7 +362,7 @@ static int run(const command *c, int argc, char **argv) {
     settings s = default_settings();
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code == GO_ON && s.sample) { /* other defaults, under the same options */
-        s = sample_settings();
+        s = sample_settings(s.model);
         code = options_parse(c, &s, argc, argv, &first);
     }
     if (code != GO_ON) return code;

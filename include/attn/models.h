@@ -33,9 +33,13 @@ typedef struct attn_pair_batch {
     const int32_t *target_in;          /* (T, B), starts with <s> */
     const int32_t *target_out;         /* (T, B), ends with </s>; −1 past the length */
     const int32_t *target_lengths;     /* (B) */
+    const attn_links *links; /* (B) links of tokens, by target, then source: what alignments are taught; or NULL */
+    float guided_alignment;  /* weight of that beside the words */
 } attn_pair_batch;
 
-/* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. */
+/* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. With links and
+ * guided_alignment > 0, guided_alignment times that of the alignment is added (attn_tape_guided_alignment; in *stats
+ * are the words alone): for "transformer" with an alignment_head, else ATTN_E_UNSUPPORTED. */
 ATTN_API attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch,
                                    float label_smoothing, float grad_scale, attn_loss_stats *stats);
 

@@ -170,6 +170,21 @@ typedef struct attn_attention_inputs {
 ATTN_API attn_var *attn_tape_attention(attn_tape *tape, const attn_attention_inputs *inputs,
                                        const attn_attention_options *options, attn_var **lse);
 
+/* Teaches a head of cross-attention where to look (Chen et al. 2016; Garg et al. 2019): of packed q (ΣT, H·D) and
+ * k (ΣS, H·D), as attn_tape_attention reads them with cu_q and cu_k,
+ *     loss = −scale · Σ over linked queries i of the mean over their links (i, j) of log α_ij,   one element
+ * α of `head` (from 0) with scores of scale 1/√D. Link n is (query[n], key[n]), rows of q and k, sorted by query; they
+ * are of the same sequence, or ATTN_E_ARGUMENT. The arrays are copied. */
+typedef struct attn_guided_alignment {
+    attn_var *q, *k;
+    size_t heads, head;
+    const int32_t *cu_q, *cu_k; /* (sequences + 1) */
+    size_t sequences;
+    const int32_t *query, *key; /* (links) */
+    size_t links;
+} attn_guided_alignment;
+ATTN_API attn_var *attn_tape_guided_alignment(attn_tape *tape, const attn_guided_alignment *guided, float scale);
+
 /* Over the last dimension, of C elements:
  *     layer_norm   y = gain ∘ (x − mean) / sqrt(variance + ε) + bias      Ba, Kiros & Hinton 2016
  *     rms_norm     y = gain ∘ x / sqrt(mean of x² + ε)                    Zhang & Sennrich 2019

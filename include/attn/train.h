@@ -47,9 +47,10 @@ typedef struct attn_train_options {
     size_t valid_steps;     /* steps between validations; 0: once an epoch */
     size_t valid_sentences; /* BLEU on the first so many, greedy; 500; 0: all */
     bool lowercase_bleu;
-    int patience;        /* validations without a better BLEU before stopping; 0: never */
-    int average;         /* the result is the mean of the last so many checkpoints; 5 */
-    double save_seconds; /* between checkpoints for resume, besides those at validations; 300 */
+    int patience;           /* validations without a better BLEU before stopping; 0: never */
+    float guided_alignment; /* weight of the loss of alignments (attn_model_loss), links by an aligner; 0: none */
+    int average;            /* the result is the mean of the last so many checkpoints; 5 */
+    double save_seconds;    /* between checkpoints for resume, besides those at validations; 300 */
 } attn_train_options;
 ATTN_API void attn_train_options_init(attn_train_options *options);
 

@@ -221,6 +221,9 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
                       float grad_scale, attn_loss_stats *stats) {
     const translator *m = (const translator *)model;
     size_t steps = batch->target_steps, top = m->config.num_layers - 1;
+    if (batch->links && batch->guided_alignment > 0)
+        return attn_tape_fail(tape, ATTN_E_UNSUPPORTED, "%s: guided alignment is for the transformer",
+                              model->class->type);
     attn_var **rows = attn_alloc(model->ctx, steps, 3 * sizeof *rows);
     if (!rows) return attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu target steps", steps);
     attn_var **states = rows, **contexts = rows + steps, **readouts = rows + 2 * steps;

@@ -159,11 +159,11 @@ static attn_var *self_attention(const translator *m, attn_tape *tape, attn_var *
     return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
 }
 
-/* h + MHA(h, source, source). */
+/* h + MHA(h, source, source); *q is left for a look at the weights. */
 static attn_var *cross_attention(const translator *m, attn_tape *tape, attn_var *h, attn_keys_values source,
-                                 const attention_block *block, const attn_attention_options *options) {
-    attn_var *q = linear_of(tape, enter(m, tape, h, &block->norm), &block->query);
-    attn_var *z = attend(m, tape, q, source, options, NULL);
+                                 const attention_block *block, const attn_attention_options *options, attn_var **q) {
+    *q = linear_of(tape, enter(m, tape, h, &block->norm), &block->query);
+    attn_var *z = attend(m, tape, *q, source, options, NULL);
     return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
 }
 
@@ -254,8 +254,46 @@ static attn_status pack(const translator *m, sequences *seq, int32_t **memory, i
     return ATTN_OK;
 }
 
+static size_t alignment_layer(const translator *m) {
+    const size_t last = m->config.decoder_layers, chosen = m->config.alignment_layer;
+    return chosen ? chosen - 1 : last > 1 ? last - 2 : 0;
+}
+
+/* guided_alignment times the loss of the chosen head's alignment against the batch's links. */
+static attn_var *alignment_loss(const translator *m, attn_tape *tape, attn_var *q, attn_var *k, const int32_t *cu_q,
+                                const int32_t *cu_k, const attn_pair_batch *batch, float grad_scale) {
+    size_t links = 0, at = 0;
+    if (m->config.alignment_head == 0)
+        return attn_tape_fail(tape, ATTN_E_UNSUPPORTED,
+                              "transformer: guided alignment needs an alignment_head, found 0");
+    for (size_t b = 0; b < batch->batch; b++) links += batch->links[b].count;
+    int32_t *query = attn_alloc(m->base.ctx, links + 1, 2 * sizeof *query), *key = query + links;
+    if (!query) return attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu links", links);
+    for (size_t b = 0; b < batch->batch; b++)
+        for (size_t i = 0; i < batch->links[b].count; i++, at++) {
+            query[at] = cu_q[b] + batch->links[b].link[i].target;
+            key[at] = cu_k[b] + batch->links[b].link[i].source;
+        }
+    const attn_guided_alignment guided = {.q = q,
+                                          .k = k,
+                                          .heads = m->config.heads,
+                                          .head = m->config.alignment_head - 1,
+                                          .cu_q = cu_q,
+                                          .cu_k = cu_k,
+                                          .sequences = batch->batch,
+                                          .query = query,
+                                          .key = key,
+                                          .links = links};
+    attn_var *loss = attn_tape_guided_alignment(tape, &guided, batch->guided_alignment * grad_scale);
+    attn_release(m->base.ctx, query);
+    return loss;
+}
+
 static attn_var *packed_loss(const translator *m, attn_tape *tape, const sequences *source, const sequences *target,
-                             const int32_t *targets, float label_smoothing, float grad_scale, attn_loss_stats *stats) {
+                             const int32_t *targets, const attn_pair_batch *batch, float label_smoothing,
+                             float grad_scale, attn_loss_stats *stats) {
+    const bool guides = batch->links && batch->guided_alignment > 0;
+    attn_var *guided = NULL;
     attn_var *memory = encode_source(m, tape, source);
     attn_attention_options causal = target->options, cross = target->options;
     causal.causal = ATTN_CAUSAL_TOP_LEFT;
@@ -264,10 +302,15 @@ static attn_var *packed_loss(const translator *m, attn_tape *tape, const sequenc
     for (size_t l = 0; l < m->config.decoder_layers; l++) {
         const decoder_layer *layer = &m->decoder[l];
         h = self_attention(m, tape, h, &layer->self, &causal);
-        h = cross_attention(m, tape, h, keys_values(tape, memory, &layer->cross), &layer->cross, &cross);
+        attn_var *q;
+        const attn_keys_values kv = keys_values(tape, memory, &layer->cross);
+        h = cross_attention(m, tape, h, kv, &layer->cross, &cross, &q);
+        if (guides && l == alignment_layer(m))
+            guided = alignment_loss(m, tape, q, kv.k, cross.cu_q, cross.cu_k, batch, grad_scale);
         h = feed_forward(m, tape, h, &layer->feed_forward);
     }
-    return attn_tape_cross_entropy(tape, predict(m, tape, h), targets, label_smoothing, grad_scale, stats);
+    attn_var *words = attn_tape_cross_entropy(tape, predict(m, tape, h), targets, label_smoothing, grad_scale, stats);
+    return guides ? attn_tape_add(tape, words, guided) : words;
 }
 
 static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
@@ -281,7 +324,8 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
     if (status == ATTN_OK)
         status = pack(m, &target, &target_memory, &targets, batch->target_in, batch->target_out, batch->target_lengths,
                       batch->batch, ATTN_ID_EOS);
-    if (status == ATTN_OK) out = packed_loss(m, tape, &source, &target, targets, label_smoothing, grad_scale, stats);
+    if (status == ATTN_OK)
+        out = packed_loss(m, tape, &source, &target, targets, batch, label_smoothing, grad_scale, stats);
     else attn_tape_fail(tape, status, "%s", attn_error(model->ctx));
     attn_release(model->ctx, source_memory);
     attn_release(model->ctx, target_memory);
@@ -362,11 +406,6 @@ static attn_var *alignment_of(const translator *m, attn_tape *tape, const attn_d
             for (size_t r = 0; r < beams; r++, weights += steps)
                 for (size_t s = 0; s < steps; s++) mean[(r * batch + b) * steps + s] += weights[s] / (float)seen;
     return out;
-}
-
-static size_t alignment_layer(const translator *m) {
-    const size_t last = m->config.decoder_layers, chosen = m->config.alignment_layer;
-    return chosen ? chosen - 1 : last > 1 ? last - 2 : 0;
 }
 
 /* Where row k·B + b of (K, B) goes in (B, K), and back. */

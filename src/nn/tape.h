@@ -34,6 +34,7 @@
     X(additive_attention)      \
     X(dot_attention)           \
     X(attention)               \
+    X(guided_alignment)        \
     X(layer_norm)              \
     X(rms_norm)                \
     X(log_softmax)             \

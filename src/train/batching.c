@@ -89,7 +89,8 @@ static attn_status append_pair(builder *b, size_t index, size_t k, bool *fits) {
     return b->source.status != ATTN_OK ? b->source.status : b->target.status;
 }
 
-static attn_status add_example(attn_epoch *epoch, const attn_tokens *source, const attn_tokens *target) {
+/* Its links are those from `links` on. */
+static attn_status add_example(attn_epoch *epoch, const attn_tokens *source, const attn_tokens *target, size_t links) {
     size_t total = epoch->id_count + source->count + target->count;
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->ids, &epoch->id_capacity, total, epoch->id_count, sizeof *epoch->ids));
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->example, &epoch->example_capacity, epoch->count + 1, epoch->count,
@@ -97,7 +98,8 @@ static attn_status add_example(attn_epoch *epoch, const attn_tokens *source, con
     if (source->count > INT32_MAX || target->count > INT32_MAX)
         return attn_fail(epoch->ctx, ATTN_E_SHAPE, "a pair has more than %d tokens", INT32_MAX);
     epoch->example[epoch->count] =
-        (attn_example){epoch->id_count, (uint32_t)source->count, (uint32_t)target->count, epoch->count};
+        (attn_example){epoch->id_count, (uint32_t)source->count,  (uint32_t)target->count, epoch->count,
+                       links,           epoch->link_count - links};
     epoch->count++;
     int32_t *ids = epoch->ids + epoch->id_count;
     for (size_t i = 0; i < source->count; i++) *ids++ = source->token[i].id;
@@ -128,7 +130,14 @@ static attn_status make_example(builder *b, size_t at, size_t *used) {
         if (longer - 1 <= options->max_tokens) break;
         if (k == 1) return b->epoch->too_long++, ATTN_OK;
     }
-    return add_example(b->epoch, &b->source_tokens, &b->target_tokens);
+    attn_epoch *epoch = b->epoch;
+    const size_t links = epoch->link_count;
+    const attn_joined_text source = {b->source.data, b->source_end, k, &b->source_tokens};
+    const attn_joined_text target = {b->target.data, b->target_end, k, &b->target_tokens};
+    if (options->guide)
+        ATTN_TRY(attn_guide_links(options->guide, &epoch->link, &epoch->link_count, &epoch->link_capacity, &source,
+                                  &target));
+    return add_example(epoch, &b->source_tokens, &b->target_tokens, links);
 }
 
 static attn_status make_examples(builder *b) {
@@ -227,7 +236,8 @@ attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer,
         .source_tokens = ATTN_TOKENS_INIT,
         .target_tokens = ATTN_TOKENS_INIT,
     };
-    epoch->id_count = epoch->count = epoch->batches = epoch->too_long = epoch->empty = epoch->target_tokens = 0;
+    epoch->link_count = epoch->id_count = epoch->count = epoch->batches = epoch->too_long = epoch->empty =
+        epoch->target_tokens = 0;
     attn_status status = make_examples(&b);
     if (status == ATTN_OK) status = make_batches(epoch, options, number);
     attn_release(epoch->ctx, b.order);
@@ -260,12 +270,19 @@ attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *b
             target_out[t * B + b] = inside ? target[t] : -1;
         }
     }
-    *batch = (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths};
+    *batch = (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths, NULL, 0};
+    if (!epoch->link) return ATTN_OK;
+    ATTN_TRY(attn_grow(epoch->ctx, &epoch->links, &epoch->links_capacity, B, 0, sizeof *epoch->links));
+    for (size_t b = 0; b < B; b++)
+        epoch->links[b] = (attn_links){epoch->link + example[b].link_first, example[b].link_count};
+    batch->links = epoch->links;
     return ATTN_OK;
 }
 
 void attn_epoch_free(attn_epoch *epoch) {
     attn_release(epoch->ctx, epoch->ids);
+    attn_release(epoch->ctx, epoch->link);
+    attn_release(epoch->ctx, epoch->links);
     attn_release(epoch->ctx, epoch->example);
     attn_release(epoch->ctx, epoch->batch_first);
     attn_release(epoch->ctx, epoch->batch_count);

@@ -12,7 +12,7 @@
 #ifndef ATTN_TRAIN_BATCHING_H
 #define ATTN_TRAIN_BATCHING_H
 
-#include "base/base.h"
+#include "train/guide.h"
 #include <attn/models.h>
 
 typedef struct attn_batching_options {
@@ -22,7 +22,8 @@ typedef struct attn_batching_options {
     size_t concatenate_words; /* no side of a joined example is longer */
     attn_augment_options augment;
     uint64_t seed;
-    bool shuffle; /* false: all pairs sorted by length, in one window */
+    bool shuffle;      /* false: all pairs sorted by length, in one window */
+    attn_guide *guide; /* borrowed; NULL: no links */
 } attn_batching_options;
 
 /* ids[offset …] are the source's tokens, then the target's; both end with </s>. */
@@ -30,12 +31,15 @@ typedef struct attn_example {
     size_t offset;
     uint32_t source, target; /* tokens */
     size_t index;            /* when it was made: the last sort key */
+    size_t link_first, link_count;
 } attn_example;
 
 typedef struct attn_epoch {
     attn_context *ctx;
     int32_t *ids;
     size_t id_count, id_capacity;
+    attn_link *link; /* of tokens, with a guide */
+    size_t link_count, link_capacity;
     attn_example *example;
     size_t count, example_capacity;
     size_t *batch_first, *batch_count; /* (batches) examples of each batch */
@@ -44,6 +48,8 @@ typedef struct attn_epoch {
     size_t target_tokens;
     int32_t *buffer; /* what attn_epoch_batch hands out */
     size_t buffer_capacity;
+    attn_links *links; /* the same of links, one of each pair */
+    size_t links_capacity;
 } attn_epoch;
 #define ATTN_EPOCH_INIT(context) \
     { .ctx = (context) }

@@ -74,6 +74,7 @@ static const option_rule rules[] = {
     RULE(valid_sentences, OPTION_SIZE, 0, 0x1p53, true),
     RULE(lowercase_bleu, OPTION_BOOL, 0, 1, true),
     RULE(patience, OPTION_INT, 0, 1e9, true),
+    RULE(guided_alignment, OPTION_FLOAT, 0, 100, true),
     RULE(average, OPTION_INT, 0, 1000, true),
     RULE(save_seconds, OPTION_DOUBLE, 0, 1e12, false),
 };

@@ -123,13 +123,14 @@ static attn_status update_parameters(attn_trainer *trainer, double rate, double 
     return ATTN_OK;
 }
 
-static attn_status forward_backward(attn_trainer *trainer, const attn_pair_batch *batch, attn_loss_stats *stats) {
+static attn_status forward_backward(attn_trainer *trainer, attn_pair_batch *batch, attn_loss_stats *stats) {
     const attn_train_options *options = &trainer->options;
     size_t tokens = 0;
     for (size_t b = 0; b < batch->batch; b++) tokens += (size_t)batch->target_lengths[b];
     attn_tape_reset(trainer->tape);
     attn_tape_seed(trainer->tape, options->seed, trainer->state.step + 1);
     attn_parameters_zero_grad(trainer->parameters);
+    batch->guided_alignment = options->guided_alignment;
     attn_var *loss =
         attn_model_loss(trainer->model, trainer->tape, batch, options->label_smoothing, 1 / (float)tokens, stats);
     ATTN_TRY(attn_tape_status(trainer->tape));
@@ -232,6 +233,7 @@ static attn_status build_epoch(attn_trainer *trainer) {
         .augment = options->augment,
         .seed = options->seed,
         .shuffle = true,
+        .guide = trainer->guide,
     };
     attn_epoch *epoch = &trainer->epoch;
     ATTN_TRY(attn_epoch_build(epoch, trainer->tokenizer, trainer->train, &batching, trainer->state.epoch));
@@ -378,6 +380,8 @@ static attn_status train(attn_trainer *trainer) {
     ATTN_TRY(check_inputs(trainer));
     ATTN_TRY(attn_train_describe(trainer));
     ATTN_TRY(make_state(trainer));
+    if (trainer->options.guided_alignment > 0)
+        ATTN_TRY(attn_guide_create(&trainer->guide, trainer->ctx, trainer->train));
     ATTN_TRY(begin_or_resume(trainer));
     ATTN_TRY(run(trainer));
     attn_train_event event = {.kind = ATTN_TRAIN_DONE};
@@ -395,6 +399,7 @@ static void trainer_free(attn_trainer *trainer) {
     attn_release(trainer->ctx, trainer->v);
     attn_tape_free(trainer->tape);
     attn_tape_free(trainer->quiet);
+    attn_guide_free(trainer->guide);
     attn_epoch_free(&trainer->epoch);
     attn_epoch_free(&trainer->valid_epoch);
     attn_buffer_free(&trainer->settings);

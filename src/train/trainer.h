@@ -32,6 +32,7 @@ typedef struct attn_trainer {
     attn_tape *tape;      /* records */
     attn_tape *quiet;     /* does not: validation */
     attn_epoch epoch, valid_epoch;
+    attn_guide *guide; /* NULL: alignments are not taught */
     bool epoch_built;
     attn_journal journal;
     double started;     /* clock when this process began, less the seconds of earlier ones that max_seconds counts */

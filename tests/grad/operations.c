@@ -264,6 +264,30 @@ static attn_var *build_cells_paper(check *c, attn_tape *tape, attn_var *const *x
 
 /* ---- the list ----------------------------------------------------------------------------------- */
 
+/* ---- guided alignment: three sequences, the middle one without links, one query with two -------------- */
+
+static void prepare_guided(check *c) {
+    check_input(c, 2, SHAPE(5, 6));
+    check_input(c, 2, SHAPE(7, 6));
+}
+static attn_var *build_guided(check *c, attn_tape *tape, attn_var *const *x) {
+    (void)c;
+    static const int32_t cu_q[] = {0, 2, 3, 5}, cu_k[] = {0, 3, 5, 7};
+    static const int32_t query[] = {0, 1, 1, 4}, key[] = {2, 0, 1, 5};
+    attn_guided_alignment guided = {.q = x[0],
+                                    .k = x[1],
+                                    .heads = 2,
+                                    .cu_q = cu_q,
+                                    .cu_k = cu_k,
+                                    .sequences = 3,
+                                    .query = query,
+                                    .key = key,
+                                    .links = 4};
+    attn_var *first = attn_tape_guided_alignment(tape, &guided, 0.7f);
+    guided.head = 1;
+    return attn_tape_stack(tape, (attn_var *[]){first, attn_tape_guided_alignment(tape, &guided, 0.3f)}, 2);
+}
+
 #define CASES(X)                       \
     X(linear, linear_identity, false)  \
     X(linear, linear_tanh, false)      \
@@ -287,6 +311,7 @@ static attn_var *build_cells_paper(check *c, attn_tape *tape, attn_var *const *x
     X(rows, layer_norm, false)         \
     X(rows, rms_norm, false)           \
     X(rows, cross_entropy, false)      \
+    X(guided, guided, false)           \
     X(additive, additive, false)       \
     X(additive, additive_steps, false) \
     X(dot, dot, false)                 \
