@@ -1,5 +1,6 @@
 /* train_step.c: one training step of the Bahdanau translator (E256 H512, V8000, B64 S16 T16), timed.
  *
+ * usage: train_step [bf16]
  * For every line on stdin one step: loss, backward, gradient norm and clipping, AdamW. Prints milliseconds.
  * bench/train_step.py drives it side by side with PyTorch. */
 #include <attn/attn.h>
@@ -7,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { B = 64, S = 16, T = 16, V = 8000 };
@@ -56,7 +58,7 @@ static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const 
     return stats.loss / (double)stats.tokens;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     attn_context *ctx;
     attn_model *model;
     attn_tape *tape;
@@ -69,6 +71,7 @@ int main(void) {
               "\"tie_embeddings\": false, \"embedding_dropout\": 0, \"annotation_dropout\": 0, \"output_dropout\": 0}",
               1));
     check(ctx, attn_tape_create(&tape, ctx, true));
+    if (count > 1 && strcmp(arguments[1], "bf16") == 0) check(ctx, attn_tape_precision(tape, ATTN_BF16));
     srand(1);
     for (int i = 0; i < S * B; i++) source[i] = rand() % V;
     for (int i = 0; i < T * B; i++) {

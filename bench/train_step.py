@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """One training step of the Bahdanau translator (E256 H512, V8000, B64 S16 T16): attn and PyTorch, in turn, in one run.
 
-usage: train_step.py BUILD_DIR [--threads 2] [--repeats 15] [--json]
+usage: train_step.py BUILD_DIR [--threads 2] [--repeats 15] [--bf16] [--json]
+
+--bf16: products in bf16 with sums in f32, in PyTorch by autocast.
 """
 import argparse
 import json
@@ -50,6 +52,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -61,14 +64,16 @@ def main():
 
     def torch_step():
         start = time.perf_counter()
-        loss = F.cross_entropy(model(x, y[:-1], mask).flatten(0, 1), y[1:].flatten(), label_smoothing=0.1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            logits = model(x, y[:-1], mask)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), y[1:].flatten(), label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         return 1e3 * (time.perf_counter() - start), float(loss)
 
-    ours = subprocess.Popen([f"{args.build}/bench/train_step"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ours = subprocess.Popen([f"{args.build}/bench/train_step", *(["bf16"] if args.bf16 else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                             env={**__import__("os").environ, "ATTN_NUM_THREADS": str(args.threads)})
 
     def attn_step():

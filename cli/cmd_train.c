@@ -10,10 +10,12 @@
 
 enum { RNN, BAHDANAU, TRANSFORMER }; /* places in */
 static const char *const model_names[] = {"rnn", "bahdanau", "transformer", NULL};
+static const char *const precision_names[] = {"f32", "bf16", NULL};
+static const attn_dtype precisions[] = {ATTN_F32, ATTN_BF16};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
 
 typedef struct settings {
-    int model, schedule;
+    int model, schedule, precision;
     const char *config, *output, *tokenizer;
     text_list data, valid, set;
     bool resume, reverse, lowercase, augment, sample, json;
@@ -57,6 +59,9 @@ static const option_spec options[] = {
     {"clip", 0, OPTION_FLOAT, AT(clip), "X", "largest norm of the gradient (1)", 0, 1e9, NULL},
     {"label-smoothing", 0, OPTION_FLOAT, AT(label_smoothing), "X",
      "part of the probability spread over all tokens (0.1)", 0, 0.99, NULL},
+    {"precision", 0, OPTION_CHOICE, AT(precision), "NAME",
+     "of products: f32, or bf16 with sums and weights in f32, faster where the processor has AVX512_BF16 (f32)", 0, 0,
+     precision_names},
     {"augment", 0, OPTION_FLAG, AT(augment), NULL,
      "also train on lower-cased sources, without final punctuation, commas, umlauts", 0, 0, NULL},
     {"augment-probability", 0, OPTION_FLOAT, AT(augment_probability), "P", "of each of these (0.1)", 0, 1, NULL},
@@ -241,6 +246,7 @@ static void fill_options(attn_train_options *o, const settings *s) {
     o->folder = s->output;
     o->resume = s->resume;
     o->seed = (uint64_t)s->seed;
+    o->precision = precisions[s->precision];
     o->epochs = s->epochs;
     o->max_steps = (size_t)s->max_steps;
     o->max_seconds = 60 * s->minutes;

@@ -79,6 +79,11 @@ ATTN_API void attn_tape_free(attn_tape *tape);
 ATTN_API void attn_tape_reset(attn_tape *tape); /* drops all variables and the failure, keeps the memory */
 /* Dropout masks depend on (seed, step, position of the operation on the tape) alone. */
 ATTN_API void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step);
+/* What products with weights multiply (linear layers and GRUs, their gradients too): ATTN_F32, as at first, or
+ * ATTN_BF16. Then both sides of a product are rounded to bf16 on the way; sums, and everything that is kept (weights,
+ * values, gradients), stay f32. Twice as fast where the processor multiplies pairs of bf16 (AVX512_BF16), and slower
+ * elsewhere. Before the first operation or after a reset; stays. */
+ATTN_API attn_status attn_tape_precision(attn_tape *tape, attn_dtype dtype);
 ATTN_API attn_status attn_tape_status(const attn_tape *tape);
 /* Ends what follows with a failure of the model's own; the text goes to the context. */
 ATTN_API attn_var *attn_tape_fail(attn_tape *tape, attn_status status, const char *format, ...) ATTN_PRINTF(3, 4);

@@ -30,6 +30,7 @@ typedef struct attn_train_options {
     const char *folder; /* where config, tokenizer, checkpoints, log.jsonl and events go */
     bool resume;        /* go on from folder's checkpoint, byte-exact; from the beginning if there is none */
     uint64_t seed;
+    attn_dtype precision;                      /* of the products in a step: F32, or BF16 (attn_tape_precision) */
     double epochs;                             /* 10; 0: without end (then max_steps or max_seconds) */
     size_t max_steps;                          /* 0: none; the smaller of the two counts */
     double max_seconds;                        /* 0: none; ends there as after the last step, and see attn_schedule */

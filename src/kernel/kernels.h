@@ -25,26 +25,38 @@
 /* Columns of a packed panel, at every level. */
 #define ATTN_PANEL 16
 
+/* How B lies in its panels. */
+typedef enum attn_panel_form {
+    ATTN_PANEL_F32,   /* [k][16] */
+    ATTN_PANEL_BF16,  /* the same in bf16, widened where it is multiplied */
+    ATTN_PANEL_PAIRS, /* [ATTN_PAIR_LINES(k)][16] pairs of bf16; A is rounded to bf16 too, sums stay f32 */
+    ATTN_PANEL_FORMS
+} attn_panel_form;
+/* A pair is k and k + ATTN_PAIR_STEP, with zeros where k ends: a line is made of two whole vectors on either side. */
+#define ATTN_PAIR_STEP 16
+#define ATTN_PAIR_LINES(k) (((k) / (2 * ATTN_PAIR_STEP) + ((k) % (2 * ATTN_PAIR_STEP) != 0)) * (size_t)ATTN_PAIR_STEP)
+
 /* One block of a matrix product: C = act(A·B + bias + residual), or C += A·B. B begins at a panel. */
 typedef struct attn_gemm_block {
     size_t m, n, k; /* n: columns that are left from B's first panel on, or fewer; a multiple of 16 unless it ends C */
     const float *a;
     ptrdiff_t a_row, a_column;
-    const void *b; /* [panel][k][16] */
-    bool b_bf16;
+    const void *b; /* [panel], see `form` */
+    attn_panel_form form;
     float *c;
     ptrdiff_t c_row;
     const float *bias, *residual; /* or NULL */
     ptrdiff_t residual_row;
     attn_activation act;
     bool accumulate;
-    float *scratch; /* ATTN_GEMM_SCRATCH(m, k) floats, for A in another order; NULL: A is read where it lies */
+    /* ATTN_GEMM_SCRATCH(m, lines) floats, for A in another order; NULL, but not for pairs: A is read where it lies */
+    float *scratch;
 } attn_gemm_block;
 #define ATTN_GEMM_ROWS 96    /* rows that share a copy of A; the copy stays in L2 */
-#define ATTN_GEMM_DEPTH 1024 /* k of that copy, a multiple of the chain's 256 */
+#define ATTN_GEMM_DEPTH 1024 /* lines of a panel (k, or pairs of k) of that copy, a multiple of the chain's 256 */
 /* Floats for the copy: whole tiles of 16 rows at most. */
-#define ATTN_GEMM_SCRATCH(m, k) \
-    ((((m) < ATTN_GEMM_ROWS ? (m) : ATTN_GEMM_ROWS) + 16) * ((k) < ATTN_GEMM_DEPTH ? (k) : ATTN_GEMM_DEPTH))
+#define ATTN_GEMM_SCRATCH(m, lines) \
+    ((((m) < ATTN_GEMM_ROWS ? (m) : ATTN_GEMM_ROWS) + 16) * ((lines) < ATTN_GEMM_DEPTH ? (lines) : ATTN_GEMM_DEPTH))
 
 /* AdamW's numbers for one step: see body/pointwise.h. */
 typedef struct attn_adamw_factors {
@@ -69,7 +81,7 @@ typedef struct attn_additive_bwd {
     /* body/gemm.h */                                                                                               \
     X(void, gemm_block, (const attn_gemm_block *block))                                                             \
     X(void, gemm_pack_panel,                                                                                        \
-      (void *to, bool bf16, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns))             \
+      (void *to, attn_panel_form form, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns))  \
     X(void, column_sums, (float *sums, const float *x, ptrdiff_t x_row, size_t rows, size_t n))                     \
     /* body/activation.h */                                                                                         \
     X(void, activation_fwd, (float *y, const float *x, size_t n, attn_activation act))                              \

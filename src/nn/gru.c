@@ -53,7 +53,7 @@ attn_var *attn_tape_gru_cell(attn_tape *tape, attn_var *gx, attn_var *h, attn_pa
         (keep && !(step.rzn = attn_tape_memory(tape, batch * 3, n * sizeof(float)))) ||
         (!reset_after && !(step.rh = attn_tape_memory(tape, batch, n * sizeof(float)))))
         return NULL;
-    const attn_packed *form = attn_parameter_form(u, ATTN_FORM_FORWARD);
+    const attn_packed *form = attn_parameter_form(u, ATTN_FORM_FORWARD, tape->panels);
     if (!attn_tape_check(tape, form ? attn_gru_step_fwd(tape->ctx, &step, form) : ATTN_E_NOMEM)) return NULL;
     if (!y->needs_grad) return attn_arena_rewind(&tape->arena, mark), y;
     cell_node *node = attn_tape_push(tape, ATTN_OPERATION_gru_cell, y, sizeof *node);
@@ -69,7 +69,7 @@ attn_status attn_backward_gru_cell(attn_tape *tape, attn_node *node) {
     const attn_gru_step *step = &own->step;
     size_t batch = step->batch, bytes = step->hidden * sizeof(float);
     attn_gru_step_grad grad = {.dy = node->out->grad.data};
-    const attn_packed *form = attn_parameter_form(own->u, ATTN_FORM_BACKWARD);
+    const attn_packed *form = attn_parameter_form(own->u, ATTN_FORM_BACKWARD, tape->panels);
     if (!form || !(grad.dgx = attn_tape_memory(tape, batch * 3, bytes)) ||
         !(grad.dgh = attn_tape_memory(tape, batch * 3, bytes)) || !(grad.dh = attn_tape_memory(tape, batch, bytes)) ||
         (!step->reset_after && !(grad.dgq = attn_tape_memory(tape, batch * 3, bytes))))
@@ -156,8 +156,8 @@ attn_var *attn_tape_gru(attn_tape *tape, attn_var *x, const attn_gru_weights *we
         ((tape->record || !reset_after) && !(sequence.rzn = attn_tape_memory(tape, kept, 3 * n * sizeof(float)))) ||
         (!reset_after && !(sequence.rh = attn_tape_memory(tape, kept, n * sizeof(float)))))
         return NULL;
-    const attn_packed *w = attn_parameter_form(weights->w, ATTN_FORM_FORWARD);
-    const attn_packed *u = attn_parameter_form(weights->u, ATTN_FORM_FORWARD);
+    const attn_packed *w = attn_parameter_form(weights->w, ATTN_FORM_FORWARD, tape->panels);
+    const attn_packed *u = attn_parameter_form(weights->u, ATTN_FORM_FORWARD, tape->panels);
     if (!w || !u) return attn_tape_check(tape, ATTN_E_NOMEM), NULL;
     attn_gemm gemm = {.m = steps * batch,
                       .a = x->value.data,
@@ -203,7 +203,7 @@ attn_status attn_backward_gru(attn_tape *tape, attn_node *node) {
     float *dgh = attn_tape_memory(tape, rows, 3 * n * sizeof *dgh);
     float *dh = attn_tape_memory(tape, sequence->batch, n * sizeof *dh);
     const float *x = visible_input(tape, own->x, sequence->active);
-    const attn_packed *u = attn_parameter_form(weights->u, ATTN_FORM_BACKWARD);
+    const attn_packed *u = attn_parameter_form(weights->u, ATTN_FORM_BACKWARD, tape->panels);
     if (!dgh || !dh || !x || !u ||
         (!sequence->reset_after && !(dgq = attn_tape_memory(tape, rows, 3 * n * sizeof *dgq))))
         return ATTN_E_NOMEM;
@@ -211,7 +211,7 @@ attn_status attn_backward_gru(attn_tape *tape, attn_node *node) {
     if (own->h0 && own->h0->needs_grad) ATTN_TRY(attn_grad_pass(tape, own->h0, dh));
     if (own->x->needs_grad) {
         bool accumulate;
-        const attn_packed *w = attn_parameter_form(weights->w, ATTN_FORM_BACKWARD);
+        const attn_packed *w = attn_parameter_form(weights->w, ATTN_FORM_BACKWARD, tape->panels);
         float *dx = w ? attn_grad_begin(tape, own->x, &accumulate) : NULL;
         if (!dx) return ATTN_E_NOMEM;
         attn_gemm gemm = {.m = rows,

@@ -50,7 +50,7 @@ attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn
     float *before = y->value.data;
     if (apart && y->needs_grad && !(before = attn_tape_memory(tape, attn_tensor_count(&y->value), sizeof *before)))
         return NULL;
-    const attn_packed *form = attn_parameter_form(w, ATTN_FORM_FORWARD);
+    const attn_packed *form = attn_parameter_form(w, ATTN_FORM_FORWARD, tape->panels);
     if (!form) return attn_tape_check(tape, ATTN_E_NOMEM), NULL;
     attn_gemm gemm = {.m = rows.shape[0],
                       .a = rows.data,
@@ -91,7 +91,7 @@ attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
     }
     if (x->needs_grad) {
         bool accumulate;
-        const attn_packed *form = attn_parameter_form(own->w, ATTN_FORM_BACKWARD);
+        const attn_packed *form = attn_parameter_form(own->w, ATTN_FORM_BACKWARD, tape->panels);
         float *dx = form ? attn_grad_begin(tape, x, &accumulate) : NULL;
         if (!dx) return ATTN_E_NOMEM;
         attn_gemm gemm = {.m = dy.shape[0],

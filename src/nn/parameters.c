@@ -8,8 +8,8 @@ typedef struct entry {
     attn_context *ctx;
     uint64_t hash;
     char *name;
-    attn_packed form[ATTN_FORMS];
-    bool fresh[ATTN_FORMS];
+    attn_packed form[ATTN_PANEL_FORMS][ATTN_FORMS];
+    bool fresh[ATTN_PANEL_FORMS][ATTN_FORMS];
 } entry;
 
 struct attn_parameters {
@@ -31,7 +31,8 @@ attn_status attn_parameters_create(attn_parameters **gives, attn_context *ctx, u
 
 static void entry_free(attn_context *ctx, entry *item) {
     if (!item) return;
-    for (int form = 0; form < ATTN_FORMS; form++) attn_packed_free(ctx, &item->form[form]);
+    for (int panels = 0; panels < ATTN_PANEL_FORMS; panels++)
+        for (int form = 0; form < ATTN_FORMS; form++) attn_packed_free(ctx, &item->form[panels][form]);
     attn_release(ctx, item->parameter.value.data);
     attn_release(ctx, item->parameter.grad.data);
     attn_release(ctx, item->name);
@@ -149,7 +150,7 @@ attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, cons
         item->parameter.name = item->name;
         item->parameter.value = attn_tensor_of(data, ATTN_F32, rank, shape);
         item->parameter.grad = attn_tensor_of(NULL, ATTN_F32, rank, shape);
-        item->parameter.packed = item->form;
+        item->parameter.packed = item->form[0];
         status = fill(ctx, &item->parameter.value, init, scale, (attn_random){set->seed, item->hash, 0});
     }
     if (status != ATTN_OK) {
@@ -193,25 +194,25 @@ void attn_parameters_zero_grad(attn_parameters *set) {
 
 void attn_parameter_touch(attn_parameter *parameter) {
     entry *item = (entry *)parameter;
-    for (int form = 0; form < ATTN_FORMS; form++) item->fresh[form] = false;
+    memset(item->fresh, 0, sizeof item->fresh);
 }
 
-const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form) {
+const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels) {
     entry *item = (entry *)parameter;
     const attn_tensor *w = &parameter->value;
-    if (item->fresh[form]) return &item->form[form];
+    attn_packed *packed = &item->form[panels][form];
+    if (item->fresh[panels][form]) return packed;
     if (w->rank != 2) {
         attn_fail(item->ctx, ATTN_E_SHAPE, "parameter %s has rank %d, expected a matrix", item->name, w->rank);
         return NULL;
     }
     size_t rows = w->shape[0], columns = w->shape[1];
-    attn_status status =
-        form == ATTN_FORM_FORWARD
-            ? attn_gemm_pack(item->ctx, &item->form[form], ATTN_F32, w->data, 1, (ptrdiff_t)columns, columns, rows)
-            : attn_gemm_pack(item->ctx, &item->form[form], ATTN_F32, w->data, (ptrdiff_t)columns, 1, rows, columns);
+    attn_status status = form == ATTN_FORM_FORWARD
+                             ? attn_gemm_pack(item->ctx, packed, panels, w->data, 1, (ptrdiff_t)columns, columns, rows)
+                             : attn_gemm_pack(item->ctx, packed, panels, w->data, (ptrdiff_t)columns, 1, rows, columns);
     if (status != ATTN_OK) return NULL;
-    item->fresh[form] = true;
-    return &item->form[form];
+    item->fresh[panels][form] = true;
+    return packed;
 }
 
 float *attn_parameter_grad(attn_parameter *parameter) {

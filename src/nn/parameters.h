@@ -13,7 +13,7 @@ typedef enum attn_form {
 
 attn_context *attn_parameters_context(const attn_parameters *set);
 /* NULL with the error set in the context of the parameter's set. */
-const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form);
+const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels);
 /* The gradient's memory, made (as zeros) if there was none; NULL as above. */
 float *attn_parameter_grad(attn_parameter *parameter);
 

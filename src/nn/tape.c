@@ -51,6 +51,17 @@ void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step) {
     tape->step = step;
 }
 
+attn_status attn_tape_precision(attn_tape *tape, attn_dtype dtype) {
+    if (dtype != ATTN_F32 && dtype != ATTN_BF16)
+        return attn_fail(tape->ctx, ATTN_E_ARGUMENT, "the precision of a tape is %s, expected F32 or BF16",
+                         attn_dtype_name(dtype));
+    if (tape->position)
+        return attn_fail(tape->ctx, ATTN_E_ARGUMENT,
+                         "the precision of a tape is set before its first operation, or after a reset");
+    tape->panels = dtype == ATTN_BF16 ? ATTN_PANEL_PAIRS : ATTN_PANEL_F32;
+    return ATTN_OK;
+}
+
 attn_status attn_tape_status(const attn_tape *tape) {
     if (!tape) return ATTN_E_ARGUMENT;
     return tape->status == ATTN_OK ? ATTN_OK : attn_fail(tape->ctx, tape->status, "%s", tape->text);
@@ -295,7 +306,7 @@ static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const att
         const bool packed = before && !before->copied && !gather->copied && before->blocks->x == all->x &&
                             before->rows == gather->rows && before->w->value.shape[1] == k && before->w->value.shape[0];
         if (!packed)
-            ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, ATTN_F32, all->x, (ptrdiff_t)k, 1, all->rows, k));
+            ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, tape->panels, all->x, (ptrdiff_t)k, 1, all->rows, k));
         attn_gemm gemm = {.m = n,
                           .a = all->dy,
                           .a_row = 1,

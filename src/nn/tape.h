@@ -92,7 +92,8 @@ struct attn_tape {
     attn_arena arena;
     attn_node *last;
     attn_gather *gathers, **gathers_end;
-    attn_packed packed; /* right side of a weight gradient's product */
+    attn_packed packed;     /* right side of a weight gradient's product */
+    attn_panel_form panels; /* of the products with weights */
 };
 
 #define ATTN_OPERATION_BACKWARD(name) attn_status attn_backward_##name(attn_tape *tape, attn_node *node);

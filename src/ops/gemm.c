@@ -24,6 +24,10 @@ enum {
 /* ---- packing ------------------------------------------------------------------------------------ */
 
 static size_t panels_of(size_t n) { return n / ATTN_PANEL + (n % ATTN_PANEL != 0); }
+static size_t lines_of(attn_panel_form form, size_t k) { return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k; }
+static size_t panel_bytes(attn_panel_form form, size_t k) {
+    return lines_of(form, k) * ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
+}
 
 struct pack_job {
     const attn_kernels *kernels;
@@ -35,20 +39,19 @@ struct pack_job {
 static void pack_panel(void *arg, size_t panel) {
     const struct pack_job *job = arg;
     const attn_packed *packed = job->packed;
-    size_t first = panel * ATTN_PANEL, size = attn_dtype_size(packed->dtype);
-    job->kernels->gemm_pack_panel((char *)packed->data + first * packed->k * size, packed->dtype == ATTN_BF16,
+    size_t first = panel * ATTN_PANEL;
+    job->kernels->gemm_pack_panel((char *)packed->data + panel * panel_bytes(packed->form, packed->k), packed->form,
                                   job->b + (ptrdiff_t)first * job->column, job->row, job->column, packed->k,
                                   ATTN_MIN(packed->n - first, ATTN_PANEL));
 }
 
-attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_dtype dtype, const float *b, ptrdiff_t row,
+attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_panel_form form, const float *b, ptrdiff_t row,
                            ptrdiff_t column, size_t k, size_t n) {
-    if (dtype != ATTN_F32 && dtype != ATTN_BF16)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "a packed matrix is F32 or BF16, not %s", attn_dtype_name(dtype));
     size_t elements, bytes, padded;
-    if (!attn_size_add(&padded, n, ATTN_PANEL - 1) || !attn_size_mul(&elements, panels_of(n) * ATTN_PANEL, k) ||
-        !attn_size_mul(&bytes, elements, attn_dtype_size(dtype)))
+    if (!attn_size_add(&padded, n, ATTN_PANEL - 1) || !attn_size_add(&padded, k, 2 * ATTN_PAIR_STEP - 1) ||
+        !attn_size_mul(&elements, panels_of(n) * ATTN_PANEL, padded) || !attn_size_mul(&bytes, elements, sizeof(float)))
         return attn_fail(ctx, ATTN_E_NOMEM, "a packed matrix of %zu × %zu does not fit into memory", k, n);
+    bytes = panels_of(n) * panel_bytes(form, k);
     if (!packed->data || packed->bytes < bytes) {
         void *data = attn_alloc(ctx, bytes, 1);
         if (!data) return ATTN_E_NOMEM;
@@ -58,7 +61,7 @@ attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_dtype dt
     }
     packed->k = k;
     packed->n = n;
-    packed->dtype = dtype;
+    packed->form = form;
     struct pack_job job = {ctx->kernels, packed, b, row, column};
     if (elements > PACK_ELEMENTS) {
         attn_parallel_for(ctx, panels_of(n), pack_panel, &job);
@@ -104,6 +107,7 @@ static size_t part_start(size_t count, size_t step, size_t n, size_t i) {
 }
 
 static bool wants_copy(const attn_gemm *gemm, size_t n) {
+    if (gemm->b && gemm->b->form == ATTN_PANEL_PAIRS) return true;
     return gemm->a_column != 1 ? n >= COPY_COLUMNS : gemm->a_row % SET_ELEMENTS == 0 && n >= SET_COLUMNS;
 }
 
@@ -121,7 +125,7 @@ static void make_cut(const attn_context *ctx, struct cut *cut) {
             if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
         }
     }
-    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = ATTN_GEMM_SCRATCH(m, k);
+    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = ATTN_GEMM_SCRATCH(m, lines_of(cut->b.form, k));
     if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
 }
 
@@ -137,7 +141,7 @@ static void run_columns(const struct gemm_job *job, const struct cut *cut, size_
         .a_row = g->a_row,
         .a_column = g->a_column,
         .b = b,
-        .b_bf16 = cut->b.dtype == ATTN_BF16,
+        .form = cut->b.form,
         .c = g->c + (ptrdiff_t)row * g->c_row + column,
         .c_row = g->c_row,
         .bias = g->bias ? g->bias + column : NULL,
@@ -159,7 +163,7 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
     const size_t panel_end = part_start(panels, 2, cut->across, across + 1);
     const size_t column = panel * ATTN_PANEL, column_end = ATTN_MIN(b->n, panel_end * ATTN_PANEL);
     if (!cut->raw) {
-        const char *data = (const char *)b->data + column * b->k * attn_dtype_size(b->dtype);
+        const char *data = (const char *)b->data + panel * panel_bytes(b->form, b->k);
         run_columns(job, cut, row, row_end, column, column_end, data, cut->copy ? scratch : NULL);
         return;
     }
@@ -167,7 +171,7 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
         const size_t end = ATTN_MIN(first + STRIP_PANELS, panel_end);
         for (size_t i = first; i < end; i++) {
             const size_t j = i * ATTN_PANEL;
-            job->kernels->gemm_pack_panel(scratch + (i - first) * ATTN_PANEL * b->k, false,
+            job->kernels->gemm_pack_panel(scratch + (i - first) * ATTN_PANEL * b->k, ATTN_PANEL_F32,
                                           cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row, cut->raw_column,
                                           b->k, ATTN_MIN(b->n - j, ATTN_PANEL));
         }
@@ -221,7 +225,7 @@ attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, con
                                    ptrdiff_t column, size_t k, size_t n) {
     if (gemm->m > ATTN_GEMM_ROWS || k > STRIP_DEPTH) {
         attn_packed packed = ATTN_PACKED_INIT;
-        ATTN_TRY(attn_gemm_pack(ctx, &packed, ATTN_F32, b, row, column, k, n));
+        ATTN_TRY(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, row, column, k, n));
         attn_gemm with = *gemm;
         with.b = &packed;
         attn_status status = attn_gemm_run(ctx, &with);
@@ -229,7 +233,7 @@ attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, con
         return status;
     }
     struct gemm_job job = {.kernels = ctx->kernels, .n = 1};
-    job.cuts[0] =
-        (struct cut){.gemm = gemm, .b = {k, n, ATTN_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
+    job.cuts[0] = (struct cut){
+        .gemm = gemm, .b = {k, n, ATTN_PANEL_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
     return run_job(ctx, &job);
 }

@@ -3,25 +3,26 @@
  *     C[m][n] = act(Σ_k A[m][k] · B[k][n] + bias[n] + residual[m][n])      or   C[m][n] += Σ_k A[m][k] · B[k][n]
  *
  * Each output is a chain of FMAs along k for every 256 k, the chains added in order; never a split over k.
- * So a row's bits depend on nothing but the row and B.                                                    */
+ * So a row's bits depend on nothing but the row and B. With B in pairs of bf16, A's elements are rounded to bf16 as B's
+ * are, and a chain is 256 pairs of products.                                                              */
 #ifndef ATTN_OPS_GEMM_H
 #define ATTN_OPS_GEMM_H
 
 #include "base/base.h"
-#include <attn/nn.h>
+#include "kernel/kernels.h"
 
-/* B in panels of 16 columns, [ceil(N/16)][K][16], the last padded with zeros. */
+/* B in panels of 16 columns, the last padded with zeros; kernels.h has the forms of a panel. */
 typedef struct attn_packed {
     size_t k, n;
-    attn_dtype dtype; /* F32, or BF16 (half the memory, widened on the way) */
-    void *data;       /* 64-byte aligned */
-    size_t bytes;     /* capacity: packing again into the same struct reuses it */
+    attn_panel_form form;
+    void *data;   /* 64-byte aligned */
+    size_t bytes; /* capacity: packing again into the same struct reuses it */
 } attn_packed;
 #define ATTN_PACKED_INIT \
-    { 0, 0, ATTN_F32, NULL, 0 }
+    { 0, 0, ATTN_PANEL_F32, NULL, 0 }
 
 /* Packs B[k][n] = b[k·row + n·column] (b f32; strides in elements), on the context's threads. */
-attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_dtype dtype, const float *b, ptrdiff_t row,
+attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_panel_form form, const float *b, ptrdiff_t row,
                            ptrdiff_t column, size_t k, size_t n);
 void attn_packed_free(attn_context *ctx, attn_packed *packed);
 

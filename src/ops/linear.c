@@ -32,7 +32,7 @@ static attn_status pack_bf16(attn_context *ctx, attn_packed *packed, const attn_
         return attn_fail(ctx, ATTN_E_NOMEM, "a packed matrix of %zu × %zu does not fit into memory", k, n);
     uint16_t *to = attn_alloc(ctx, elements, sizeof *to);
     if (!to) return ATTN_E_NOMEM;
-    *packed = (attn_packed){k, n, ATTN_BF16, to, elements * sizeof *to};
+    *packed = (attn_packed){k, n, ATTN_PANEL_BF16, to, elements * sizeof *to};
     const uint16_t *from = b->data;
     for (size_t panel = 0; panel < panels; panel++) {
         for (size_t p = 0; p < k; p++, to += ATTN_PANEL) {

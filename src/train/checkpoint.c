@@ -129,6 +129,7 @@ static attn_status check_settings(const attn_trainer *trainer, const attn_safete
     while (at < end) {
         const char *key = at, *value = key + strlen(key) + 1;
         const char *was = attn_safetensors_metadata(file, key);
+        if (!was && !strcmp(key, "option.precision")) was = "F32"; /* from before there was a choice */
         at = value + strlen(value) + 1;
         if (was && !strcmp(was, value)) continue;
         if (!was)

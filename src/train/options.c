@@ -35,7 +35,8 @@ typedef enum option_kind {
     OPTION_U64,
     OPTION_INT,
     OPTION_BOOL,
-    OPTION_SCHEDULE
+    OPTION_SCHEDULE,
+    OPTION_DTYPE
 } option_kind;
 typedef struct option_rule {
     const char *name;
@@ -49,6 +50,7 @@ typedef struct option_rule {
     { #field, kind, offsetof(attn_train_options, field), low, high, fixed }
 static const option_rule rules[] = {
     RULE(seed, OPTION_U64, 0, 0x1p64, true),
+    RULE(precision, OPTION_DTYPE, ATTN_F32, ATTN_BF16, true),
     RULE(epochs, OPTION_DOUBLE, 0, 1e9, true),
     RULE(max_steps, OPTION_SIZE, 0, 0x1p53, true),
     RULE(max_seconds, OPTION_DOUBLE, 0, 1e12, false),
@@ -90,6 +92,7 @@ static double option_value(const attn_train_options *options, const option_rule 
     case OPTION_INT: return *(const int *)at;
     case OPTION_BOOL: return *(const bool *)at;
     case OPTION_SCHEDULE: return *(const attn_schedule *)at;
+    case OPTION_DTYPE: return *(const attn_dtype *)at;
     }
     return 0;
 }
@@ -159,7 +162,9 @@ attn_status attn_train_describe(attn_trainer *trainer) {
         char key[64], value[64];
         snprintf(key, sizeof key, "option.%s", rules[i].name);
         const char *at = (const char *)&trainer->options + rules[i].offset;
-        if (rules[i].kind == OPTION_U64)
+        if (rules[i].kind == OPTION_DTYPE)
+            snprintf(value, sizeof value, "%s", attn_dtype_name(*(const attn_dtype *)at));
+        else if (rules[i].kind == OPTION_U64)
             snprintf(value, sizeof value, "%llu", (unsigned long long)*(const uint64_t *)at);
         else if (rules[i].kind == OPTION_FLOAT)
             snprintf(value, sizeof value, "%.9g", option_value(&trainer->options, &rules[i]));

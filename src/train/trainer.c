@@ -324,6 +324,7 @@ static attn_status make_state(attn_trainer *trainer) {
         if (!trainer->m[i].data || !trainer->v[i].data) return ATTN_E_NOMEM;
     }
     ATTN_TRY(attn_tape_create(&trainer->tape, ctx, true));
+    ATTN_TRY(attn_tape_precision(trainer->tape, trainer->options.precision));
     return attn_tape_create(&trainer->quiet, ctx, false);
 }
 

@@ -32,6 +32,21 @@ static void test_figures(void **state) {
     assert_int_equal(TRAIN_TINY("quiet", "--steps", "2", "--valid-steps", "0", "-q", "--resume")->err_bytes, 0);
 }
 
+static void test_precision(void **state) {
+    (void)state;
+    assert_code(TRAIN_TINY("bf16", "--steps", "4", "-q", "--precision", "bf16"), 0);
+    assert_code(TRAIN_TINY("f32", "--steps", "4", "-q", "--precision", "f32"), 0);
+    assert_code(TRAIN_TINY("default", "--steps", "4", "-q"), 0);
+    assert_true(same_file(in_folder("f32/model.safetensors"), in_folder("default/model.safetensors")));
+    assert_false(same_file(in_folder("f32/model.safetensors"), in_folder("bf16/model.safetensors")));
+    const outcome *o = TRAIN_TINY("bf16", "--steps", "4", "-q", "--resume");
+    assert_code(o, 1);
+    assert_says(o, "precision was BF16 in the checkpoint and is F32 now");
+    o = TRAIN_TINY("never", "--precision", "f16");
+    assert_code(o, 2);
+    assert_says(o, "found \"f16\", expected one of f32, bf16");
+}
+
 static void test_configs(void **state) {
     (void)state;
     static const struct {
@@ -189,9 +204,13 @@ static void test_resume_gives_the_same_bytes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),        cmocka_unit_test(test_configs),
-        cmocka_unit_test(test_broken_corpora), cmocka_unit_test(test_folders_that_cannot_be),
-        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_resume_gives_the_same_bytes),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_configs),
+        cmocka_unit_test(test_broken_corpora),
+        cmocka_unit_test(test_folders_that_cannot_be),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_resume_gives_the_same_bytes),
     };
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

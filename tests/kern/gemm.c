@@ -31,7 +31,7 @@ typedef struct test_case {
     int a_layout, b_layout;
     bool bias, residual, accumulate;
     attn_activation act;
-    attn_dtype dtype;
+    attn_panel_form form;
 } test_case;
 
 static float to_bf16(float x) {
@@ -49,7 +49,7 @@ static void check_case(attn_context *ctx, const test_case *t, guard_side side, u
     operand bias = make_operand(1, t->n, PLAIN, side, &seed), residual = make_operand(t->m, t->n, PADDED, side, &seed);
     memcpy(was.data, c.data, c.elements * sizeof(float));
     attn_packed packed = ATTN_PACKED_INIT;
-    assert_int_equal(attn_gemm_pack(ctx, &packed, t->dtype, b.data, b.row, b.column, t->k, t->n), ATTN_OK);
+    assert_int_equal(attn_gemm_pack(ctx, &packed, t->form, b.data, b.row, b.column, t->k, t->n), ATTN_OK);
     attn_gemm g = {
         .m = t->m,
         .a = a.data,
@@ -65,8 +65,8 @@ static void check_case(attn_context *ctx, const test_case *t, guard_side side, u
         .accumulate = t->accumulate,
     };
     assert_int_equal(attn_gemm_run(ctx, &g), ATTN_OK);
-    if (t->dtype == ATTN_BF16)
-        for (size_t i = 0; i < b.elements; i++) b.data[i] = to_bf16(b.data[i]);
+    for (size_t i = 0; t->form != ATTN_PANEL_F32 && i < b.elements; i++) b.data[i] = to_bf16(b.data[i]);
+    for (size_t i = 0; t->form == ATTN_PANEL_PAIRS && i < a.elements; i++) a.data[i] = to_bf16(a.data[i]);
     ref_gemm r = {
         .m = t->m,
         .n = t->n,
@@ -87,11 +87,12 @@ static void check_case(attn_context *ctx, const test_case *t, guard_side side, u
     for (size_t i = 0; i < t->m; i++) {
         for (size_t j = 0; j < t->n; j++) {
             double bound, wanted = ref_gemm_at(&r, i, j, &bound);
+            if (t->form == ATTN_PANEL_PAIRS) bound *= 2.0; /* chains of 256 pairs */
             double found = (double)c.data[(ptrdiff_t)i * c.row + (ptrdiff_t)j];
             if (!(fabs(found - wanted) <= bound))
-                fail_msg("%s %zux%zux%zu layouts %d %d act %d dtype %d acc %d bias %d res %d: c[%zu][%zu] is %.9g, "
+                fail_msg("%s %zux%zux%zu layouts %d %d act %d form %d acc %d bias %d res %d: c[%zu][%zu] is %.9g, "
                          "expected %.9g ± %.2g",
-                         attn_cpu_level(ctx), t->m, t->n, t->k, t->a_layout, t->b_layout, (int)t->act, (int)t->dtype,
+                         attn_cpu_level(ctx), t->m, t->n, t->k, t->a_layout, t->b_layout, (int)t->act, (int)t->form,
                          t->accumulate, t->bias, t->residual, i, j, found, wanted, bound);
         }
         for (ptrdiff_t j = (ptrdiff_t)t->n; j < c.row && i + 1 < t->m && t->n > 0; j++)
@@ -116,7 +117,7 @@ static void test_small_sizes(void **state) {
                                .bias = random_below(&seed, 2),
                                .residual = random_below(&seed, 2),
                                .act = (attn_activation)random_below(&seed, 7),
-                               .dtype = random_below(&seed, 4) ? ATTN_F32 : ATTN_BF16};
+                               .form = (attn_panel_form)random_below(&seed, ATTN_PANEL_FORMS)};
                 if (random_below(&seed, 4) == 0) {
                     t.bias = t.residual = false;
                     t.act = ATTN_IDENTITY;
@@ -136,7 +137,7 @@ static void test_around_blocks(void **state) {
     for_each_level(ctx, 3) {
         uint64_t seed = 5;
         if (strcmp(attn_cpu_level(ctx), "scalar") == 0) {
-            test_case t = {.m = 30, .n = 33, .k = 300, .dtype = ATTN_F32};
+            test_case t = {.m = 30, .n = 33, .k = 300};
             check_case(ctx, &t, GUARD_AFTER, 3);
         }
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -147,7 +148,7 @@ static void test_around_blocks(void **state) {
                                .a_layout = layout,
                                .b_layout = (layout + (int)i) % LAYOUTS,
                                .accumulate = layout == 2,
-                               .dtype = i % 3 == 2 ? ATTN_BF16 : ATTN_F32};
+                               .form = (attn_panel_form)((i + (size_t)layout) % ATTN_PANEL_FORMS)};
                 t.bias = t.residual = !t.accumulate;
                 check_case(ctx, &t, layout % 2 ? GUARD_BEFORE : GUARD_AFTER, seed + i);
             }
@@ -166,7 +167,7 @@ static void test_zero_sizes(void **state) {
                            .bias = true,
                            .residual = true,
                            .act = ATTN_RELU,
-                           .dtype = ATTN_F32};
+                           .form = (attn_panel_form)(i % ATTN_PANEL_FORMS)};
             check_case(ctx, &t, GUARD_AFTER, 9);
             t.bias = t.residual = false, t.act = ATTN_IDENTITY, t.accumulate = true;
             check_case(ctx, &t, GUARD_AFTER, 9);
@@ -175,7 +176,7 @@ static void test_zero_sizes(void **state) {
 }
 
 /* The whole product once, on one thread; then on 2, 3 and 8 threads, in other layouts, and row by row. */
-static void same_bits_at(const char *level, size_t m, size_t n, size_t k, attn_dtype dtype) {
+static void same_bits_at(const char *level, size_t m, size_t n, size_t k, attn_panel_form form) {
     uint64_t seed = 77;
     operand a = make_operand(m, k, PLAIN, GUARD_AFTER, &seed), b = make_operand(k, n, TRANSPOSED, GUARD_AFTER, &seed);
     operand bias = make_operand(1, n, PLAIN, GUARD_AFTER, &seed), c = make_operand(m, n, PLAIN, GUARD_AFTER, &seed);
@@ -186,7 +187,7 @@ static void same_bits_at(const char *level, size_t m, size_t n, size_t k, attn_d
     for (int threads = 1; threads <= 8; threads += threads == 3 ? 5 : 1) {
         attn_context *ctx = context_at(level, threads);
         attn_packed packed = ATTN_PACKED_INIT;
-        assert_int_equal(attn_gemm_pack(ctx, &packed, dtype, b.data, b.row, b.column, k, n), ATTN_OK);
+        assert_int_equal(attn_gemm_pack(ctx, &packed, form, b.data, b.row, b.column, k, n), ATTN_OK);
         attn_gemm g = {.m = m,
                        .a = a.data,
                        .a_row = a.row,
@@ -221,10 +222,13 @@ static void test_same_bits(void **state) {
     (void)state;
     for (const char *const *level = attn_cpu_levels(); *level; level++) {
         bool scalar = strcmp(*level, "scalar") == 0;
-        same_bits_at(*level, scalar ? 40 : 263, scalar ? 50 : 210, 530, ATTN_F32);
-        same_bits_at(*level, 37, scalar ? 40 : 1200, 300, ATTN_BF16);
-        same_bits_at(*level, 64, scalar ? 40 : 1536, scalar ? 300 : 512, ATTN_F32);
-        same_bits_at(*level, scalar ? 7 : 101, 260, scalar ? 1024 : 2048, ATTN_F32); /* rows that share a cache set */
+        same_bits_at(*level, scalar ? 40 : 263, scalar ? 50 : 210, 530, ATTN_PANEL_F32);
+        same_bits_at(*level, 37, scalar ? 40 : 1200, 300, ATTN_PANEL_BF16);
+        same_bits_at(*level, 64, scalar ? 40 : 1536, scalar ? 300 : 512, ATTN_PANEL_F32);
+        same_bits_at(*level, scalar ? 7 : 101, 260, scalar ? 1024 : 2048,
+                     ATTN_PANEL_F32); /* rows that share a cache set */
+        same_bits_at(*level, scalar ? 40 : 263, scalar ? 50 : 210, scalar ? 300 : 2500, ATTN_PANEL_PAIRS);
+        same_bits_at(*level, scalar ? 9 : 64, scalar ? 40 : 1536, 65, ATTN_PANEL_PAIRS);
     }
 }
 
@@ -243,7 +247,9 @@ static void test_run_many(void **state) {
             operand c = make_operand(m, n, PLAIN, GUARD_AFTER, &seed),
                     single = make_operand(m, n, PLAIN, GUARD_AFTER, &seed);
             packed[i] = (attn_packed)ATTN_PACKED_INIT;
-            assert_int_equal(attn_gemm_pack(ctx, &packed[i], ATTN_F32, b.data, b.row, b.column, k, n), ATTN_OK);
+            assert_int_equal(
+                attn_gemm_pack(ctx, &packed[i], (attn_panel_form)(i % ATTN_PANEL_FORMS), b.data, b.row, b.column, k, n),
+                ATTN_OK);
             list[i] = (attn_gemm){.m = m,
                                   .a = a.data,
                                   .a_row = a.row,
@@ -271,14 +277,14 @@ static void test_pack_again(void **state) {
     for_each_level(ctx, 1) {
         float b[40 * 40] = {0};
         attn_packed packed = ATTN_PACKED_INIT;
-        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_F32, b, 40, 1, 40, 40), ATTN_OK);
+        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, 40, 1, 40, 40), ATTN_OK);
         void *first = packed.data;
         assert_int_equal((uintptr_t)first % 64, 0);
-        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_BF16, b, 1, 40, 40, 40), ATTN_OK);
+        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_PANEL_BF16, b, 1, 40, 40, 40), ATTN_OK);
         assert_ptr_equal(packed.data, first);
-        assert_int_equal(packed.dtype, ATTN_BF16);
-        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_F32, b, 40, 1, SIZE_MAX / 8, SIZE_MAX / 8), ATTN_E_NOMEM);
-        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_I8, b, 40, 1, 4, 4), ATTN_E_UNSUPPORTED);
+        assert_int_equal(packed.form, ATTN_PANEL_BF16);
+        assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, 40, 1, SIZE_MAX / 8, SIZE_MAX / 8),
+                         ATTN_E_NOMEM);
         assert_ptr_equal(packed.data, first);
         attn_packed_free(ctx, &packed);
         assert_null(packed.data);

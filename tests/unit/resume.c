@@ -8,6 +8,7 @@
 
 enum { STEPS = 60, PAIRS = 90 };
 static char reference[64];
+static attn_dtype precision = ATTN_F32;
 
 static attn_context *context_at(int threads, const char *level) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
@@ -27,6 +28,7 @@ static void settings(attn_train_options *options, const char *folder) {
     options->resume = true;
     options->save_seconds = 0.005;
     options->schedule = ATTN_SCHEDULE_PLATEAU;
+    options->precision = precision;
 }
 
 /* One go on the folder: a fresh context, data and model; ATTN_OK when the training is done. */
@@ -103,6 +105,23 @@ static void test_stops(void **state) {
     check_log(folder);
     assert_ok(go(folder, 2, 5, NULL, NULL)); /* resuming what is done changes nothing */
     toy_same_folder(reference, folder);
+    toy_remove(folder);
+}
+
+static void test_stops_bf16(void **state) {
+    (void)state;
+    char whole[64], folder[64];
+    size_t steps[] = {13, 32, STEPS + 1};
+    precision = ATTN_BF16;
+    toy_folder(whole);
+    toy_folder(folder);
+    assert_ok(go(whole, 2, 5, NULL, NULL));
+    assert_false(toy_same_file(whole, reference, "model.safetensors"));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(go(folder, 1 + i, 5, stop_at, &steps[i]), i < 2 ? ATTN_E_INTERRUPTED : ATTN_OK);
+    toy_same_folder(whole, folder);
+    precision = ATTN_F32;
+    toy_remove(whole);
     toy_remove(folder);
 }
 
@@ -215,6 +234,7 @@ static void test_refusals(void **state) {
     REFUSED(changed.seed = 2, "seed was 1 in the checkpoint and is 2 now");
     REFUSED(changed.learning_rate = 1e-3f, "learning_rate was 0.00499999989");
     REFUSED(changed.max_steps = 61, "max_steps was 60");
+    REFUSED(changed.precision = ATTN_BF16, "precision was F32 in the checkpoint and is BF16 now");
     REFUSED(changed.epochs = 3, "epochs");
     REFUSED(changed.batch_tokens = 121, "batch_tokens");
     REFUSED(changed.schedule = ATTN_SCHEDULE_COSINE, "schedule");
@@ -297,8 +317,8 @@ static void test_damaged(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stops),    cmocka_unit_test(test_kills),   cmocka_unit_test(test_other_level),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_stops),       cmocka_unit_test(test_stops_bf16), cmocka_unit_test(test_kills),
+        cmocka_unit_test(test_other_level), cmocka_unit_test(test_refusals),   cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, make_reference, remove_reference);
 }

@@ -4,7 +4,8 @@
  *   (I1) an output is a sum of chains, one for every 256 k, each a chain of FMAs that starts at 0;
  *   (I2) the chains are added to C in increasing k, the first one replaces C unless the caller accumulates;
  *   (I3) bias, then residual, then the activation follow, once, after the last chain.
- * So a row's bits depend on that row of A and on B alone.
+ * So a row's bits depend on that row of A and on B alone. With pairs of bf16 a chain is of 256 pairs, two products
+ * each.
  *
  * Loops, from outside: rows that keep their part of A in L2 · k in blocks of that part · strips of panels · chains,
  * whose part of the strip stays in L1 · tiles of rows, which keep their chains in registers. */
@@ -12,6 +13,7 @@
 #define ATTN_KERNEL_BODY_GEMM_H
 
 #include "kernel/body/activation.h"
+#include "kernel/body/partial.h"
 #include "kernel/kernels.h"
 
 #define GEMM_CHAIN 256
@@ -20,10 +22,10 @@
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
 
 typedef struct gemm_tile_args {
-    size_t k; /* the length of the chain */
+    size_t lines; /* the length of the chain: k or pairs of k */
     const float *a;
     ptrdiff_t a_row, a_column;
-    const void *b; /* f32 or bf16: the tile function knows */
+    const void *b; /* in the form that the tile function knows */
     size_t b_panel;
     float *c;
     ptrdiff_t c_row;
@@ -33,14 +35,18 @@ typedef struct gemm_tile_args {
     size_t next_lines;
 } gemm_tile_args;
 
-V_FN V gemm_load_b(const bool bf16, const void *b, size_t at) {
-    return bf16 ? v_load_bf16((const uint16_t *)b + at) : v_load((const float *)b + at);
+V_FN V gemm_load_b(const attn_panel_form form, const void *b, size_t at) {
+    return form == ATTN_PANEL_BF16 ? v_load_bf16((const uint16_t *)b + at) : v_load((const float *)b + at);
 }
+V_FN size_t gemm_line_bytes(attn_panel_form form) {
+    return ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
+}
+V_FN size_t gemm_lines(attn_panel_form form, size_t k) { return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k; }
 
-/* rows × panels outputs: one chain each. Always inlined with constant rows, panels and bf16. On the way a row of C is
+/* rows × panels outputs: one chain each. Always inlined with constant rows, panels and form. On the way a row of C is
  * fetched in each beat, by the last bytes of its vectors (C need not be aligned): a store that waits for memory at the
  * end would hold up the next tile. */
-V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gemm_tile_args *t) {
+V_FN void gemm_tile(const int rows, const int panels, const attn_panel_form form, const gemm_tile_args *t) {
     const int vectors = panels * GEMM_PANEL_VECTORS;
     V chain[V_GEMM_ROWS][GEMM_MOST_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
@@ -48,9 +54,9 @@ V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gem
     const ptrdiff_t a_row = t->a_row, a_column = t->a_column;
     const char *b = t->b, *next = t->next;
     const float *c_line = t->c;
-    const size_t b_size = bf16 ? sizeof(uint16_t) : sizeof(float), b_panel = t->b_panel;
+    const size_t b_panel = t->b_panel;
     int c_rows = rows;
-    for (size_t left = t->k, beat; left > 0; left -= beat) {
+    for (size_t left = t->lines, beat; left > 0; left -= beat) {
         beat = left < GEMM_BEAT ? left : GEMM_BEAT;
         if (c_rows-- > 0) {
             ATTN_UNROLL for (int j = 0; j < panels; j++)
@@ -62,14 +68,17 @@ V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gem
             V row[GEMM_MOST_VECTORS];
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                 size_t panel = (size_t)j / GEMM_PANEL_VECTORS, lane = (size_t)j % GEMM_PANEL_VECTORS * V_LANES;
-                row[j] = gemm_load_b(bf16, b, panel * b_panel + lane);
+                row[j] = gemm_load_b(form, b, panel * b_panel + lane);
             }
             ATTN_UNROLL for (int i = 0; i < rows; i++) {
                 V x = v_set(a[i * a_row]);
-                ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_fma(x, row[j], chain[i][j]);
+                ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                    chain[i][j] =
+                        form == ATTN_PANEL_PAIRS ? v_dot_bf16(x, row[j], chain[i][j]) : v_fma(x, row[j], chain[i][j]);
+                }
             }
             a += a_column;
-            b += ATTN_PANEL * b_size;
+            b += gemm_line_bytes(form);
         }
     }
     ATTN_UNROLL for (int i = 0; i < rows; i++) {
@@ -94,30 +103,37 @@ V_FN void gemm_tile(const int rows, const int panels, const bool bf16, const gem
 
 /* X(rows) for each number of rows that the vocabulary names. A strip is V_GEMM_PANELS wide, one where C ends, or
  * V_GEMM_FEW_PANELS for up to V_GEMM_FEW_ROWS rows, which would make too few chains to hide an FMA's latency. */
-#define GEMM_TILE_FUNCTIONS(rows)                                                                             \
-    static void gemm_tile_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, false, t); }       \
-    static void gemm_tile_##rows##_one(const gemm_tile_args *t) { gemm_tile(rows, 1, false, t); }             \
-    static void gemm_tile_##rows##_bf16(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_PANELS, true, t); } \
-    static void gemm_tile_##rows##_bf16_one(const gemm_tile_args *t) { gemm_tile(rows, 1, true, t); }
-#define GEMM_FEW_FUNCTIONS(rows)                                                                           \
-    static void gemm_few_##rows(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_FEW_PANELS, false, t); } \
-    static void gemm_few_##rows##_bf16(const gemm_tile_args *t) { gemm_tile(rows, V_GEMM_FEW_PANELS, true, t); }
+#define GEMM_TILE_FUNCTION(name, rows, panels, form) \
+    static void gemm_##name##_##rows(const gemm_tile_args *t) { gemm_tile(rows, panels, form, t); }
+#define GEMM_TILE_FUNCTIONS(rows)                                          \
+    GEMM_TILE_FUNCTION(strip_f32, rows, V_GEMM_PANELS, ATTN_PANEL_F32)     \
+    GEMM_TILE_FUNCTION(strip_bf16, rows, V_GEMM_PANELS, ATTN_PANEL_BF16)   \
+    GEMM_TILE_FUNCTION(strip_pairs, rows, V_GEMM_PANELS, ATTN_PANEL_PAIRS) \
+    GEMM_TILE_FUNCTION(one_f32, rows, 1, ATTN_PANEL_F32)                   \
+    GEMM_TILE_FUNCTION(one_bf16, rows, 1, ATTN_PANEL_BF16)                 \
+    GEMM_TILE_FUNCTION(one_pairs, rows, 1, ATTN_PANEL_PAIRS)
+#define GEMM_FEW_FUNCTIONS(rows)                                           \
+    GEMM_TILE_FUNCTION(few_f32, rows, V_GEMM_FEW_PANELS, ATTN_PANEL_F32)   \
+    GEMM_TILE_FUNCTION(few_bf16, rows, V_GEMM_FEW_PANELS, ATTN_PANEL_BF16) \
+    GEMM_TILE_FUNCTION(few_pairs, rows, V_GEMM_FEW_PANELS, ATTN_PANEL_PAIRS)
 V_GEMM_TILES(GEMM_TILE_FUNCTIONS)
 V_GEMM_FEW_TILES(GEMM_FEW_FUNCTIONS)
 
 typedef void gemm_tile_fn(const gemm_tile_args *t);
 typedef struct gemm_shape {
     size_t rows;
-    gemm_tile_fn *strip[2], *one[2]; /* f32, bf16 */
+    gemm_tile_fn *strip[ATTN_PANEL_FORMS], *one[ATTN_PANEL_FORMS];
 } gemm_shape;
 static const gemm_shape gemm_shapes[] = {
-#define GEMM_SHAPE(rows) \
-    {rows, {gemm_tile_##rows, gemm_tile_##rows##_bf16}, {gemm_tile_##rows##_one, gemm_tile_##rows##_bf16_one}},
+#define GEMM_SHAPE(rows)                                                       \
+    {rows,                                                                     \
+     {gemm_strip_f32_##rows, gemm_strip_bf16_##rows, gemm_strip_pairs_##rows}, \
+     {gemm_one_f32_##rows, gemm_one_bf16_##rows, gemm_one_pairs_##rows}},
     V_GEMM_TILES(GEMM_SHAPE)
 #undef GEMM_SHAPE
 };
-static gemm_tile_fn *const gemm_few[][2] = {
-#define GEMM_FEW(rows) {gemm_few_##rows, gemm_few_##rows##_bf16},
+static gemm_tile_fn *const gemm_few[][ATTN_PANEL_FORMS] = {
+#define GEMM_FEW(rows) {gemm_few_f32_##rows, gemm_few_bf16_##rows, gemm_few_pairs_##rows},
     V_GEMM_FEW_TILES(GEMM_FEW)
 #undef GEMM_FEW
 };
@@ -159,50 +175,54 @@ static void gemm_clear(const attn_gemm_block *g) {
     for (size_t i = 0; i < g->m; i++) memset(g->c + (ptrdiff_t)i * g->c_row, 0, g->n * sizeof *g->c);
 }
 
-V_FN void gemm_store_b(void *to, bool bf16, size_t at, V x) {
-    if (bf16) v_store_bf16((uint16_t *)to + at, x);
+V_FN void gemm_store_b(void *to, const attn_panel_form form, size_t at, V x) {
+    if (form == ATTN_PANEL_BF16) v_store_bf16((uint16_t *)to + at, x);
     else v_store((float *)to + at, x);
 }
 
-/* to[k][width] = from[j·stride + k] for j < count, zeros past it: blocks are transposed in registers. A vector that is
- * wider than a line spills into the next one, which is written after it. */
-V_FN void gemm_transpose(const size_t width, const bool bf16, void *to, const float *from, ptrdiff_t stride, size_t k,
-                         size_t count) {
-    for (size_t p = 0; p < k; p += V_LANES) {
-        const size_t depth = k - p < V_LANES ? k - p : V_LANES;
+/* Elements k … of a row that has `depth` of them from there on. */
+V_FN V gemm_load_some(const float *row, size_t k, size_t depth) {
+    return k + V_LANES <= depth ? v_load(row + k) : k < depth ? v_load_n(row + k, depth - k) : v_zero();
+}
+
+/* to[line][width] = line k of from[j·stride + k] for j < count, zeros past it: blocks are transposed in registers. A
+ * vector that is wider than a line spills into the next one, which is written after it. */
+V_FN void gemm_transpose(const size_t width, const attn_panel_form form, void *to, const float *from, ptrdiff_t stride,
+                         size_t k, size_t count) {
+    const size_t lines = gemm_lines(form, k);
+    for (size_t p = 0; p < lines; p += V_LANES) {
+        const size_t first = form == ATTN_PANEL_PAIRS ? p + p / ATTN_PAIR_STEP * ATTN_PAIR_STEP : p;
         for (size_t j = 0; j < width; j += V_LANES) {
             V block[V_LANES];
             ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
-                const float *line = from + (ptrdiff_t)(j + i) * stride + p;
-                block[i] = j + i >= count ? v_zero() : depth == V_LANES ? v_load(line) : v_load_n(line, depth);
+                const float *row = from + (ptrdiff_t)(j + i) * stride;
+                if (j + i >= count) block[i] = v_zero();
+                else if (form == ATTN_PANEL_PAIRS)
+                    block[i] =
+                        v_pair_bf16(gemm_load_some(row, first, k), gemm_load_some(row, first + ATTN_PAIR_STEP, k));
+                else block[i] = gemm_load_some(row, first, k);
             }
             v_transpose(block);
             ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
                 const size_t at = (p + i) * width + j;
-                if (i >= depth) continue;
+                if (p + i >= lines) continue;
                 if (j > 0 && width - j < V_LANES) v_store_n((float *)to + at, block[i], width - j);
-                else gemm_store_b(to, bf16, at, block[i]);
+                else gemm_store_b(to, form, at, block[i]);
             }
         }
     }
 }
 
-/* A's rows row … row+rows, k … k+depth into scratch, in the order in which tiles read them: [rows / V_GEMM_ROWS][depth]
- * [V_GEMM_ROWS]. */
-static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_t k, size_t depth) {
+/* A's rows into scratch, `lines` lines from `line` on, in the order in which tiles read them: [rows / V_GEMM_ROWS]
+ * [lines][V_GEMM_ROWS]. */
+static void gemm_pack_a_floats(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t lines) {
     enum { AHEAD = 16 };
-    const float *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)k * g->a_column;
-    if (g->a_column == 1) {
-        for (size_t i = 0; i < rows; i += V_GEMM_ROWS)
-            gemm_transpose(V_GEMM_ROWS, false, g->scratch + i * depth, a + (ptrdiff_t)i * g->a_row, g->a_row, depth,
-                           rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS);
-        return;
-    }
-    for (size_t p = 0; p < depth; p++, a += g->a_column) {
+    const float *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)line * g->a_column;
+    for (size_t p = 0; p < lines; p++, a += g->a_column) {
         float *to = g->scratch + p * V_GEMM_ROWS;
         const ptrdiff_t ahead =
-            p + AHEAD < depth ? AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
-        for (size_t i = 0; i < rows; i += V_GEMM_ROWS, to += depth * V_GEMM_ROWS) {
+            p + AHEAD < lines ? AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
+        for (size_t i = 0; i < rows; i += V_GEMM_ROWS, to += lines * V_GEMM_ROWS) {
             const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
             const float *from = a + (ptrdiff_t)i * g->a_row;
             __builtin_prefetch(from + ahead);
@@ -215,99 +235,156 @@ static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_
     }
 }
 
-/* One strip of columns, k … k+depth of it, for `rows` rows. */
-static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t panel, size_t panels, size_t k,
+/* to[j] = (x[j], y[j]) for j < n. */
+V_FN void gemm_pair(float *to, const float *x, const float *y, size_t n) {
+    for (size_t j = 0; j < n; j += V_LANES) {
+        const size_t some = n - j < V_LANES ? n - j : V_LANES;
+        part_store(to + j, v_pair_bf16(part_load(x + j, some), part_load(y + j, some)), some);
+    }
+}
+
+static void gemm_pack_a_pairs(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t lines) {
+    static const float zeros[V_GEMM_ROWS];
+    float gathered[2][V_GEMM_ROWS];
+    for (size_t p = 0; p < lines; p++) {
+        const size_t k = line + p + (line + p) / ATTN_PAIR_STEP * ATTN_PAIR_STEP;
+        for (size_t i = 0; i < rows; i += V_GEMM_ROWS) {
+            const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
+            const float *half[2];
+            for (size_t h = 0; h < 2; h++) {
+                half[h] = zeros;
+                if (k + h * ATTN_PAIR_STEP >= g->k) continue;
+                half[h] = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(k + h * ATTN_PAIR_STEP) * g->a_column;
+                if (g->a_row == 1) continue;
+                for (size_t r = 0; r < some; r++) gathered[h][r] = half[h][(ptrdiff_t)r * g->a_row];
+                half[h] = gathered[h];
+            }
+            float *to = g->scratch + i * lines + p * V_GEMM_ROWS;
+            if (some == V_GEMM_ROWS) gemm_pair(to, half[0], half[1], V_GEMM_ROWS);
+            else gemm_pair(to, half[0], half[1], some);
+        }
+    }
+}
+
+static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t lines) {
+    const bool pairs = g->form == ATTN_PANEL_PAIRS;
+    if (g->a_column != 1) {
+        (pairs ? gemm_pack_a_pairs : gemm_pack_a_floats)(g, row, rows, line, lines);
+        return;
+    }
+    const size_t first = pairs ? 2 * line : line, most = pairs ? 2 * lines : lines;
+    const size_t k = g->k - first < most ? g->k - first : most;
+    for (size_t i = 0; i < rows; i += V_GEMM_ROWS) {
+        float *to = g->scratch + i * lines;
+        const float *from = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)first;
+        const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
+        if (pairs) gemm_transpose(V_GEMM_ROWS, ATTN_PANEL_PAIRS, to, from, g->a_row, k, some);
+        else gemm_transpose(V_GEMM_ROWS, ATTN_PANEL_F32, to, from, g->a_row, k, some);
+    }
+}
+
+/* One strip of columns, lines line … line+depth of it, for `rows` rows. */
+static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t panel, size_t panels, size_t line,
                        size_t depth) {
-    const size_t b_panel = g->k * ATTN_PANEL, line = ATTN_PANEL * (g->b_bf16 ? sizeof(uint16_t) : sizeof(float));
+    const size_t lines = gemm_lines(g->form, g->k), bytes = gemm_line_bytes(g->form);
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const size_t column = panel * ATTN_PANEL, columns = g->n - column;
-    gemm_tile_args t = {.a_row = g->a_row, .a_column = g->a_column, .b_panel = b_panel, .c_row = g->c_row};
+    gemm_tile_args t = {.a_row = g->a_row, .a_column = g->a_column, .b_panel = lines * ATTN_PANEL, .c_row = g->c_row};
     /* What is read next, a chain of each panel, is prefetched in parts, one with each tile. */
     const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
-    const size_t next_lines = (GEMM_BEAT * line / 64 + parts - 1) / parts;
+    const size_t next_lines = (GEMM_BEAT * bytes / 64 + parts - 1) / parts;
     const size_t part_bytes = next_lines * 64 * (GEMM_CHAIN / GEMM_BEAT);
     t.n = columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL;
     if (g->scratch) t.a_row = 1, t.a_column = V_GEMM_ROWS;
-    for (size_t done = 0; done < depth; done += t.k) {
-        t.k = depth - done < GEMM_CHAIN ? depth - done : GEMM_CHAIN;
-        t.add = g->accumulate || k + done > 0;
+    for (size_t done = 0; done < depth; done += t.lines) {
+        t.lines = depth - done < GEMM_CHAIN ? depth - done : GEMM_CHAIN;
+        t.add = g->accumulate || line + done > 0;
         /* After this part of the strip comes its next chain, or the first one of the next strip. */
-        const bool last = done + t.k == depth;
+        const bool last = done + t.lines == depth;
         const size_t next_panel = last ? panel + panels : panel;
         const size_t next_end = next_panel + panels < all_panels ? next_panel + panels : all_panels;
-        const char *next_chain = (const char *)g->b + (last ? k : k + done + t.k) * line;
-        t.b = (const char *)g->b + (panel * g->k + k + done) * line;
+        const char *next_chain = (const char *)g->b + (last ? line : line + done + t.lines) * bytes;
+        t.b = (const char *)g->b + (panel * lines + line + done) * bytes;
         for (size_t i = 0; i < rows;) {
             const size_t part = i / V_GEMM_ROWS, from = next_panel + part / parts;
-            t.next = next_chain + from * g->k * line + part % parts * part_bytes;
+            t.next = next_chain + from * lines * bytes + part % parts * part_bytes;
             t.next_lines = from < next_end ? next_lines : 0;
             t.c = g->c + (ptrdiff_t)(row + i) * g->c_row + column;
-            t.a = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(k + done) * g->a_column;
-            if (panels == V_GEMM_FEW_PANELS && rows <= V_GEMM_FEW_ROWS) {
-                gemm_few[rows - 1][g->b_bf16](&t);
-                break;
-            }
             size_t left = rows - i;
             if (g->scratch) {
                 const size_t within = i % V_GEMM_ROWS;
                 t.a = g->scratch + (i - within) * depth + done * V_GEMM_ROWS + within;
                 if (left > V_GEMM_ROWS - within) left = V_GEMM_ROWS - within;
+            } else {
+                t.a = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(line + done) * g->a_column;
+            }
+            if (panels == V_GEMM_FEW_PANELS && rows <= V_GEMM_FEW_ROWS) {
+                gemm_few[rows - 1][g->form](&t);
+                break;
             }
             const gemm_shape *shape = gemm_shape_for(left);
-            (panels == V_GEMM_PANELS ? shape->strip : shape->one)[g->b_bf16](&t);
+            (panels == V_GEMM_PANELS ? shape->strip : shape->one)[g->form](&t);
             i += shape->rows;
         }
     }
 }
 
-/* All of B for `rows` rows of A and C, k … k+depth. */
-static void gemm_rows(const attn_gemm_block *g, size_t row, size_t rows, size_t k, size_t depth) {
+/* All of B for `rows` rows of A and C, lines line … line+depth. */
+static void gemm_rows(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t depth) {
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
-    const bool finish = k + depth == g->k && (g->bias || g->residual || g->act != ATTN_IDENTITY);
-    if (g->scratch) gemm_pack_a(g, row, rows, k, depth);
+    const bool last = line + depth == gemm_lines(g->form, g->k);
+    const bool finish = last && (g->bias || g->residual || g->act != ATTN_IDENTITY);
+    if (g->scratch) gemm_pack_a(g, row, rows, line, depth);
     size_t panels;
     for (size_t panel = 0; panel < all_panels; panel += panels) {
-        panels = rows <= V_GEMM_FEW_ROWS && !g->scratch ? V_GEMM_FEW_PANELS : V_GEMM_PANELS;
+        panels = rows <= V_GEMM_FEW_ROWS ? V_GEMM_FEW_PANELS : V_GEMM_PANELS;
         if (all_panels - panel < panels) panels = all_panels - panel < V_GEMM_PANELS ? 1 : V_GEMM_PANELS;
         const size_t column = panel * ATTN_PANEL, columns = g->n - column;
-        gemm_strip(g, row, rows, panel, panels, k, depth);
+        gemm_strip(g, row, rows, panel, panels, line, depth);
         if (finish) gemm_finish(g, row, rows, column, columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL);
     }
 }
 
 static void gemm_block(const attn_gemm_block *g) {
     if (g->k == 0 && !g->accumulate) gemm_clear(g);
-    const size_t most = ATTN_GEMM_ROWS / V_GEMM_ROWS * V_GEMM_ROWS;
+    const size_t most = ATTN_GEMM_ROWS / V_GEMM_ROWS * V_GEMM_ROWS, lines = gemm_lines(g->form, g->k);
     for (size_t row = 0, rows; row < g->m; row += rows) {
         const size_t parts = (g->m - row + most - 1) / most, share = (g->m - row + parts - 1) / parts;
         rows = (share + V_GEMM_ROWS - 1) / V_GEMM_ROWS * V_GEMM_ROWS;
         if (rows > g->m - row) rows = g->m - row;
-        size_t k = 0;
+        size_t line = 0;
         do {
-            const size_t depth = g->k - k < ATTN_GEMM_DEPTH ? g->k - k : ATTN_GEMM_DEPTH;
-            gemm_rows(g, row, rows, k, depth);
-            k += depth;
-        } while (k < g->k);
+            const size_t depth = lines - line < ATTN_GEMM_DEPTH ? lines - line : ATTN_GEMM_DEPTH;
+            gemm_rows(g, row, rows, line, depth);
+            line += depth;
+        } while (line < lines);
     }
 }
 
-/* One panel: to[k][16] = b[k·row + j·column], zeros past `columns`. */
-static void gemm_pack_panel(void *to, bool bf16, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k,
+/* One panel of B[k][j] = b[k·row + j·column], zeros past `columns`. */
+static void gemm_pack_panel(void *to, attn_panel_form form, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k,
                             size_t columns) {
     if (row == 1) {
-        if (bf16) gemm_transpose(ATTN_PANEL, true, to, b, column, k, columns);
-        else gemm_transpose(ATTN_PANEL, false, to, b, column, k, columns);
+        if (form == ATTN_PANEL_F32) gemm_transpose(ATTN_PANEL, ATTN_PANEL_F32, to, b, column, k, columns);
+        else if (form == ATTN_PANEL_BF16) gemm_transpose(ATTN_PANEL, ATTN_PANEL_BF16, to, b, column, k, columns);
+        else gemm_transpose(ATTN_PANEL, ATTN_PANEL_PAIRS, to, b, column, k, columns);
         return;
     }
-    for (size_t p = 0; p < k; p++) {
-        const float *from = b + (ptrdiff_t)p * row;
-        float line[ATTN_PANEL] = {0};
-        if (column != 1 || columns != ATTN_PANEL) {
-            for (size_t j = 0; j < columns; j++) line[j] = from[(ptrdiff_t)j * column];
-            from = line;
+    const size_t halves = form == ATTN_PANEL_PAIRS ? 2 : 1, lines = gemm_lines(form, k);
+    for (size_t p = 0; p < lines; p++) {
+        const size_t first = halves == 2 ? p + p / ATTN_PAIR_STEP * ATTN_PAIR_STEP : p;
+        float line[2][ATTN_PANEL] = {{0}};
+        const float *half[2] = {line[0], line[1]};
+        for (size_t h = 0; h < halves && first + h * ATTN_PAIR_STEP < k; h++) {
+            half[h] = b + (ptrdiff_t)(first + h * ATTN_PAIR_STEP) * row;
+            if (column == 1 && columns == ATTN_PANEL) continue;
+            for (size_t j = 0; j < columns; j++) line[h][j] = half[h][(ptrdiff_t)j * column];
+            half[h] = line[h];
         }
         ATTN_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
-            gemm_store_b(to, bf16, p * ATTN_PANEL + j, v_load(from + j));
+            V x = v_load(half[0] + j);
+            if (halves == 2) x = v_pair_bf16(x, v_load(half[1] + j));
+            gemm_store_b(to, form, p * ATTN_PANEL + j, x);
         }
     }
 }
