@@ -8,6 +8,8 @@
 
 #define TANH_NS 0.15
 
+static const attn_alignment_names names = {"sq", "hk", "h"};
+
 static void energies(const attn_alignment *al, float *e, size_t b, size_t i, size_t first, size_t n) {
     al->kernels->additive_energy(e, attn_row_at(&al->query, b, i), attn_row_at(&al->key, b, first), al->key.row, al->v,
                                  n, al->a);
@@ -39,7 +41,7 @@ static attn_status additive_fwd(attn_context *ctx, const attn_tensor *c, const a
                                 const int32_t *lengths) {
     static const char where[] = "attn_additive_attention_fwd";
     attn_alignment al;
-    ATTN_TRY(attn_alignment_memory(&al, ctx, where, sq, hk, h, lengths));
+    ATTN_TRY(attn_alignment_memory(&al, ctx, where, &names, sq, hk, h, lengths));
     ATTN_TRY(attn_check_shape(ctx, "attn_additive_attention_fwd: v", v, 1, &al.a));
     if (!c) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: c is NULL", where);
     ATTN_TRY(attn_alignment_rows(&al, &al.context, where, "c", c, al.t, al.c));
@@ -88,7 +90,7 @@ static attn_status additive_bwd(attn_context *ctx, const attn_tensor *dsq, const
                                 bool accumulate) {
     static const char where[] = "attn_additive_attention_bwd";
     attn_alignment al;
-    ATTN_TRY(attn_alignment_memory(&al, ctx, where, sq, hk, h, lengths));
+    ATTN_TRY(attn_alignment_memory(&al, ctx, where, &names, sq, hk, h, lengths));
     ATTN_TRY(attn_check_shape(ctx, "attn_additive_attention_bwd: v", v, 1, &al.a));
     if (dv) ATTN_TRY(attn_check_shape(ctx, "attn_additive_attention_bwd: dv", dv, 1, &al.a));
     if (!dc || !alignment) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: %s is NULL", where, dc ? "alignment" : "dc");

@@ -22,22 +22,25 @@ attn_status attn_alignment_rows(attn_alignment *al, attn_rows *rows, const char 
     return ATTN_OK;
 }
 
-attn_status attn_alignment_memory(attn_alignment *al, attn_context *ctx, const char *where, const attn_tensor *query,
-                                  const attn_tensor *key, const attn_tensor *value, const int32_t *lengths) {
-    if (!query || !key || !value)
-        return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: a tensor of queries, keys or values is NULL", where);
-    if (query->rank != 3 || key->rank != 3 || value->rank != 3)
-        return attn_fail(ctx, ATTN_E_SHAPE, "%s: queries, keys and values have ranks %d, %d, %d, expected 3", where,
-                         query->rank, key->rank, value->rank);
+attn_status attn_alignment_memory(attn_alignment *al, attn_context *ctx, const char *where,
+                                  const attn_alignment_names *names, const attn_tensor *query, const attn_tensor *key,
+                                  const attn_tensor *value, const int32_t *lengths) {
+    const char *name[] = {names->query, names->key, names->value};
+    const attn_tensor *tensors[] = {query, key, value};
+    for (size_t i = 0; i < ATTN_COUNT(tensors); i++) {
+        if (!tensors[i]) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: %s is NULL", where, name[i]);
+        if (tensors[i]->rank != 3)
+            return attn_fail(ctx, ATTN_E_SHAPE, "%s: %s has rank %d, expected 3", where, name[i], tensors[i]->rank);
+    }
     *al = (attn_alignment){.ctx = ctx, .kernels = ctx->kernels, .lengths = lengths};
     al->b = query->shape[0], al->t = query->shape[1], al->a = query->shape[2];
     al->s = key->shape[1], al->c = value->shape[2];
     char what[80];
     snprintf(what, sizeof what, "%s: lengths", where);
     ATTN_TRY(attn_check_lengths(ctx, what, lengths, al->b, al->s));
-    ATTN_TRY(attn_alignment_rows(al, &al->query, where, "queries", query, al->t, al->a));
-    ATTN_TRY(attn_alignment_rows(al, &al->key, where, "keys", key, al->s, al->a));
-    return attn_alignment_rows(al, &al->value, where, "values", value, al->s, al->c);
+    ATTN_TRY(attn_alignment_rows(al, &al->query, where, names->query, query, al->t, al->a));
+    ATTN_TRY(attn_alignment_rows(al, &al->key, where, names->key, key, al->s, al->a));
+    return attn_alignment_rows(al, &al->value, where, names->value, value, al->s, al->c);
 }
 
 /* ---- forward -------------------------------------------------------------------------------------- */

@@ -44,9 +44,15 @@ struct attn_alignment {
     void (*energies_bwd)(const attn_alignment *, size_t b, size_t first, size_t n);
 };
 
+/* What the caller calls them. */
+typedef struct attn_alignment_names {
+    const char *query, *key, *value;
+} attn_alignment_names;
+
 /* Checks what both have in common and fills the fields from tensors; `where` is the public function's name. */
-attn_status attn_alignment_memory(attn_alignment *al, attn_context *ctx, const char *where, const attn_tensor *query,
-                                  const attn_tensor *key, const attn_tensor *value, const int32_t *lengths);
+attn_status attn_alignment_memory(attn_alignment *al, attn_context *ctx, const char *where,
+                                  const attn_alignment_names *names, const attn_tensor *query, const attn_tensor *key,
+                                  const attn_tensor *value, const int32_t *lengths);
 /* One more tensor of shape (B, n, width); NULL gives an empty one. name: the argument's. */
 attn_status attn_alignment_rows(attn_alignment *al, attn_rows *rows, const char *where, const char *name,
                                 const attn_tensor *t, size_t n, size_t width);

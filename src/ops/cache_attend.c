@@ -36,6 +36,8 @@ attn_status attn_kv_cache_attend(attn_context *ctx, const attn_tensor *out, cons
                                       : "cu_k");
     if (q && q->rank == 4 && q->shape[0] != c->sequences)
         return attn_fail(ctx, ATTN_E_SHAPE, "%s: q has %zu sequences, the cache %zu", where, q->shape[0], c->sequences);
+    if (q && q->rank == 4 && q->shape[3] != c->d)
+        return attn_fail(ctx, ATTN_E_SHAPE, "%s: q has a head size of %zu, the cache %zu", where, q->shape[3], c->d);
     if (q && c->dtype != ATTN_I8 && q->dtype != c->dtype)
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s: q is %s, the cache %s", where, attn_dtype_name(q->dtype),
                          attn_dtype_name(c->dtype));

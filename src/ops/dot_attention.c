@@ -5,6 +5,8 @@
 
 #define MULTIPLY_NS 0.08
 
+static const attn_alignment_names names = {"q", "k", "h"};
+
 static void energies(const attn_alignment *al, float *e, size_t b, size_t i, size_t first, size_t n) {
     al->kernels->rows_dot(e, attn_row_at(&al->query, b, i), attn_row_at(&al->key, b, first), al->key.row, n, al->a,
                           al->scale);
@@ -28,7 +30,7 @@ static attn_status dot_fwd(attn_context *ctx, const attn_tensor *c, const attn_t
                            float scale, const int32_t *lengths) {
     static const char where[] = "attn_dot_attention_fwd";
     attn_alignment al;
-    ATTN_TRY(attn_alignment_memory(&al, ctx, where, q, k, h, lengths));
+    ATTN_TRY(attn_alignment_memory(&al, ctx, where, &names, q, k, h, lengths));
     if (!c) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: c is NULL", where);
     ATTN_TRY(attn_alignment_rows(&al, &al.context, where, "c", c, al.t, al.c));
     ATTN_TRY(attn_alignment_rows(&al, &al.alignment, where, "alignment", alignment, al.t, al.s));
@@ -56,7 +58,7 @@ static attn_status dot_bwd(attn_context *ctx, const attn_tensor *dq, const attn_
                            const attn_tensor *alignment, float scale, const int32_t *lengths, bool accumulate) {
     static const char where[] = "attn_dot_attention_bwd";
     attn_alignment al;
-    ATTN_TRY(attn_alignment_memory(&al, ctx, where, q, k, h, lengths));
+    ATTN_TRY(attn_alignment_memory(&al, ctx, where, &names, q, k, h, lengths));
     if (!dc || !alignment) return attn_fail(ctx, ATTN_E_ARGUMENT, "%s: %s is NULL", where, dc ? "alignment" : "dc");
     ATTN_TRY(attn_alignment_rows(&al, &al.dcontext, where, "dc", dc, al.t, al.c));
     ATTN_TRY(attn_alignment_rows(&al, &al.alignment, where, "alignment", alignment, al.t, al.s));

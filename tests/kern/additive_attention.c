@@ -305,7 +305,7 @@ static void refusals(void **state) {
     attn_tensor bad = attn_tensor_f32(data, 3, (size_t)2, (size_t)3, (size_t)5), turned = attn_tensor_swap(&k, 1, 2);
     const int32_t lengths[] = {3, 4};
     assert_int_equal(attn_additive_attention_fwd(ctx, &c, NULL, NULL, NULL, &q, &bad, &v, &k, NULL), ATTN_E_SHAPE);
-    assert_string_equal(attn_error(ctx), "attn_additive_attention_fwd: keys has shape (2, 3, 5), expected (2, 3, 4)");
+    assert_string_equal(attn_error(ctx), "attn_additive_attention_fwd: hk has shape (2, 3, 5), expected (2, 3, 4)");
     assert_int_equal(attn_additive_attention_fwd(ctx, &c, NULL, NULL, NULL, &q, &k, &v, &k, lengths), ATTN_E_ARGUMENT);
     assert_string_equal(attn_error(ctx), "attn_additive_attention_fwd: lengths[1] is 4, expected 0 to 3");
     assert_int_equal(attn_additive_attention_fwd(ctx, NULL, NULL, NULL, NULL, &q, &k, &v, &k, NULL), ATTN_E_ARGUMENT);
@@ -319,6 +319,39 @@ static void refusals(void **state) {
     assert_ok(ctx, attn_additive_attention_fwd(ctx, &out, NULL, NULL, NULL, &q, &none, &v, &none, NULL));
     for (int i = 16; i < 24; i++) assert_true(data[i] == 0);
     attn_context_free(ctx);
+}
+
+/* Without queries the gradients of keys, values and v are 0, and what is added to stays. */
+static void no_queries(void **state) {
+    (void)state;
+    for (const char *const *level = attn_cpu_levels(); *level; level++) {
+        attn_context *ctx = guard_context(*level, 1);
+        float x[2 * 3 * 19], dhk[2 * 3 * 19], dh[2 * 3 * 19], dv[19];
+        for (size_t i = 0; i < 2 * 3 * 19; i++) x[i] = 1.0f;
+        const attn_tensor none = attn_tensor_f32(x, 3, (size_t)2, (size_t)0, (size_t)19),
+                          alpha = attn_tensor_f32(x, 3, (size_t)2, (size_t)0, (size_t)3),
+                          h = attn_tensor_f32(x, 3, (size_t)2, (size_t)3, (size_t)19),
+                          v = attn_tensor_f32(x, 1, (size_t)19);
+        attn_tensor gk = h, gh = h, gv = v;
+        gk.data = dhk, gh.data = dh, gv.data = dv;
+        for (int accumulate = 0; accumulate <= 1; accumulate++)
+            for (int dot = 0; dot <= 1; dot++) {
+                for (size_t i = 0; i < 2 * 3 * 19; i++) dhk[i] = dh[i] = 5.0f;
+                for (size_t i = 0; i < 19; i++) dv[i] = 5.0f;
+                if (dot)
+                    assert_ok(ctx, attn_dot_attention_bwd(ctx, NULL, &gk, &gh, &none, &none, &h, &h, &alpha, 1.0f, NULL,
+                                                          accumulate));
+                else
+                    assert_ok(ctx, attn_additive_attention_bwd(ctx, NULL, &gk, &gv, &gh, &none, &none, &h, &v, &h,
+                                                               &alpha, NULL, accumulate));
+                for (size_t i = 0; i < 2 * 3 * 19; i++) {
+                    assert_true(dhk[i] == (accumulate ? 5.0f : 0.0f));
+                    assert_true(dh[i] == (accumulate ? 5.0f : 0.0f));
+                }
+                for (size_t i = 0; i < 19 && !dot; i++) assert_true(dv[i] == (accumulate ? 5.0f : 0.0f));
+            }
+        attn_context_free(ctx);
+    }
 }
 
 /* n floats cut to bf16 in place, and their upper halves. */
@@ -390,8 +423,9 @@ static void sixteen_bits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes), cmocka_unit_test(without),  cmocka_unit_test(threads),
-        cmocka_unit_test(alone),  cmocka_unit_test(refusals), cmocka_unit_test(sixteen_bits),
+        cmocka_unit_test(shapes),       cmocka_unit_test(without),  cmocka_unit_test(threads),
+        cmocka_unit_test(alone),        cmocka_unit_test(refusals), cmocka_unit_test(no_queries),
+        cmocka_unit_test(sixteen_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,8 @@ V_FN void additive_bwd_columns(float *dsq, float *dhk, float *dv, const float *s
  * apart. dsq, dhk and dv may be NULL. Without accumulate the sums start from 0; dv always does. */
 static void additive_bwd(const attn_additive_bwd *p) {
     if (p->dv) memset(p->dv, 0, p->width * sizeof *p->dv);
+    for (size_t j = 0; p->t == 0 && p->dhk && !p->accumulate && j < p->s; j++) /* no pair writes it */
+        memset(p->dhk + (ptrdiff_t)j * p->dhk_stride, 0, p->width * sizeof *p->dhk);
     for (size_t i = 0; i < p->t; i++) {
         const float *sq = p->sq + (ptrdiff_t)i * p->sq_stride, *de = p->de + (ptrdiff_t)i * p->de_stride;
         float *dsq = p->dsq ? p->dsq + (ptrdiff_t)i * p->dsq_stride : NULL, *dv = p->dv;
