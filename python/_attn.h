@@ -12,7 +12,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <attn/attention.h>
+#include <attn/cache.h>
+#include <attn/ops.h>
+#include <attn/weights.h>
 
 /* ---- views of other people's arrays: _attn_view.c ---------------------------------------------------- */
 
@@ -42,6 +44,8 @@ typedef enum element {
 #define VIEW_FLOATS (1u << ELEMENT_F32 | 1u << ELEMENT_BF16 | 1u << ELEMENT_F16)
 #define VIEW_NUMBERS (VIEW_FLOATS | 1u << ELEMENT_F64)
 #define VIEW_F32 (1u << ELEMENT_F32)
+#define VIEW_F32_BF16 (1u << ELEMENT_F32 | 1u << ELEMENT_BF16)
+#define VIEW_I32 (1u << ELEMENT_I32)
 #define VIEW_BOOL (1u << ELEMENT_BOOL)
 #define VIEW_INTEGERS                                                                                  \
     (1u << ELEMENT_I8 | 1u << ELEMENT_I16 | 1u << ELEMENT_I32 | 1u << ELEMENT_I64 | 1u << ELEMENT_U8 | \
@@ -64,6 +68,8 @@ typedef struct view {
  * refused then, as is what is read-only. False with a TypeError or ValueError that names the argument. */
 bool view_take(view *v, PyObject *object, const char *name, unsigned allowed, view_use use);
 void view_release(view *v);
+/* NULL where nothing was taken. */
+const attn_tensor *view_tensor(const view *v);
 /* The shape with ones in front, up to rank; false with a ValueError if there are more dimensions. */
 bool view_raise(view *v, const char *name, int rank);
 /* A last dimension of 1 repeated n times, in a copy. */
@@ -73,6 +79,19 @@ bool view_dense_floats(view *v);
 /* Element i in row-major order, of VIEW_INTEGERS; false with an OverflowError. */
 bool view_integer(const view *v, const char *name, size_t i, int64_t *value);
 double view_number(const view *v, size_t i); /* of any float */
+
+/* One argument of an operation; the optional ones may be None. */
+typedef struct argument {
+    const char *name;
+    unsigned allowed;
+    view_use use;
+    bool optional;
+} argument;
+
+/* The first n items of the tuple, first those that are read. What is taken when it returns is the caller's to release,
+ * also after a failure; views is zeros before. `extra` more items follow: another number is a TypeError. */
+bool views_take(view *views, const argument *arguments, size_t n, PyObject *tuple, size_t extra);
+void views_release(view *views, size_t n);
 
 const char *element_name(element e);
 size_t element_size(element e);
@@ -99,6 +118,10 @@ bool options_take(call_options *o, PyObject *keywords, const attn_tensor *q, con
 void options_release(call_options *o);
 /* A sequence or an array of integers as int64 (gives by PyMem_Free). */
 bool integers_take(PyObject *object, const char *name, int64_t **gives, size_t *count);
+/* The same as int32. */
+bool int32_take(PyObject *object, const char *name, int32_t **gives, size_t *count);
+/* n lengths, one a sequence; None gives NULL. */
+bool lengths_take(PyObject *object, const char *name, size_t n, int32_t **gives);
 
 /* ---- the context: _attn_context.c -------------------------------------------------------------------- */
 
@@ -113,14 +136,30 @@ PyObject *cpu_level(PyObject *module, PyObject *unused);
 PyObject *set_cpu_level(PyObject *module, PyObject *name);
 PyObject *after_fork(PyObject *module, PyObject *unused);
 
-/* ---- operations: _attn_attention.c, _attn_rotary.c --------------------------------------------------- */
+/* ---- operations: each file's functions are METHOD_LIST's, with the arguments that stand above each ------- */
 
-PyObject *attention_fwd(PyObject *module, PyObject *arguments);
-PyObject *attention_bwd(PyObject *module, PyObject *arguments);
-PyObject *rotary_embedding(PyObject *module, PyObject *arguments);
+#define METHOD_LIST(X)                        \
+    X(attention_fwd) /* _attn_attention.c */  \
+    X(attention_bwd)                          \
+    X(rotary_embedding) /* _attn_rotary.c */  \
+    X(look_shape)       /* _attn_weights.c */ \
+    X(attention_weights)                      \
+    X(attention_scores)                       \
+    X(additive_fwd) /* _attn_alignment.c */   \
+    X(additive_bwd)                           \
+    X(dot_fwd)                                \
+    X(dot_bwd)                                \
+    X(softmax) /* _attn_layers.c */           \
+    X(gelu)                                   \
+    X(norm)                                   \
+    X(gru) /* _attn_gru.c */
+#define METHOD_DECLARATION(name) PyObject *name(PyObject *module, PyObject *arguments);
+METHOD_LIST(METHOD_DECLARATION)
+#undef METHOD_DECLARATION
 
-/* ---- memory that goes to another library by DLPack: _attn_memory.c ----------------------------------- */
+/* ---- types: _attn_memory.c, _attn_cache.c; new references ---------------------------------------------- */
 
-PyObject *memory_type(void); /* a new reference */
+PyObject *memory_type(void); /* memory that goes to another library by DLPack */
+PyObject *cache_type(void);  /* keys and values of growing sequences */
 
 #endif

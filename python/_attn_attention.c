@@ -3,90 +3,81 @@
 
 #include <string.h>
 
-struct call {
-    enum { OUT, LSE, Q, K, V, DOUT, DLSE, DQ, DK, DV, DBIAS, DSINKS, TENSORS } unused;
-    view views[TENSORS];
+/* ---- forward ----------------------------------------------------------------------------------------- */
+
+enum { OUT, LSE, Q, K, V, FORWARD };
+static const argument forward[FORWARD] = {{"out", VIEW_FLOATS, VIEW_WRITE, false},
+                                          {"lse", VIEW_F32, VIEW_WRITE, true},
+                                          {"q", VIEW_FLOATS, VIEW_READ, false},
+                                          {"k", VIEW_FLOATS, VIEW_READ, false},
+                                          {"v", VIEW_FLOATS, VIEW_READ, false}};
+
+struct forward_call {
+    view views[FORWARD];
     call_options options;
 };
 
-static const char *const names[TENSORS] = {"out",  "lse", "q",  "k",  "v",     "dout",
-                                           "dlse", "dq",  "dk", "dv", "dbias", "dsinks"};
-
-static bool take(struct call *c, int which, PyObject *object, unsigned allowed, view_use use) {
-    return view_take(&c->views[which], object, names[which], allowed, use);
-}
-
-static bool take_optional(struct call *c, int which, PyObject *object, unsigned allowed, view_use use) {
-    return object == Py_None || take(c, which, object, allowed, use);
-}
-
-/* NULL where None was given. */
-static const attn_tensor *tensor(const struct call *c, int which) {
-    const view *v = &c->views[which];
-    return v->buffered || v->capsule ? &v->tensor : NULL;
-}
-
-static void release(struct call *c) {
-    for (int i = 0; i < TENSORS; i++) view_release(&c->views[i]);
-    options_release(&c->options);
-}
-
-static bool take_inputs(struct call *c, PyObject *q, PyObject *k, PyObject *v) {
-    return take(c, Q, q, VIEW_FLOATS, VIEW_READ) && take(c, K, k, VIEW_FLOATS, VIEW_READ) &&
-           take(c, V, v, VIEW_FLOATS, VIEW_READ);
-}
-
-static attn_status run_fwd(attn_context *ctx, void *arg) {
-    const struct call *c = arg;
-    return attn_attention_fwd(ctx, tensor(c, OUT), tensor(c, LSE), tensor(c, Q), tensor(c, K), tensor(c, V),
-                              &c->options.options);
+static attn_status run_forward(attn_context *ctx, void *arg) {
+    const struct forward_call *c = arg;
+    const view *v = c->views;
+    return attn_attention_fwd(ctx, view_tensor(v + OUT), view_tensor(v + LSE), view_tensor(v + Q), view_tensor(v + K),
+                              view_tensor(v + V), &c->options.options);
 }
 
 /* attention_fwd(out, lse or None, q, k, v, keywords) */
 PyObject *attention_fwd(PyObject *module, PyObject *arguments) {
-    PyObject *out, *lse, *q, *k, *v, *keywords;
+    struct forward_call c;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO!:attention_fwd", &out, &lse, &q, &k, &v, &PyDict_Type, &keywords))
-        return NULL;
-    struct call c;
     memset(&c, 0, sizeof c);
-    bool done = take_inputs(&c, q, k, v) && take(&c, OUT, out, VIEW_FLOATS, VIEW_WRITE) &&
-                take_optional(&c, LSE, lse, VIEW_F32, VIEW_WRITE) &&
-                options_take(&c.options, keywords, tensor(&c, Q), tensor(&c, K)) && context_call(run_fwd, &c);
-    release(&c);
+    bool done = views_take(c.views, forward, FORWARD, arguments, 1) &&
+                options_take(&c.options, PyTuple_GetItem(arguments, FORWARD), &c.views[Q].tensor, &c.views[K].tensor) &&
+                context_call(run_forward, &c);
+    views_release(c.views, FORWARD);
+    options_release(&c.options);
     return done ? Py_NewRef(Py_None) : NULL;
 }
 
-static attn_status run_bwd(attn_context *ctx, void *arg) {
-    const struct call *c = arg;
+/* ---- backward ---------------------------------------------------------------------------------------- */
+
+enum { DQ, DK, DV, DBIAS, DSINKS, DOUT, DLSE, Q2, K2, V2, OUT2, LSE2, BACKWARD };
+static const argument backward[BACKWARD] = {
+    {"dq", VIEW_FLOATS, VIEW_WRITE, true},  {"dk", VIEW_FLOATS, VIEW_WRITE, true},
+    {"dv", VIEW_FLOATS, VIEW_WRITE, true},  {"dbias", VIEW_F32, VIEW_WRITE, true},
+    {"dsinks", VIEW_F32, VIEW_WRITE, true}, {"dout", VIEW_FLOATS, VIEW_READ, false},
+    {"dlse", VIEW_F32, VIEW_READ, true},    {"q", VIEW_FLOATS, VIEW_READ, false},
+    {"k", VIEW_FLOATS, VIEW_READ, false},   {"v", VIEW_FLOATS, VIEW_READ, false},
+    {"out", VIEW_FLOATS, VIEW_READ, false}, {"lse", VIEW_F32, VIEW_READ, false}};
+
+struct backward_call {
+    view views[BACKWARD];
+    call_options options;
+};
+
+static attn_status run_backward(attn_context *ctx, void *arg) {
+    const struct backward_call *c = arg;
+    const view *v = c->views;
     attn_attention_grads grads = ATTN_ATTENTION_GRADS_INIT;
-    grads.dq = tensor(c, DQ);
-    grads.dk = tensor(c, DK);
-    grads.dv = tensor(c, DV);
-    grads.dbias = tensor(c, DBIAS);
-    grads.dsinks = tensor(c, DSINKS);
-    return attn_attention_bwd(ctx, &grads, tensor(c, DOUT), tensor(c, DLSE), tensor(c, Q), tensor(c, K), tensor(c, V),
-                              tensor(c, OUT), tensor(c, LSE), &c->options.options);
+    grads.dq = view_tensor(v + DQ);
+    grads.dk = view_tensor(v + DK);
+    grads.dv = view_tensor(v + DV);
+    grads.dbias = view_tensor(v + DBIAS);
+    grads.dsinks = view_tensor(v + DSINKS);
+    return attn_attention_bwd(ctx, &grads, view_tensor(v + DOUT), view_tensor(v + DLSE), view_tensor(v + Q2),
+                              view_tensor(v + K2), view_tensor(v + V2), view_tensor(v + OUT2), view_tensor(v + LSE2),
+                              &c->options.options);
 }
 
-/* attention_bwd((dq, dk, dv, dbias, dsinks), dout, dlse, q, k, v, out, lse, keywords); None where there is none. */
+/* attention_bwd(dq, dk, dv, dbias, dsinks, dout, dlse, q, k, v, out, lse, keywords); None where there is none. */
 PyObject *attention_bwd(PyObject *module, PyObject *arguments) {
-    PyObject *dq, *dk, *dv, *dbias, *dsinks, *dout, *dlse, *q, *k, *v, *out, *lse, *keywords;
+    struct backward_call c;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "(OOOOO)OOOOOOOO!:attention_bwd", &dq, &dk, &dv, &dbias, &dsinks, &dout, &dlse, &q,
-                          &k, &v, &out, &lse, &PyDict_Type, &keywords))
-        return NULL;
-    struct call c;
     memset(&c, 0, sizeof c);
     bool done =
-        take_inputs(&c, q, k, v) && take(&c, DOUT, dout, VIEW_FLOATS, VIEW_READ) &&
-        take(&c, OUT, out, VIEW_FLOATS, VIEW_READ) && take(&c, LSE, lse, VIEW_F32, VIEW_READ) &&
-        take_optional(&c, DLSE, dlse, VIEW_F32, VIEW_READ) && take_optional(&c, DQ, dq, VIEW_FLOATS, VIEW_WRITE) &&
-        take_optional(&c, DK, dk, VIEW_FLOATS, VIEW_WRITE) && take_optional(&c, DV, dv, VIEW_FLOATS, VIEW_WRITE) &&
-        take_optional(&c, DBIAS, dbias, VIEW_F32, VIEW_WRITE) &&
-        take_optional(&c, DSINKS, dsinks, VIEW_F32, VIEW_WRITE) &&
-        (dbias == Py_None || view_raise(&c.views[DBIAS], "dbias", 4)) &&
-        options_take(&c.options, keywords, tensor(&c, Q), tensor(&c, K)) && context_call(run_bwd, &c);
-    release(&c);
+        views_take(c.views, backward, BACKWARD, arguments, 1) &&
+        (!view_tensor(&c.views[DBIAS]) || view_raise(&c.views[DBIAS], "dbias", 4)) &&
+        options_take(&c.options, PyTuple_GetItem(arguments, BACKWARD), &c.views[Q2].tensor, &c.views[K2].tensor) &&
+        context_call(run_backward, &c);
+    views_release(c.views, BACKWARD);
+    options_release(&c.options);
     return done ? Py_NewRef(Py_None) : NULL;
 }

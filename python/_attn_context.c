@@ -54,6 +54,8 @@ static void raise_status(attn_status status, const char *text) {
     case ATTN_E_ARGUMENT:
     case ATTN_E_SHAPE:
     case ATTN_E_UNSUPPORTED:
+    case ATTN_E_FORMAT:
+    case ATTN_E_VERSION:
     case ATTN_E_NUMERIC: type = PyExc_ValueError; break;
     default: break;
     }

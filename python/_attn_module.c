@@ -2,10 +2,10 @@
 #include "_attn.h"
 
 static PyMethodDef methods[] = {
-    {"attention_fwd", attention_fwd, METH_VARARGS, NULL},
-    {"attention_bwd", attention_bwd, METH_VARARGS, NULL},
-    {"rotary_embedding", rotary_embedding, METH_VARARGS, NULL},
-    {"describe", describe, METH_VARARGS, NULL},
+#define METHOD_ROW(name) {#name, name, METH_VARARGS, NULL},
+    METHOD_LIST(METHOD_ROW)
+#undef METHOD_ROW
+        {"describe", describe, METH_VARARGS, NULL},
     {"set_num_threads", set_num_threads, METH_O, NULL},
     {"cpu_level", cpu_level, METH_NOARGS, NULL},
     {"set_cpu_level", set_cpu_level, METH_O, NULL},
@@ -15,12 +15,18 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "attn._attn", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
+static bool add_type(PyObject *module, const char *name, PyObject *(*make)(void)) {
+    PyObject *type = module ? make() : NULL;
+    bool added = type && PyModule_AddObjectRef(module, name, type) == 0;
+    Py_XDECREF(type);
+    return added;
+}
+
 PyMODINIT_FUNC PyInit__attn(void);
 PyMODINIT_FUNC PyInit__attn(void) {
-    PyObject *module = context_start() ? PyModule_Create(&definition) : NULL, *memory = module ? memory_type() : NULL;
-    if (!memory || PyModule_AddObjectRef(module, "Memory", memory) != 0 ||
+    PyObject *module = context_start() ? PyModule_Create(&definition) : NULL;
+    if (!add_type(module, "Memory", memory_type) || !add_type(module, "Cache", cache_type) ||
         PyModule_AddStringConstant(module, "version", ATTN_VERSION) != 0)
         Py_CLEAR(module);
-    Py_XDECREF(memory);
     return module;
 }

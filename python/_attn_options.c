@@ -107,16 +107,34 @@ static bool narrow(const char *name, int64_t *values, size_t n) {
     return true;
 }
 
+bool int32_take(PyObject *object, const char *name, int32_t **gives, size_t *count) {
+    int64_t *values;
+    if (!integers_take(object, name, &values, count)) return false;
+    if (!narrow(name, values, *count)) {
+        PyMem_Free(values);
+        return false;
+    }
+    *gives = (int32_t *)(void *)values;
+    return true;
+}
+
+bool lengths_take(PyObject *object, const char *name, size_t n, int32_t **gives) {
+    size_t count;
+    *gives = NULL;
+    if (object == Py_None) return true;
+    return int32_take(object, name, gives, &count) && count_fits(name, count, n, "B");
+}
+
 /* The same as int32. *found, if not NULL, is the count, which may then be anything. */
 static bool take_int32(call_options *o, PyObject *keywords, const char *name, size_t n, const char *what,
                        const int32_t **to, size_t *found) {
     PyObject *object = given(keywords, name);
-    int64_t *values;
+    int32_t *values;
     size_t count;
     if (!object) return true;
-    if (!integers_take(object, name, &values, &count)) return false;
-    if (!keep(o, values) || !narrow(name, values, count)) return false;
-    *to = (const int32_t *)(const void *)values;
+    if (!int32_take(object, name, &values, &count)) return false;
+    if (!keep(o, values)) return false;
+    *to = values;
     if (found) *found = count;
     return found || count_fits(name, count, n, what);
 }

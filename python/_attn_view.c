@@ -271,6 +271,27 @@ void view_release(view *v) {
     memset(v, 0, sizeof *v);
 }
 
+const attn_tensor *view_tensor(const view *v) { return v->buffered || v->capsule ? &v->tensor : NULL; }
+
+bool views_take(view *views, const argument *arguments, size_t n, PyObject *tuple, size_t extra) {
+    if ((size_t)PyTuple_Size(tuple) != n + extra) {
+        PyErr_Format(PyExc_TypeError, "%zd arguments, expected %zu", PyTuple_Size(tuple), n + extra);
+        return false;
+    }
+    for (int pass = VIEW_READ; pass <= VIEW_WRITE; pass++)
+        for (size_t i = 0; i < n; i++) {
+            const argument *a = &arguments[i];
+            PyObject *object = PyTuple_GetItem(tuple, (Py_ssize_t)i);
+            if ((int)a->use != pass || (a->optional && object == Py_None)) continue;
+            if (!view_take(&views[i], object, a->name, a->allowed, a->use)) return false;
+        }
+    return true;
+}
+
+void views_release(view *views, size_t n) {
+    for (size_t i = 0; i < n; i++) view_release(&views[i]);
+}
+
 bool view_raise(view *v, const char *name, int rank) {
     attn_tensor *t = &v->tensor;
     int more = rank - t->rank;

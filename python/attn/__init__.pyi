@@ -1,6 +1,9 @@
 """Types of the package; its functions say what they do in __init__.py."""
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, SupportsIndex, TypedDict, TypeVar, overload
+from os import PathLike
+from typing import Any, Literal, Protocol, Self, SupportsIndex, TypedDict, TypeVar, overload
+
+from typing_extensions import Buffer
 
 class _DLPack(Protocol):
     def __dlpack__(self, *args: Any, **keywords: Any) -> Any: ...
@@ -11,6 +14,7 @@ _Integers = Sequence[SupportsIndex] | _DLPack
 _Floats = Sequence[float] | _DLPack
 _Causal = Literal["top-left", "bottom-right", "offset"]
 _Precision = Literal["high", "fast"]
+_CacheDtype = Literal["f32", "bf16", "f16", "int8"]
 _Level = Literal["scalar", "avx2", "avx512", "amx", "neon"]
 
 class _Gradients(TypedDict):
@@ -19,6 +23,17 @@ class _Gradients(TypedDict):
     dv: Any
     dbias: Any
     dsinks: Any
+
+class _AdditiveGradients(TypedDict):
+    dsq: Any
+    dhk: Any
+    dv: Any
+    dh: Any
+
+class _DotGradients(TypedDict):
+    dq: Any
+    dk: Any
+    dh: Any
 
 __version__: str
 
@@ -113,6 +128,254 @@ def attention_backward(
     sequence_ids: _Integers | None = None,
     precision: _Precision | None = None,
 ) -> _Gradients: ...
+@overload
+def attention_weights(
+    q: _Array,
+    k: _DLPack,
+    lse: _DLPack,
+    *,
+    heads: int | _Integers | None = None,
+    rows: int | _Integers | None = None,
+    top_k: None = None,
+    reduce: Literal["column_sum", "entropy", "block_max", "argmax"] | None = None,
+    block: tuple[int, int] = (64, 64),
+    mask: _DLPack | None = None,
+    mask_keeps: bool = True,
+    bias: _DLPack | None = None,
+    causal: _Causal | None = None,
+    window: tuple[int, int] | None = None,
+    query_offset: int | _Integers | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    alibi: _Floats | None = None,
+    sinks: _Floats | None = None,
+    q_lengths: _Integers | None = None,
+    kv_lengths: _Integers | None = None,
+    cu_q: _Integers | None = None,
+    cu_k: _Integers | None = None,
+    segments: tuple[_DLPack, _DLPack] | None = None,
+    prefix: _Integers | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    offset: int = 0,
+    sequence_ids: _Integers | None = None,
+    precision: _Precision | None = None,
+) -> _Array: ...
+@overload
+def attention_weights(
+    q: _Array,
+    k: _DLPack,
+    lse: _DLPack,
+    *,
+    heads: int | _Integers | None = None,
+    rows: int | _Integers | None = None,
+    top_k: int,
+    reduce: None = None,
+    block: tuple[int, int] = (64, 64),
+    mask: _DLPack | None = None,
+    mask_keeps: bool = True,
+    bias: _DLPack | None = None,
+    causal: _Causal | None = None,
+    window: tuple[int, int] | None = None,
+    query_offset: int | _Integers | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    alibi: _Floats | None = None,
+    sinks: _Floats | None = None,
+    q_lengths: _Integers | None = None,
+    kv_lengths: _Integers | None = None,
+    cu_q: _Integers | None = None,
+    cu_k: _Integers | None = None,
+    segments: tuple[_DLPack, _DLPack] | None = None,
+    prefix: _Integers | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    offset: int = 0,
+    sequence_ids: _Integers | None = None,
+    precision: _Precision | None = None,
+) -> tuple[_Array, _Array]: ...
+def attention_scores(
+    q: _Array,
+    k: _DLPack,
+    *,
+    stage: Literal[0, 1, 2, 3] = 0,
+    mask: _DLPack | None = None,
+    mask_keeps: bool = True,
+    bias: _DLPack | None = None,
+    causal: _Causal | None = None,
+    window: tuple[int, int] | None = None,
+    query_offset: int | _Integers | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    alibi: _Floats | None = None,
+    sinks: _Floats | None = None,
+    q_lengths: _Integers | None = None,
+    kv_lengths: _Integers | None = None,
+    cu_q: _Integers | None = None,
+    cu_k: _Integers | None = None,
+    segments: tuple[_DLPack, _DLPack] | None = None,
+    prefix: _Integers | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    offset: int = 0,
+    sequence_ids: _Integers | None = None,
+    precision: _Precision | None = None,
+) -> _Array: ...
+@overload
+def additive_attention(
+    sq: _Array,
+    hk: _DLPack,
+    v: _DLPack,
+    h: _DLPack,
+    *,
+    kv_lengths: _Integers | None = None,
+    return_lse: Literal[False] = False,
+    return_alignment: Literal[False] = False,
+) -> _Array: ...
+@overload
+def additive_attention(
+    sq: _Array,
+    hk: _DLPack,
+    v: _DLPack,
+    h: _DLPack,
+    *,
+    kv_lengths: _Integers | None = None,
+    return_lse: bool = False,
+    return_alignment: bool = False,
+) -> tuple[_Array, ...]: ...
+def additive_attention_backward(
+    dc: _DLPack,
+    sq: _Array,
+    hk: _DLPack,
+    v: _DLPack,
+    h: _DLPack,
+    c: _DLPack | None = None,
+    lse: _DLPack | None = None,
+    *,
+    kv_lengths: _Integers | None = None,
+    alignment: _DLPack | None = None,
+) -> _AdditiveGradients: ...
+@overload
+def dot_attention(
+    q: _Array,
+    k: _DLPack,
+    h: _DLPack,
+    *,
+    scale: float = 1.0,
+    kv_lengths: _Integers | None = None,
+    return_alignment: Literal[False] = False,
+) -> _Array: ...
+@overload
+def dot_attention(
+    q: _Array,
+    k: _DLPack,
+    h: _DLPack,
+    *,
+    scale: float = 1.0,
+    kv_lengths: _Integers | None = None,
+    return_alignment: Literal[True],
+) -> tuple[_Array, _Array]: ...
+def dot_attention_backward(
+    dc: _DLPack,
+    q: _Array,
+    k: _DLPack,
+    h: _DLPack,
+    *,
+    scale: float = 1.0,
+    kv_lengths: _Integers | None = None,
+    alignment: _DLPack | None = None,
+) -> _DotGradients: ...
+
+class KVCache:
+    batch: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: int
+    capacity: int
+    dtype: _CacheDtype
+    page: Literal[16, 32] | None
+    window: int | None
+    def __init__(
+        self,
+        batch: int,
+        kv_heads: int,
+        head_dim: int,
+        v_head_dim: int | None = None,
+        *,
+        capacity: int,
+        dtype: _CacheDtype = "f32",
+        page: Literal[16, 32] | None = None,
+        window: int | None = None,
+    ) -> None: ...
+    def append(self, k: _DLPack, v: _DLPack, lengths: _Integers | None = None) -> None: ...
+    @overload
+    def attend(
+        self,
+        q: _Array,
+        *,
+        mask: _DLPack | None = None,
+        mask_keeps: bool = True,
+        bias: _DLPack | None = None,
+        causal: _Causal | None = None,
+        window: tuple[int, int] | None = None,
+        query_offset: int | _Integers | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        alibi: _Floats | None = None,
+        sinks: _Floats | None = None,
+        q_lengths: _Integers | None = None,
+        segments: tuple[_DLPack, _DLPack] | None = None,
+        prefix: _Integers | None = None,
+        dropout: float = 0.0,
+        seed: int = 0,
+        offset: int = 0,
+        sequence_ids: _Integers | None = None,
+        precision: _Precision | None = None,
+        return_lse: Literal[False] = False,
+        out: _Array | None = None,
+    ) -> _Array: ...
+    @overload
+    def attend(
+        self,
+        q: _Array,
+        *,
+        mask: _DLPack | None = None,
+        mask_keeps: bool = True,
+        bias: _DLPack | None = None,
+        causal: _Causal | None = None,
+        window: tuple[int, int] | None = None,
+        query_offset: int | _Integers | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        alibi: _Floats | None = None,
+        sinks: _Floats | None = None,
+        q_lengths: _Integers | None = None,
+        segments: tuple[_DLPack, _DLPack] | None = None,
+        prefix: _Integers | None = None,
+        dropout: float = 0.0,
+        seed: int = 0,
+        offset: int = 0,
+        sequence_ids: _Integers | None = None,
+        precision: _Precision | None = None,
+        return_lse: Literal[True],
+        out: _Array | None = None,
+    ) -> tuple[_Array, _Array]: ...
+    def fork(self, src: int, dst: int, n: int) -> None: ...
+    def rollback(self, sequence: int, n: int) -> None: ...
+    def reset(self, sequence: int) -> None: ...
+    @property
+    def lengths(self) -> list[int]: ...
+    @property
+    def first(self) -> list[int]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def state(self) -> bytes: ...
+    @classmethod
+    def from_state(cls, data: Buffer) -> Self: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self: ...
+
 def rotary_embedding(
     x: _Array,
     cos: _DLPack,
@@ -121,6 +384,40 @@ def rotary_embedding(
     positions: _Integers | None = None,
     interleaved: bool = False,
     rotary_dim: int | None = None,
+) -> _Array: ...
+def softmax(x: _Array) -> _Array: ...
+def log_softmax(x: _Array) -> _Array: ...
+def gelu(x: _Array, *, approximate: Literal["none", "tanh"] = "none") -> _Array: ...
+@overload
+def layer_norm(
+    x: _Array,
+    gain: _DLPack,
+    bias: _DLPack | None = None,
+    *,
+    epsilon: float = 1e-5,
+    return_stats: Literal[False] = False,
+) -> _Array: ...
+@overload
+def layer_norm(
+    x: _Array,
+    gain: _DLPack,
+    bias: _DLPack | None = None,
+    *,
+    epsilon: float = 1e-5,
+    return_stats: Literal[True],
+) -> tuple[_Array, _Array, _Array]: ...
+def rms_norm(x: _Array, gain: _DLPack, *, epsilon: float = 1e-5) -> _Array: ...
+def gru(
+    x: _Array,
+    w: _DLPack,
+    u: _DLPack,
+    b: _DLPack | None = None,
+    c: _DLPack | None = None,
+    h0: _DLPack | None = None,
+    *,
+    lengths: _Integers | None = None,
+    reverse: bool = False,
+    reset_after: bool = True,
 ) -> _Array: ...
 def set_num_threads(n: int, /) -> None: ...
 def cpu_level() -> _Level: ...

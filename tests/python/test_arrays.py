@@ -1,5 +1,7 @@
 """Arrays go in as they are and come back as their own kind."""
+import ast
 import inspect
+import pathlib
 import re
 import sys
 
@@ -270,21 +272,30 @@ def test_no_memory(qkv):
         attn.attention(huge, huge, huge)
 
 
-def test_stub_is_the_package():
-    """__init__.pyi names the parameters that the functions have, in their order and with their defaults."""
-    import ast
-    import pathlib
+def same_parameters(node, function):
+    own = inspect.signature(function).parameters
+    positional = node.args.args
+    assert [a.arg for a in positional + node.args.kwonlyargs] == list(own)
+    defaults = [None] * (len(positional) - len(node.args.defaults)) + node.args.defaults
+    for argument, default in [*zip(positional, defaults, strict=True),
+                              *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]:
+        if default is not None:  # overloads leave some out
+            assert ast.literal_eval(default) == own[argument.arg].default, (node.name, argument.arg)
 
+
+def test_stub_is_the_package():
+    """__init__.pyi names the parameters that functions and methods have, in their order and with their defaults."""
     stub = ast.parse(pathlib.Path(attn.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
-    assert {node.name for node in functions} == set(attn.__all__)
-    for node in functions:
-        function = getattr(attn, node.name)
-        if inspect.isbuiltin(function):
-            continue
-        own = inspect.signature(function).parameters
-        names = [a.arg for a in node.args.args + node.args.kwonlyargs]
-        assert names == list(own)
-        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-            if argument.arg != "return_lse":
-                assert ast.literal_eval(default) == own[argument.arg].default
+    public = [node for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
+    assert {node.name for node in public} == set(attn.__all__)
+    for node in public:
+        own = getattr(attn, node.name)
+        assert inspect.isbuiltin(own) or own.__doc__
+        if isinstance(node, ast.FunctionDef) and not inspect.isbuiltin(own):
+            same_parameters(node, own)
+        if isinstance(node, ast.ClassDef):
+            methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
+            assert {m.name for m in methods} == {name for name in vars(own) if name[0] != "_"} | {"__init__"}
+            for method in methods:
+                found = inspect.getattr_static(own, method.name)
+                same_parameters(method, found.fget if isinstance(found, property) else getattr(found, "__func__", found))
