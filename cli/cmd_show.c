@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KIND_ALIGNMENT, KIND_ENCODER, KIND_DECODER, KIND_CROSS };
+static const char *const kind_names[] = {"alignment", "encoder", "decoder", "cross", NULL};
+
 typedef struct settings {
     const char *model, *output, *target, *title;
-    long long beam_size, max_source;
+    int kind;
+    long long beam_size, max_source, layer, head;
     double scale;
     bool tokens, posterior, json;
 } settings;
@@ -17,6 +21,13 @@ static const option_spec options[] = {
      0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", "x.png, x.svg, or - for text (the default)", 0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
+    {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
+     "of a transformer: its alignment (the default), or the attention of the encoder, of the decoder, of the decoder "
+     "to "
+     "the source (cross)",
+     0, 0, kind_names},
+    {"layer", 0, OPTION_INT, AT(layer), "N", "with --kind: which layer, from 1 (the last)", 1, 1000, NULL},
+    {"head", 0, OPTION_INT, AT(head), "N", "with --kind: which head, from 1 (the mean of all)", 1, 1000, NULL},
     {"title", 0, OPTION_TEXT, AT(title), "TEXT", "above the picture", 0, 0, NULL},
     {"tokens", 0, OPTION_FLAG, AT(tokens), NULL, "tokens and </s> instead of whole words", 0, 0, NULL},
     {"posterior", 0, OPTION_FLAG, AT(posterior), NULL, "which source word explains each word that came", 0, 0, NULL},
@@ -64,6 +75,35 @@ static bool put(const settings *s, const picture *p) {
     return cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(7));
 }
 
+/* A head's attention: rows and columns are words or tokens of source or target. */
+static bool look_at_head(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
+    attn_context *ctx = cli_context();
+    const attn_hypothesis *h = tr->hypothesis;
+    picture p = {0};
+    attn_look where = {s->kind == KIND_ENCODER   ? ATTN_LOOK_ENCODER
+                       : s->kind == KIND_DECODER ? ATTN_LOOK_DECODER
+                                                 : ATTN_LOOK_CROSS,
+                       s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER, (size_t)s->head};
+    int32_t *ids = malloc((tr->source.count + 1) * sizeof *ids);
+    if (!ids) return cli_fail_memory(c) == EXIT_DONE;
+    for (size_t i = 0; i < tr->source.count; i++) ids[i] = tr->source.token[i].id;
+    float *weights;
+    size_t rows, columns;
+    attn_status status =
+        attn_look_at_pair(t->model, &weights, &rows, &columns, &where, ids, tr->source.count, h->id, h->count);
+    bool fine = status == ATTN_OK;
+    if (!fine) cli_fail_status(c);
+    if (fine) fine = picture_make_head(c, &p, t->tokenizer, tr, h, where.kind, weights, !s->tokens);
+    if (fine) {
+        p.map.title = s->title;
+        fine = s->json ? put(s, &p) : draw(c, s, &p);
+    }
+    picture_free(&p);
+    attn_text_free(ctx, weights);
+    free(ids);
+    return fine;
+}
+
 static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
     const attn_hypothesis *h = tr->hypothesis;
     picture p;
@@ -71,6 +111,7 @@ static bool look(const command *c, const settings *s, const translator *t, const
         cli_fail(c, "the text is blank: there is nothing to look at");
         return false;
     }
+    if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
     if (!(s->tokens ? picture_make_tokens(c, &p, t->tokenizer, tr, h) : picture_make(c, &p, tr, h))) return false;
     p.map.title = s->title;
     bool fine = p.map.rows && p.map.columns;
@@ -114,6 +155,10 @@ static int run(const command *c, int argc, char **argv) {
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
     if ((code = cli_check_picture_name(c, s.output)) != GO_ON) return code;
+    if ((s.layer || s.head) && s.kind == KIND_ALIGNMENT)
+        return cli_wrong_use(c, "found --layer or --head, expected --kind encoder, decoder or cross with it");
+    if (s.posterior && s.kind != KIND_ALIGNMENT)
+        return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
     translator t;
     if (!cli_load_translator(c, &t, s.model)) return EXIT_FAILED;
@@ -131,8 +176,11 @@ const command command_show = {
     .description =
         "Draws the soft alignment of a translation: source words along the top, target words along the left.\n"
         "It is made before a word is chosen; with --posterior it is weighed by how well each source word explains the\n"
-        "word that came.",
-    .example = "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"",
+        "word that came. --kind draws any head of any layer of a transformer, or the mean of a layer's heads: what is "
+        "read\n"
+        "along the top, who reads it along the left.",
+    .example = "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
+               "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Die Katze, die auf der Matte saß, sprang\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

@@ -58,9 +58,87 @@ bool picture_make_tokens(const command *c, picture *out, const attn_tokenizer *k
     return finish(c, out, h->alignment, rows, columns, fine);
 }
 
+/* ---- a head ------------------------------------------------------------------------------------------------ */
+
+/* What one side of a head's picture shows: tokens put together to words, special tokens and the start alone. */
+typedef struct axis {
+    size_t *group; /* of each token */
+    size_t tokens, groups;
+    char **label; /* (groups) */
+} axis;
+
+static void axis_free(axis *a) {
+    for (size_t i = 0; a->label && i < a->groups; i++) free(a->label[i]);
+    free(a->label);
+    free(a->group);
+    *a = (axis){0};
+}
+
+/* `start`: the tokens are those read, </s> first and the last one not. Each token alone where not `words`. */
+static bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n, bool start,
+                      bool words) {
+    *a = (axis){calloc(n + 1, sizeof *a->group), n, 0, calloc(n + 1, sizeof *a->label)};
+    bool fine = a->group && a->label;
+    for (size_t i = 0; i < n && fine; i++) {
+        const attn_token *own = start ? i ? &token[i - 1] : NULL : &token[i];
+        const attn_token *before = !i ? NULL : start ? i > 1 ? &token[i - 2] : NULL : &token[i - 1];
+        if (words && own && before && own->word >= 0 && own->word == before->word) {
+            a->group[i] = a->groups - 1;
+            continue;
+        }
+        const char *piece = attn_tokenizer_piece(k, own ? own->id : ATTN_ID_EOS);
+        a->group[i] = a->groups++;
+        a->label[a->group[i]] =
+            words && own && own->word >= 0 ? word_text(text, token, n, (size_t)own->word) : strdup(piece ? piece : "?");
+        fine = a->label[a->group[i]] != NULL;
+    }
+    return fine;
+}
+
+/* Sums over the keys of a group, means over its queries. */
+static void merge(float *out, const axis *row, const axis *column, const float *weights) {
+    for (size_t i = 0, first = 0; i < row->tokens; i++) {
+        if (i && row->group[i] != row->group[i - 1]) first = i;
+        size_t n = 0;
+        for (size_t r = first; r < row->tokens && row->group[r] == row->group[i]; r++) n++;
+        for (size_t j = 0; j < column->tokens; j++)
+            out[row->group[i] * column->groups + column->group[j]] += weights[i * column->tokens + j] / (float)n;
+    }
+}
+
+bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, const attn_translation *t,
+                       const attn_hypothesis *h, attn_look_kind kind, const float *weights, bool words) {
+    static const char *const axes[] = {"source", "target read", "target"};
+    const bool from_source = kind == ATTN_LOOK_ENCODER, to_source = kind != ATTN_LOOK_DECODER;
+    const bool start = kind == ATTN_LOOK_DECODER;
+    axis row, column = {0};
+    *out = (picture){0};
+    bool fine = from_source ? axis_make(&row, k, t->source.text, t->source.token, t->source.count, false, words)
+                            : axis_make(&row, k, h->text, h->span, h->count, start, words);
+    if (fine)
+        fine = to_source ? axis_make(&column, k, t->source.text, t->source.token, t->source.count, false, words)
+                         : axis_make(&column, k, h->text, h->span, h->count, start, words);
+    if (fine) fine = (out->labels = calloc(row.groups + column.groups + 1, sizeof *out->labels)) != NULL;
+    if (fine) fine = (out->merged = calloc(row.groups * column.groups, sizeof *out->merged)) != NULL;
+    if (fine) {
+        merge(out->merged, &row, &column, weights);
+        memcpy(out->labels, row.label, row.groups * sizeof *row.label);
+        memcpy(out->labels + row.groups, column.label, column.groups * sizeof *column.label);
+        free(row.label);
+        free(column.label);
+        row.label = column.label = NULL; /* the picture has them */
+    }
+    fine = finish(c, out, out->merged, fine ? row.groups : 0, fine ? column.groups : 0, fine);
+    if (fine) out->map.row_axis = axes[kind], out->map.column_axis = to_source ? axes[0] : axes[kind];
+    axis_free(&row);
+    axis_free(&column);
+    return fine;
+}
+
 void picture_free(picture *p) {
     for (size_t i = 0; p->labels && i < p->map.rows + p->map.columns; i++) free(p->labels[i]);
     free(p->labels);
     if (p->values) attn_text_free(cli_context(), p->values);
+    free(p->merged);
     *p = (picture){0};
 }

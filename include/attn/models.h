@@ -96,6 +96,25 @@ ATTN_API attn_status attn_translate_forced(const attn_model *model, const attn_t
                                            const char *const *targets, size_t n, const attn_translate_options *options);
 ATTN_API void attn_translation_clear(attn_context *ctx, attn_translation *translation);
 
+/* Which attention to look at: rows are queries, columns keys. */
+typedef enum attn_look_kind {
+    ATTN_LOOK_ENCODER, /* source to source */
+    ATTN_LOOK_DECODER, /* target to target, causal; row i is what is read to write token i + 1, column 0 the start */
+    ATTN_LOOK_CROSS,   /* target to source; row i wrote token i */
+} attn_look_kind;
+#define ATTN_LAST_LAYER SIZE_MAX
+typedef struct attn_look {
+    attn_look_kind kind;
+    size_t layer; /* from 0, or ATTN_LAST_LAYER */
+    size_t head;  /* from 1; 0: the mean of all */
+} attn_look;
+/* The weights of a head of a "transformer" while it reads source and writes target (ids with </s>), or the mean of a
+ * layer's heads. Gives *weights (*rows, *columns), released with attn_text_free. Other models: ATTN_E_UNSUPPORTED; a
+ * layer or head that there is not: ATTN_E_ARGUMENT. */
+ATTN_API attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *rows, size_t *columns,
+                                       const attn_look *look, const int32_t *source, size_t source_count,
+                                       const int32_t *target, size_t target_count);
+
 /* Token alignment (T, S) → word alignment (words of target, words of source): summed over a source word's tokens,
  * averaged over a target word's; special tokens left out; rows are made to sum to 1 again where renormalise. out:
  * (*rows, *columns), gives (attn_text_free). */

@@ -58,6 +58,9 @@ typedef struct attn_model_class {
     /* The fixed parts are (S, B, ·): all of the source that a step reads, and each position of it can be given alone.
      */
     bool source_by_position;
+    /* The weights (1, rows, columns) of one head on a pair of id sequences; NULL: the model has no such heads. */
+    attn_status (*look)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+                        const int32_t *source, size_t source_count, const int32_t *target, size_t target_count);
 } attn_model_class;
 
 extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer;

@@ -416,7 +416,7 @@ static attn_status configure(attn_model *model, const char *config_json) {
     return ATTN_OK;
 }
 
-const attn_model_class attn_class_rnn = {"rnn", sizeof(translator), configure, add_parameters, loss, encode, step,
-                                         false};
+const attn_model_class attn_class_rnn = {
+    "rnn", sizeof(translator), configure, add_parameters, loss, encode, step, false, NULL};
 const attn_model_class attn_class_bahdanau = {
-    "bahdanau", sizeof(translator), configure, add_parameters, loss, encode, step, true};
+    "bahdanau", sizeof(translator), configure, add_parameters, loss, encode, step, true, NULL};

@@ -23,6 +23,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NORM_PRE, NORM_POST };
 enum { POSITIONS_SINUSOIDAL, POSITIONS_LEARNED };
@@ -223,6 +224,37 @@ static attn_var *predict(const translator *m, attn_tape *tape, attn_var *h) {
     return attn_tape_linear(tape, h, m->output, NULL, NULL, ATTN_IDENTITY);
 }
 
+/* ---- what is seen ----------------------------------------------------------------------------------- */
+
+/* The weights (B, T, S) of a head (from 1; 0: the mean of all). q (B, T, d), k (B, S, d), lse (B, H, T). */
+static attn_var *weights_of(const translator *m, attn_tape *tape, const attn_var *q, const attn_var *k,
+                            const attn_var *lse, size_t head, const attn_attention_options *options) {
+    if (!q || !k || !lse) return NULL;
+    const size_t heads = m->config.heads, d = m->config.model_size, size = d / heads, seen = head ? 1 : heads;
+    const size_t batch = attn_var_value(q)->shape[0], T = attn_var_value(q)->shape[1], S = attn_var_value(k)->shape[1];
+    const int32_t chosen = (int32_t)head - 1;
+    attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){batch, T, S});
+    attn_var *all = attn_tape_zeros(tape, 4, (const size_t[]){batch, seen, T, S});
+    if (!out || !all) return NULL;
+    const ptrdiff_t row = (ptrdiff_t)d, column = (ptrdiff_t)size;
+    const attn_tensor by_head[2] = {
+        {attn_var_value(q)->data, ATTN_F32, 4, {batch, heads, T, size}, {(ptrdiff_t)T * row, column, row, 1}},
+        {attn_var_value(k)->data, ATTN_F32, 4, {batch, heads, S, size}, {(ptrdiff_t)S * row, column, row, 1}},
+    };
+    attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
+    look.weights = attn_var_value(all);
+    if (head) look.heads = &chosen, look.head_count = 1;
+    const attn_status status =
+        attn_attention_weights(m->base.ctx, &look, &by_head[0], &by_head[1], attn_var_value(lse), options);
+    if (status != ATTN_OK) return attn_tape_fail(tape, status, "%s", attn_error(m->base.ctx));
+    const float *weights = attn_var_value(all)->data;
+    float *mean = attn_var_value(out)->data;
+    for (size_t b = 0; b < batch; b++, mean += T * S)
+        for (size_t h = 0; h < seen; h++)
+            for (size_t i = 0; i < T * S; i++) mean[i] += *weights++ / (float)seen;
+    return out;
+}
+
 /* ---- training: packed rows ------------------------------------------------------------------------ */
 
 /* Packs time-major ids (T, B); `first` (or −1: what is there) stands in for every sentence's first. targets may be
@@ -368,43 +400,20 @@ static void encode(const attn_model *model, attn_tape *tape, attn_decoder *decod
     decoder->fixed = decoder->count = n;
 }
 
-/* α (K, B, S): the mean of the heads looked at. q (B, K, d), k (B, S, d). */
+/* α (K, B, S) of a step from q (B, K, d), k (B, S, d). */
 static attn_var *alignment_of(const translator *m, attn_tape *tape, const attn_decoder *decoder, const attn_var *q,
                               const attn_var *k, const attn_var *lse) {
-    if (!q || !k || !lse) return NULL;
-    const size_t heads = m->config.heads, batch = decoder->batch, beams = decoder->beams;
-    const size_t steps = attn_var_value(k)->shape[1], row = m->config.model_size, size = row / heads;
-    const int32_t chosen = (int32_t)m->config.alignment_head - 1;
-    const size_t seen = chosen >= 0 ? 1 : heads;
-    attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){beams, batch, steps});
-    attn_var *all = attn_tape_zeros(tape, 4, (const size_t[]){batch, seen, beams, steps});
-    if (!out || !all) return NULL;
-    const attn_tensor by_head[2] = {
-        {attn_var_value(q)->data,
-         ATTN_F32,
-         4,
-         {batch, heads, beams, size},
-         {(ptrdiff_t)(beams * row), (ptrdiff_t)size, (ptrdiff_t)row, 1}},
-        {attn_var_value(k)->data,
-         ATTN_F32,
-         4,
-         {batch, heads, steps, size},
-         {(ptrdiff_t)(steps * row), (ptrdiff_t)size, (ptrdiff_t)row, 1}},
-    };
-    attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
     attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
     options.kv_lengths = decoder->source_lengths;
-    look.weights = attn_var_value(all);
-    if (chosen >= 0) look.heads = &chosen, look.head_count = 1;
-    const attn_status status =
-        attn_attention_weights(m->base.ctx, &look, &by_head[0], &by_head[1], attn_var_value(lse), &options);
-    if (status != ATTN_OK) return attn_tape_fail(tape, status, "%s", attn_error(m->base.ctx));
-    const float *weights = attn_var_value(all)->data;
-    float *mean = attn_var_value(out)->data;
+    const attn_var *mean = weights_of(m, tape, q, k, lse, m->config.alignment_head, &options);
+    if (!mean) return NULL;
+    const size_t beams = decoder->beams, batch = decoder->batch, steps = attn_var_value(mean)->shape[2];
+    attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){beams, batch, steps});
+    if (!out) return NULL;
+    const float *from = attn_var_value(mean)->data;
     for (size_t b = 0; b < batch; b++)
-        for (size_t h = 0; h < seen; h++)
-            for (size_t r = 0; r < beams; r++, weights += steps)
-                for (size_t s = 0; s < steps; s++) mean[(r * batch + b) * steps + s] += weights[s] / (float)seen;
+        for (size_t r = 0; r < beams; r++, from += steps)
+            memcpy((float *)attn_var_value(out)->data + (r * batch + b) * steps, from, steps * sizeof *from);
     return out;
 }
 
@@ -486,6 +495,69 @@ static attn_var *step(const attn_model *model, attn_tape *tape, attn_decoder *de
     attn_release(model->ctx, memory);
     if (seen) seen->state = view(tape, h, 3, (const size_t[]){beams, batch, d});
     return view(tape, predict(m, tape, h), 3, (const size_t[]){beams, batch, m->config.vocab_size});
+}
+
+/* ---- one pair, looked at ----------------------------------------------------------------------------- */
+
+static sequences one_sentence(const int32_t *ids, const int32_t *positions, size_t n) {
+    return (sequences){ids, positions, 2, {1, n}, n, ATTN_ATTENTION_OPTIONS_INIT};
+}
+
+/* The weights (1, T, S) of a block that would read h. */
+static attn_var *look_at(const translator *m, attn_tape *tape, attn_var *h, attn_var *source,
+                         const attention_block *block, size_t head, const attn_attention_options *options) {
+    attn_var *x = enter(m, tape, h, &block->norm), *lse;
+    attn_var *q = linear_of(tape, x, &block->query), *k = linear_of(tape, source ? source : x, &block->key);
+    attend(m, tape, q, (attn_keys_values){k, k}, options, &lse);
+    return weights_of(m, tape, q, k, lse, head, options);
+}
+
+static attn_var *look_at_pair(const translator *m, attn_tape *tape, const attn_look *seen, const sequences *source,
+                              const sequences *target) {
+    const attn_attention_options *open = &source->options;
+    attn_attention_options causal = target->options;
+    causal.causal = ATTN_CAUSAL_TOP_LEFT;
+    attn_var *h = embed(m, tape, m->source_embedding, m->source_positions, source, source->longest - 1);
+    for (size_t l = 0; l < m->config.encoder_layers; l++) {
+        if (seen->kind == ATTN_LOOK_ENCODER && l == seen->layer)
+            return look_at(m, tape, h, NULL, &m->encoder[l].self, seen->head, open);
+        h = self_attention(m, tape, h, &m->encoder[l].self, open);
+        h = feed_forward(m, tape, h, &m->encoder[l].feed_forward);
+    }
+    if (m->config.norm == NORM_PRE) h = norm_of(tape, h, &m->encoder_norm);
+    attn_var *g = embed(m, tape, m->target_embedding, m->target_positions, target, target->longest - 1);
+    for (size_t l = 0; l < m->config.decoder_layers; l++) {
+        const decoder_layer *layer = &m->decoder[l];
+        attn_var *q;
+        if (seen->kind == ATTN_LOOK_DECODER && l == seen->layer)
+            return look_at(m, tape, g, NULL, &layer->self, seen->head, &causal);
+        g = self_attention(m, tape, g, &layer->self, &causal);
+        if (seen->kind == ATTN_LOOK_CROSS && l == seen->layer)
+            return look_at(m, tape, g, h, &layer->cross, seen->head, open);
+        g = cross_attention(m, tape, g, keys_values(tape, h, &layer->cross), &layer->cross, open, &q);
+        g = feed_forward(m, tape, g, &layer->feed_forward);
+    }
+    return NULL;
+}
+
+static attn_status look(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+                        const int32_t *source, size_t source_count, const int32_t *target, size_t target_count) {
+    const translator *m = (const translator *)model;
+    const size_t layers = look->kind == ATTN_LOOK_ENCODER ? m->config.encoder_layers : m->config.decoder_layers;
+    attn_look seen = *look;
+    if (seen.layer == ATTN_LAST_LAYER) seen.layer = layers - 1;
+    if (seen.layer >= layers || seen.head > m->config.heads)
+        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "layer %zu, head %zu: the model has %zu layers of %zu heads",
+                         seen.layer + 1, seen.head, layers, m->config.heads);
+    const size_t most = ATTN_MAX(source_count, target_count);
+    int32_t *positions = attn_alloc(model->ctx, most + target_count, sizeof *positions), *in = positions + most;
+    if (!positions) return ATTN_E_NOMEM;
+    for (size_t i = 0; i < most; i++) positions[i] = (int32_t)i;
+    for (size_t i = 0; i < target_count; i++) in[i] = i ? target[i - 1] : ATTN_ID_EOS;
+    const sequences x = one_sentence(source, positions, source_count), y = one_sentence(in, positions, target_count);
+    *weights = look_at_pair(m, tape, &seen, &x, &y);
+    attn_release(model->ctx, positions);
+    return attn_tape_status(tape);
 }
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
@@ -610,4 +682,4 @@ static attn_status configure(attn_model *model, const char *config_json) {
 }
 
 const attn_model_class attn_class_transformer = {
-    "transformer", sizeof(translator), configure, add_parameters, loss, encode, step, false};
+    "transformer", sizeof(translator), configure, add_parameters, loss, encode, step, false, look};

@@ -1,8 +1,49 @@
 /* transformer.c: the transformer against PyTorch; scripts/make_transformer_goldens.py. */
 #include "support/golden_translator.h"
 
+/* What attn_look_at_pair sees is what the step-by-step decoder saw; rows are distributions, the decoder's causal. */
+static void check_look(const char *name) {
+    attn_context *ctx = test_context(2);
+    attn_safetensors *expected;
+    attn_model *model = golden_open(ctx, &expected, "transformer", name);
+    const attn_tensor *source = get(expected, "source"), *target = get(expected, "target_out");
+    const float *alignment = get(expected, "alignment")->data;
+    const size_t S = source->shape[0], T = target->shape[0], B = source->shape[1];
+    const bool learned = !strcmp(name, "learned"); /* the others: the mean of the second to last layer's heads */
+    int32_t x[TEST_SOURCE_MAX], y[TEST_SOURCE_MAX];
+    for (size_t i = 0; i < S; i++) x[i] = ((const int32_t *)source->data)[i * B];
+    for (size_t i = 0; i < T; i++) y[i] = ((const int32_t *)target->data)[i * B];
+    for (attn_look_kind kind = ATTN_LOOK_ENCODER; kind <= ATTN_LOOK_CROSS; kind++) {
+        const size_t layer = kind != ATTN_LOOK_CROSS ? 0 : learned || !strcmp(name, "post") ? 1 : 0;
+        const attn_look look = {kind, layer, learned ? 2 : 0};
+        float *weights;
+        size_t rows, columns;
+        assert_ok(attn_look_at_pair(model, &weights, &rows, &columns, &look, x, S, y, T));
+        assert_int_equal(rows, kind == ATTN_LOOK_ENCODER ? S : T);
+        assert_int_equal(columns, kind == ATTN_LOOK_DECODER ? T : S);
+        for (size_t i = 0; i < rows; i++) {
+            float sum = 0;
+            for (size_t j = 0; j < columns; j++) {
+                const float w = weights[i * columns + j];
+                sum += w;
+                if (kind == ATTN_LOOK_CROSS) assert_true(fabsf(w - alignment[i * B * S + j]) < 2e-6f);
+                if (kind == ATTN_LOOK_DECODER && j > i) assert_true(w == 0);
+            }
+            assert_true(fabsf(sum - 1) < 1e-5f);
+        }
+        attn_text_free(ctx, weights);
+    }
+    float *none;
+    size_t n;
+    assert_fails(ctx, attn_look_at_pair(model, &none, &n, &n, &(attn_look){ATTN_LOOK_CROSS, 3, 1}, x, S, y, T),
+                 ATTN_E_ARGUMENT, "layer 4");
+    attn_safetensors_close(expected);
+    attn_model_free(model);
+    attn_context_free(ctx);
+}
+
 #define GOLDEN(name) \
-    static void test_##name(void **state) { (void)state, check_folder("transformer", #name); }
+    static void test_##name(void **state) { (void)state, check_folder("transformer", #name), check_look(#name); }
 #define GOLDEN_LIST(X) X(pre) X(post) X(learned)
 GOLDEN_LIST(GOLDEN)
 

@@ -115,16 +115,21 @@ static void check_decoding(attn_context *ctx, const attn_model *model, const att
     }
 }
 
-static void check_folder(const char *kind, const char *name) {
+static attn_model *golden_open(attn_context *ctx, attn_safetensors **expected, const char *kind, const char *name) {
     char folder[4096], path[4200];
     const char *root = getenv("ATTN_TEST_SOURCE");
+    attn_model *model;
     snprintf(folder, sizeof folder, "%s/tests/golden/%s/%s", root ? root : ".", kind, name);
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
-    attn_context *ctx = test_context(2);
-    attn_model *model;
-    attn_safetensors *expected = NULL;
-    if (attn_model_load(&model, ctx, folder) != ATTN_OK || attn_safetensors_open(&expected, ctx, path) != ATTN_OK)
+    if (attn_model_load(&model, ctx, folder) != ATTN_OK || attn_safetensors_open(expected, ctx, path) != ATTN_OK)
         fail_msg("%s", attn_error(ctx));
+    return model;
+}
+
+static void check_folder(const char *kind, const char *name) {
+    attn_context *ctx = test_context(2);
+    attn_safetensors *expected = NULL;
+    attn_model *model = golden_open(ctx, &expected, kind, name);
     check_loss(ctx, model, expected);
     check_decoding(ctx, model, expected, false);
     check_decoding(ctx, model, expected, true);
