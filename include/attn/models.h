@@ -18,6 +18,10 @@ ATTN_API attn_status attn_model_create(attn_model **gives, attn_context *ctx, co
 ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *folder);
 /* Writes both files, each whole or not at all. dtype: ATTN_F32, ATTN_BF16, or ATTN_I8 (matrices: a scale a row). */
 ATTN_API attn_status attn_model_save(const attn_model *model, const char *folder, attn_dtype dtype);
+/* A "transformer" as a folder that package transformers loads, and CTranslate2's converter: M2M100 (norm "pre") or
+ * Marian (norm "post"), f32, with the tokenizer. Learned positions and untied embeddings are ATTN_E_UNSUPPORTED. */
+ATTN_API attn_status attn_model_save_hugging_face(const attn_model *model, const attn_tokenizer *tokenizer,
+                                                  const char *folder);
 ATTN_API void attn_model_free(attn_model *model);
 ATTN_API attn_parameters *attn_model_parameters(const attn_model *model);
 ATTN_API const char *attn_model_type(const attn_model *model);   /* "rnn", "bahdanau" */
