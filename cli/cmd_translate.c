@@ -9,7 +9,8 @@ enum { CHUNK = 256 }; /* lines of stdin translated together */
 
 typedef struct settings {
     const char *model, *alignment;
-    long long beam_size, n_best, max_length, max_source, batch_size;
+    long long beam_size, n_best, max_length, max_source, batch_size, split_words;
+    int to;
     double length_penalty;
     bool show, no_show, explain, json;
 } settings;
@@ -18,6 +19,11 @@ typedef struct settings {
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
+    {"to", 0, OPTION_CHOICE, AT(to), "LANG",
+     "the model that ships for English from German, or French from English (en)", 0, 0, cli_languages},
+    {"split-words", 0, OPTION_INT, AT(split_words), "N",
+     "translate sentence by sentence, and those of more than N words clause by clause (50; 0: a text as it is)", 0, 1e6,
+     NULL},
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
@@ -238,7 +244,8 @@ static bool read_alignment(job *j, const char *text) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = CLI_MAX_SOURCE};
+    settings s = {
+        .beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = CLI_MAX_SOURCE, .split_words = 50};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     job j = {.command = c, .settings = &s, .options = ATTN_TRANSLATE_OPTIONS_INIT, .terminal = cli_terminal(stdout)};
@@ -255,9 +262,12 @@ static int run(const command *c, int argc, char **argv) {
     j.options.batch_size = (int)s.batch_size;
     j.options.max_source_tokens = (size_t)s.max_source;
     j.options.trace = s.explain;
+    j.options.split_words = (size_t)s.split_words;
     bool operands = first < argc && !(first + 1 == argc && !strcmp(argv[first], "-"));
     j.show = !s.no_show && (s.show || (operands && j.terminal.is_terminal && !s.json && j.alignment == ALIGN_NONE));
-    if (!cli_load_translator(c, &j.translator, s.model)) return EXIT_FAILED;
+    if (s.model && s.to)
+        return cli_wrong_use(c, "found --model and --to, expected one of them: --to names a model that ships");
+    if (!cli_load_translator_to(c, &j.translator, s.model, s.to)) return EXIT_FAILED;
     bool fine = (j.alignment == ALIGN_NONE && !s.show) || cli_attends(c, &j.translator);
     if (fine) fine = operands ? translate_operands(&j, argv + first, argc - first) : translate_stream(&j);
     cli_free_translator(&j.translator);

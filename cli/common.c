@@ -189,13 +189,20 @@ const char *cli_share(const char *relative) {
     return NULL;
 }
 
+const char *const cli_languages[] = {"en", "fr", NULL};
+
 bool cli_load_translator(const command *c, translator *out, const char *folder) {
+    return cli_load_translator_to(c, out, folder, 0);
+}
+
+bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language) {
+    static const char *const shipped[] = {"models/de-en", "models/en-fr"}; /* by target language */
     char path[PATH_MAX];
     *out = (translator){NULL, NULL};
     attn_context *ctx = cli_context();
     if (!ctx) return false;
-    if (!folder && !(folder = cli_share("models/de-en"))) {
-        cli_fail(c, "the model that ships (models/de-en) was not found; -m DIR names another");
+    if (!folder && !(folder = cli_share(shipped[language]))) {
+        cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped[language]);
         return false;
     }
     if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX) {

@@ -49,6 +49,9 @@ typedef struct translator {
 } translator;
 /* folder NULL: the model that ships. Prints why not. */
 bool cli_load_translator(const command *c, translator *out, const char *folder);
+/* The same, of those that ship the one that translates into a language: its place in cli_languages. */
+extern const char *const cli_languages[];
+bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language);
 void cli_free_translator(translator *t);
 /* False after saying that the model has no attention to look at. */
 bool cli_attends(const command *c, const translator *t);

@@ -1,5 +1,6 @@
 /* translate.c: texts in, translations with their alignments out. */
 #include "infer/beam.h"
+#include "infer/pieces.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -163,22 +164,58 @@ static attn_status tokenize(attn_context *ctx, const attn_tokenizer *tokenizer, 
     return ATTN_OK;
 }
 
-attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
-                           const char *const *texts, const size_t *bytes, size_t n,
-                           const attn_translate_options *options) {
-    attn_translate_options defaults = ATTN_TRANSLATE_OPTIONS_INIT;
-    if (!options) options = &defaults;
-    for (size_t i = 0; i < n; i++) out[i] = (attn_translation){.source = ATTN_TOKENS_INIT};
-    ATTN_TRY(check_options(model->ctx, options));
-    if (options->posterior)
-        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "posterior needs given translations: attn_translate_forced");
-    ATTN_TRY(check_vocabulary(model, tokenizer));
+static attn_status translate_whole(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                                   const char *const *texts, const size_t *bytes, size_t n,
+                                   const attn_translate_options *options) {
     attn_status status = ATTN_OK;
     for (size_t i = 0; i < n && status == ATTN_OK; i++)
         status =
             tokenize(model->ctx, tokenizer, &out[i].source, texts[i], bytes ? bytes[i] : strlen(texts[i]), i, options);
-    if (status == ATTN_OK) status = run_all(model, tokenizer, out, n, NULL, options);
-    if (status != ATTN_OK) clear_all(model->ctx, out, n);
+    return status == ATTN_OK ? run_all(model, tokenizer, out, n, NULL, options) : status;
+}
+
+static attn_status translate_pieces(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                                    size_t n, const attn_pieces *pieces, const attn_translate_options *options) {
+    attn_context *ctx = model->ctx;
+    attn_translation *part = attn_alloc_zero(ctx, pieces->count, sizeof *part);
+    if (!part) return ATTN_E_NOMEM;
+    attn_status status = translate_whole(model, tokenizer, part, pieces->text, pieces->bytes, pieces->count, options);
+    for (size_t i = 0; i < n && status == ATTN_OK; i++) {
+        attn_translation *first = part + pieces->first[i];
+        const size_t count = pieces->first[i + 1] - pieces->first[i];
+        if (count > 1) {
+            status = attn_pieces_join(ctx, &out[i], first, count, options->length_penalty);
+        } else {
+            out[i] = *first;
+            *first = (attn_translation){.source = ATTN_TOKENS_INIT};
+        }
+    }
+    clear_all(ctx, part, pieces->count);
+    attn_release(ctx, part);
+    return status;
+}
+
+attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out,
+                           const char *const *texts, const size_t *bytes, size_t n,
+                           const attn_translate_options *options) {
+    attn_translate_options defaults = ATTN_TRANSLATE_OPTIONS_INIT;
+    attn_context *ctx = model->ctx;
+    if (!options) options = &defaults;
+    for (size_t i = 0; i < n; i++) out[i] = (attn_translation){.source = ATTN_TOKENS_INIT};
+    ATTN_TRY(check_options(ctx, options));
+    if (options->posterior)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "posterior needs given translations: attn_translate_forced");
+    ATTN_TRY(check_vocabulary(model, tokenizer));
+    attn_status status;
+    if (options->split_words && options->n_best == 1 && !options->trace) {
+        attn_pieces pieces;
+        status = attn_pieces_make(ctx, &pieces, texts, bytes, n, options->split_words);
+        if (status == ATTN_OK) status = translate_pieces(model, tokenizer, out, n, &pieces, options);
+        attn_pieces_free(ctx, &pieces);
+    } else {
+        status = translate_whole(model, tokenizer, out, texts, bytes, n, options);
+    }
+    if (status != ATTN_OK) clear_all(ctx, out, n);
     return status;
 }
 

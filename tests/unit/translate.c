@@ -140,12 +140,64 @@ static void test_batches(void **state) {
     }
 }
 
+/* A text in pieces is its pieces' translations, one after the other; the alignment stays within each. */
+static void test_split(void **state) {
+    (void)state;
+    fixture f;
+    const char *const whole[] = {"das Haus. Der Garten ist alt! wo? Wo?", "", "das Haus"};
+    const char *const piece[] = {"das Haus.", "Der Garten ist alt!", "wo? Wo?", "", "das Haus"};
+    attn_translation joined[3], part[5];
+    attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
+    make_fixture(&f, test_context(1), "bahdanau");
+    options.max_length = 4;
+    translate(&f, part, piece, 5, &options);
+    options.split_words = 4;
+    translate(&f, joined, whole, 3, &options);
+    same_translation(&joined[1], &part[3]);
+    same_translation(&joined[2], &part[4]);
+    const attn_translation *t = &joined[0];
+    const attn_hypothesis *h = t->hypothesis;
+    size_t row = 0, column = 0, at = 0, byte = 0;
+    assert_int_equal(t->count, 1);
+    assert_string_equal(t->source.text, "das Haus. Der Garten ist alt! wo? Wo?");
+    for (int k = 0; k < 3; k++) {
+        const attn_hypothesis *own = part[k].hypothesis;
+        const size_t columns = part[k].source.count;
+        if (k) assert_int_equal(h->text[at++], ' ');
+        assert_memory_equal(h->text + at, own->text, own->bytes);
+        for (size_t i = 0; i < own->count; i++, row++) {
+            assert_int_equal(h->id[row], own->id[i]);
+            assert_true(h->log_prob[row] == own->log_prob[i]);
+            assert_int_equal(h->span[row].first, own->span[i].first + at);
+            for (size_t j = 0; j < t->source.count; j++) {
+                const bool inside = j >= column && j < column + columns;
+                assert_true(h->alignment[row * t->source.count + j] ==
+                            (inside ? own->alignment[i * columns + j - column] : 0));
+            }
+        }
+        for (size_t j = 0; j < columns; j++) {
+            const attn_token *token = &t->source.token[column + j];
+            assert_int_equal(token->id, part[k].source.token[j].id);
+            assert_true(token->first >= byte || token->first == token->end);
+            byte = token->end;
+        }
+        at += own->bytes;
+        column += columns;
+    }
+    assert_int_equal(row, h->count);
+    assert_int_equal(column, t->source.count);
+    assert_int_equal(at, h->bytes);
+    clear(&f, part, 5);
+    clear(&f, joined, 3);
+    clear_fixture(&f);
+}
+
 static void test_defaults(void **state) {
     (void)state;
     fixture f;
     attn_translation a[2], b[2];
     make_fixture(&f, test_context(1), "bahdanau");
-    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0, 32, false, 1000, false};
+    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0, 32, false, 1000, 0, false};
     translate(&f, a, texts, 2, NULL);
     translate(&f, b, texts, 2, &options);
     for (size_t i = 0; i < 2; i++) same_translation(&a[i], &b[i]);
@@ -440,6 +492,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_split),
         cmocka_unit_test(test_very_long),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_posterior),
