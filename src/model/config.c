@@ -140,6 +140,16 @@ static int add_text(const char *text, size_t bytes, void *out) {
     return ((const attn_buffer *)out)->status == ATTN_OK ? 0 : -1;
 }
 
+attn_status attn_json_text(attn_context *ctx, char **text, json_t *root) {
+    attn_buffer out = ATTN_BUFFER_INIT(ctx);
+    *text = NULL;
+    const int failed = !root || json_dump_callback(root, add_text, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    attn_buffer_text(&out, "\n");
+    if (failed && out.status == ATTN_OK) out.status = attn_fail(ctx, ATTN_E_NOMEM, "out of memory: a JSON text");
+    return attn_buffer_give(&out, text, NULL);
+}
+
 /* By jansson, not printf: a host's locale may write 0,3. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
                               const attn_field *fields, size_t n) {
@@ -150,11 +160,9 @@ attn_status attn_config_write(attn_context *ctx, char **json, const char *model_
         if (has_meaning(&fields[i], model_type))
             failed |= json_object_set_new(root, fields[i].key,
                                           field_json(&fields[i], (const char *)config + fields[i].offset));
-    attn_buffer out = ATTN_BUFFER_INIT(ctx);
-    failed = failed || json_dump_callback(root, add_text, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    json_decref(root);
-    attn_buffer_text(&out, "\n");
-    if (failed && out.status == ATTN_OK)
-        out.status = attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
-    return attn_buffer_give(&out, json, NULL);
+    if (failed) {
+        json_decref(root);
+        return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
+    }
+    return attn_json_text(ctx, json, root);
 }

@@ -125,14 +125,13 @@ static json_t *tokenizer_json(const json_t *config) {
 /* Takes root. */
 static attn_status write_json(attn_context *ctx, const char *folder, const char *file, json_t *root) {
     char path[PATH];
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    if (!text) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: %s", file);
-    attn_status status = ATTN_OK;
+    char *text;
+    attn_status status = attn_json_text(ctx, &text, root);
+    if (status != ATTN_OK) return status;
     if (snprintf(path, PATH, "%s/%s", folder, file) >= PATH)
         status = attn_fail(ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
     else status = attn_file_write(ctx, path, text, strlen(text));
-    free(text);
+    attn_release(ctx, text);
     return status;
 }
 

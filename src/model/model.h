@@ -94,6 +94,9 @@ typedef struct attn_field {
  * refused, and so is one without a meaning for model_type: its field gets the default. */
 attn_status attn_config_read(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
                              size_t n, const char *json);
+/* Gives the indented text of root, and takes root, which may be NULL: out of memory. */
+struct json_t;
+attn_status attn_json_text(attn_context *ctx, char **text, struct json_t *root);
 /* Gives the JSON text of all fields that model_type has. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,
                               const attn_field *fields, size_t n);
