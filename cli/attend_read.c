@@ -191,7 +191,7 @@ static bool take_npy(const command *c, attend_input *in, FILE *file) {
     size_t bytes = start[8] + 256u * start[9];
     if (start[6] > 1) { /* version 2 has two bytes more */
         if (fread(start + 10, 1, 2, file) != 2) bytes = sizeof header;
-        else bytes += 65536u * start[10];
+        else bytes += 65536u * start[10] + 16777216u * start[11];
     }
     if (bytes >= sizeof header || fread(header, 1, bytes, file) != bytes)
         return cli_fail(c, "%s: the .npy header ends early or has more than %zu bytes", in->name, sizeof header) ==

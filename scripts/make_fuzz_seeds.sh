@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 rm -rf "$seeds"
-for target in safetensors tokenizer config model corpus gold measures checkpoint; do mkdir -p "$seeds/$target"; done
+for target in safetensors tokenizer config model corpus gold measures checkpoint attend; do mkdir -p "$seeds/$target"; done
 
 printf 'Der Hund schläft.\tThe dog sleeps.\nDie Katze, groß\tThe big cat\nL’homme  rit\tThe man laughs\n' >pairs.tsv
 train() { # folder, options…
@@ -47,4 +47,14 @@ printf '日本語 テスト ̈ä İstanbul ΣΑΣ\nTOM'"'"'S ... <skipped> &quot
 printf '\0\0\0' >"$seeds/checkpoint/good"
 printf '\0\0\0\100\0{' >"$seeds/checkpoint/header"
 printf '\0\2\1' >"$seeds/checkpoint/short"
+# The first byte: 1 .npy, 2 simplified, 4 causal, 8 additive, 16 two heads.
+matrix() { printf '"%s": [[0.5, -0.2], [0.1, 0.8]]' "$1"; }
+{ printf '\020{ "tokens": ["a", "b"], ' && for name in x W_q W_k; do matrix $name && printf ', '; done &&
+    matrix W_v && printf ' }'; } >"$seeds/attend/heads"
+{ printf '\010{ ' && for name in x queries W U; do matrix $name && printf ', '; done &&
+    printf '"v": [1, -2e-3] }'; } >"$seeds/attend/additive"
+printf '[[1, 2], [3, 4]]' >x.json
+{ printf '\004' && cat x.json && printf '\001' && "$attn" attend --causal --json x.json; } >"$seeds/attend/checked"
+{ printf '\001\223NUMPY\001\000v\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }" &&
+    printf '\000\000\200?\000\000\000@'; } >"$seeds/attend/npy"
 du -sh "$seeds"

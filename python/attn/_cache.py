@@ -1,6 +1,6 @@
 """Keys and values of sequences that grow, and attention that reads them where they lie."""
 import os
-import tempfile
+import threading
 
 from . import _attn
 from ._arrays import empty, give, options_of, shape_of
@@ -104,19 +104,18 @@ class KVCache:
 
     def save(self, path):
         """state() in a file, which is whole or not there: what was at `path` stays until the new file is complete."""
-        path = os.fspath(path)
-        folder = os.path.dirname(path) or "."
-        handle, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.state())
+        path, data = os.fspath(path), self.state()
+        temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+        with open(temporary, "xb") as file:
+            try:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        descriptor = os.open(folder, os.O_RDONLY)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
