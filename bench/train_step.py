@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""One training step of the Bahdanau translator (E256 H512, V8000, B64 S16 T16): attn and PyTorch, in turn, in one run.
+"""One training step of a translator (V8000, B64 S16 T16): attn and PyTorch, in turn, in one run.
 
-usage: train_step.py BUILD_DIR [--threads 2] [--repeats 15] [--bf16] [--json]
+usage: train_step.py BUILD_DIR [--model bahdanau|transformer] [--threads 2] [--repeats 15] [--bf16] [--json]
+
+bahdanau: E256 H512, no dropout. transformer: d256, 3 + 3 layers, 8 heads, feed-forward 1024, dropout 0.1.
 
 --bf16: products in bf16 with sums in f32, in PyTorch by autocast.
 """
@@ -16,8 +18,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 V, E, H, B, S, T = 8000, 256, 512, 64, 16, 16
+D, FF, LAYERS, HEADS, DROPOUT = 256, 1024, 3, 8, 0.1
 # multiply-adds of one step's matrix products, forward; backward costs twice as much
-MACS = 2 * B * S * (E + H) * 3 * H + B * S * 2 * H * H + B * T * (H * H + 3 * H * (E + 2 * H + H) + (3 * H + E) * E + E * V)
+MACS = {}
+MACS["transformer"] = LAYERS * (B * S * (4 * D * D + 2 * D * FF + 2 * S * D) +
+                                B * T * (6 * D * D + 2 * D * FF + 2 * T * D + 2 * S * D) + B * S * 2 * D * D) + B * T * D * V
+MACS["bahdanau"] = 2 * B * S * (E + H) * 3 * H + B * S * 2 * H * H + B * T * (H * H + 3 * H * (E + 2 * H + H) + (3 * H + E) * E + E * V)
 
 
 class Bahdanau(nn.Module):
@@ -47,9 +53,60 @@ class Bahdanau(nn.Module):
         return self.output(torch.tanh(self.readout(torch.stack(rows))))
 
 
+class Block(nn.Module):
+    """Attention or feed-forward around a norm: h + dropout(f(norm(h)))."""
+
+    def __init__(self, attends):
+        super().__init__()
+        self.attends, self.norm = attends, nn.LayerNorm(D)
+        if attends:
+            self.query, self.key, self.value, self.out = (nn.Linear(D, D) for _ in range(4))
+        else:
+            self.inner, self.out = nn.Linear(D, FF), nn.Linear(FF, D)
+
+    def forward(self, h, context=None, causal=False):
+        x = self.norm(h)
+        if self.attends:
+            context = x if context is None else context
+            q, k, v = (f(z).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+                       for f, z in ((self.query, x), (self.key, context), (self.value, context)))
+            z = F.scaled_dot_product_attention(q, k, v, is_causal=causal, dropout_p=DROPOUT)
+            f = self.out(z.transpose(1, 2).flatten(-2))
+        else:
+            f = self.out(F.relu(self.inner(x)))
+        return h + F.dropout(f, DROPOUT)
+
+
+class Transformer(nn.Module):
+    """Norm first, tied embeddings, attention by scaled_dot_product_attention; every pair has the full length."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(V, D)
+        nn.init.normal_(self.embedding.weight, std=D ** -0.5)
+        self.encoder = nn.ModuleList(Block(kind) for _ in range(LAYERS) for kind in (True, False))
+        self.decoder = nn.ModuleList(Block(kind) for _ in range(LAYERS) for kind in (True, True, False))
+        self.encoder_norm, self.decoder_norm = nn.LayerNorm(D), nn.LayerNorm(D)
+        angle = torch.arange(2, T + 2)[:, None] * 10000 ** (-torch.arange(D // 2) / (D // 2 - 1))
+        self.register_buffer("positions", torch.cat([angle.sin(), angle.cos()], 1))
+
+    def embed(self, ids):
+        return F.dropout(self.embedding(ids.T) * D ** 0.5 + self.positions[:len(ids)], DROPOUT)
+
+    def forward(self, x, y, mask):
+        h, g = self.embed(x), self.embed(y)
+        for block in self.encoder:
+            h = block(h)
+        h = self.encoder_norm(h)
+        for i, block in enumerate(self.decoder):
+            g = block(g, h if i % 3 == 1 else None, causal=i % 3 == 0)
+        return F.linear(self.decoder_norm(g), self.embedding.weight).transpose(0, 1)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
+    parser.add_argument("--model", choices=("bahdanau", "transformer"), default="bahdanau")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--bf16", action="store_true")
@@ -57,7 +114,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    model = Bahdanau()
+    model = Transformer() if args.model == "transformer" else Bahdanau()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
     x, y = torch.randint(0, V, (S, B)), torch.randint(0, V, (T + 1, B))
     mask = torch.ones(B, S, dtype=torch.bool)
@@ -73,7 +130,7 @@ def main():
         optimizer.step()
         return 1e3 * (time.perf_counter() - start), float(loss)
 
-    ours = subprocess.Popen([f"{args.build}/bench/train_step", *(["bf16"] if args.bf16 else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ours = subprocess.Popen([f"{args.build}/bench/train_step", args.model, *(["bf16"] if args.bf16 else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                             env={**__import__("os").environ, "ATTN_NUM_THREADS": str(args.threads)})
 
     def attn_step():
@@ -91,7 +148,7 @@ def main():
             time.sleep(0.05)
     ours.stdin.close()
     ours.wait()
-    gflop = 6e-9 * MACS
+    gflop = 6e-9 * MACS[args.model]
     result = {"gflop": gflop, "threads": args.threads}
     for name, values in times.items():
         result[name] = {"min_ms": min(values), "median_ms": statistics.median(values), "gflops": gflop / (1e-3 * min(values))}
