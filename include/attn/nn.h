@@ -125,6 +125,8 @@ ATTN_API attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first,
 /* The n pieces index[i] of dimension dim, of x of any rank; for dim 1: x (T, B, C) → (T, n, C), y[:, i] = x[:,
  * index[i]] (beams). Forward only: x that needs a gradient is ATTN_E_UNSUPPORTED. */
 ATTN_API attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n);
+/* The same elements under another shape, without a copy. */
+ATTN_API attn_var *attn_tape_reshape(attn_tape *tape, attn_var *x, int rank, const size_t *shape);
 /* x (T, B, C) → (B, C): x[lengths[b] − 1, b], zeros where the length is 0. */
 ATTN_API attn_var *attn_tape_last(attn_tape *tape, attn_var *x, const int32_t *lengths);
 
@@ -189,6 +191,18 @@ typedef struct attn_guided_alignment {
     size_t links;
 } attn_guided_alignment;
 ATTN_API attn_var *attn_tape_guided_alignment(attn_tape *tape, const attn_guided_alignment *guided, float scale);
+/* Angles of rotary positions, as attn_rotary_embedding takes them (attn/attention.h): cos and sin (P, rotary_dim/2). */
+typedef struct attn_rotary {
+    attn_tensor cos, sin;
+    size_t rotary_dim; /* 0: the whole head */
+    bool interleaved;
+} attn_rotary;
+/* Each head of each row of x (…, H·D) turned by the angles of the row's position (Su et al. 2021). positions: one a row,
+ * 0 … P−1, copied; the data of the tables is kept until reset. */
+ATTN_API attn_var *attn_tape_rotary(attn_tape *tape, attn_var *x, size_t heads, const attn_rotary *table,
+                                    const int64_t *positions);
+/* y = act(gate) ∘ x, of one shape; with SiLU or GELU and linears before it, SwiGLU or GeGLU (Shazeer 2020). */
+ATTN_API attn_var *attn_tape_gate(attn_tape *tape, attn_var *gate, attn_var *x, attn_activation act);
 
 /* Over the last dimension, of C elements:
  *     layer_norm   y = gain ∘ (x − mean) / sqrt(variance + ε) + bias      Ba, Kiros & Hinton 2016

@@ -134,6 +134,22 @@ attn_status attn_backward_row(attn_tape *tape, attn_node *node) {
     return ATTN_OK;
 }
 
+attn_var *attn_tape_reshape(attn_tape *tape, attn_var *x, int rank, const size_t *shape) {
+    attn_tensor value;
+    if (!attn_tape_begin(tape) || !attn_tape_use(tape, "reshape", "x", x)) return NULL;
+    if (!attn_tape_check(tape, attn_tensor_reshape(tape->ctx, &value, &x->value, rank, shape))) return NULL;
+    attn_var *y = attn_tape_var_of(tape, &value, x->needs_grad);
+    if (!y) return NULL;
+    y->parent = x;
+    return !y->needs_grad || push_one(tape, ATTN_OPERATION_reshape, y, x, 0) ? y : NULL;
+}
+
+/* As a row's. */
+attn_status attn_backward_reshape(attn_tape *tape, attn_node *node) {
+    (void)tape, (void)node;
+    return ATTN_OK;
+}
+
 attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first, size_t count) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "slice", "x", x)) return NULL;
     size_t width = x->value.rank ? last_dimension(x) : 0;

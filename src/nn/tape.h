@@ -29,6 +29,9 @@
     X(row)                     \
     X(slice)                   \
     X(last)                    \
+    X(reshape)                 \
+    X(rotary)                  \
+    X(gate)                    \
     X(gru)                     \
     X(gru_cell)                \
     X(additive_attention)      \

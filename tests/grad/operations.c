@@ -229,6 +229,34 @@ static attn_var *build_dot_self(check *c, attn_tape *tape, attn_var *const *x) {
     return attn_tape_add(tape, attn_tape_add(tape, row, attn_tape_row(tape, self, 2)), attn_tape_row(tape, cross, 0));
 }
 
+/* ---- the Llama family's ------------------------------------------------------------------------ */
+
+static attn_var *build_reshape(check *c, attn_tape *tape, attn_var *const *x) {
+    (void)c; /* a variable that is read in both shapes */
+    attn_var *h = attn_tape_activation(tape, x[0], ATTN_TANH);
+    attn_var *flat = attn_tape_softmax(tape, attn_tape_reshape(tape, h, 2, SHAPE(B, T * N)));
+    return attn_tape_add(tape, attn_tape_reshape(tape, flat, 3, SHAPE(T, B, N)), h);
+}
+/* Heads of 7, of which 4 columns turn; positions in no order and twice the same. */
+static attn_var *build_rotary(check *c, attn_tape *tape, attn_var *const *x) {
+    static float cos[10] = {1, 1, 0.6f, -0.8f, 0, 1, 0.28f, -0.6f, -1, 0.8f};
+    static float sin[10] = {0, 0, 0.8f, 0.6f, 1, 0, -0.96f, 0.8f, 0, 0.6f};
+    static const int64_t positions[T * B / 2] = {4, 1, 3, 0, 3, 2};
+    (void)c;
+    attn_rotary table = {attn_tensor_f32(cos, 2, (size_t)5, (size_t)2), attn_tensor_f32(sin, 2, (size_t)5, (size_t)2),
+                         4, false};
+    attn_var *wide = attn_tape_reshape(tape, x[0], 2, SHAPE(T * B / 2, 2 * N));
+    attn_var *once = attn_tape_rotary(tape, attn_tape_activation(tape, wide, ATTN_TANH), 2, &table, positions);
+    table.interleaved = true;
+    return attn_tape_add(tape, once, attn_tape_rotary(tape, wide, 1, &table, positions));
+}
+static attn_var *build_gate(check *c, attn_tape *tape, attn_var *const *x) {
+    (void)c;
+    attn_var *y = attn_tape_gate(tape, x[0], x[1], ATTN_SILU);
+    y = attn_tape_add(tape, y, attn_tape_gate(tape, x[1], x[0], ATTN_GELU_TANH));
+    return attn_tape_gate(tape, y, y, ATTN_TANH); /* both sides one variable */
+}
+
 /* ---- recurrence --------------------------------------------------------------------------------- */
 
 static void prepare_gru(check *c) {
@@ -305,6 +333,9 @@ static attn_var *build_guided(check *c, attn_tape *tape, attn_var *const *x) {
     X(arrange, stack, false)           \
     X(arrange, row, false)             \
     X(arrange, slice, false)           \
+    X(arrange, reshape, false)         \
+    X(arrange, rotary, false)          \
+    X(pair, gate, false)               \
     X(arrange, last, false)            \
     X(embedding, embedding, false)     \
     X(rows, softmax, false)            \
