@@ -197,8 +197,8 @@ typedef struct attn_rotary {
     size_t rotary_dim; /* 0: the whole head */
     bool interleaved;
 } attn_rotary;
-/* Each head of each row of x (…, H·D) turned by the angles of the row's position (Su et al. 2021). positions: one a row,
- * 0 … P−1, copied; the data of the tables is kept until reset. */
+/* Each head of each row of x (…, H·D) turned by the angles of the row's position (Su et al. 2021). positions: one a
+ * row, 0 … P−1, copied; the data of the tables is kept until reset. */
 ATTN_API attn_var *attn_tape_rotary(attn_tape *tape, attn_var *x, size_t heads, const attn_rotary *table,
                                     const int64_t *positions);
 /* y = act(gate) ∘ x, of one shape; with SiLU or GELU and linears before it, SwiGLU or GeGLU (Shazeer 2020). */

@@ -40,6 +40,15 @@ typedef struct attn_step_view {
     attn_var *state;     /* (K, B, state_size) */
 } attn_step_view;
 
+/* How a parameter W (N, …) lies in a file. */
+typedef struct attn_stored_form {
+    char name[192];
+    bool transposed; /* a matrix is stored as (K, N) */
+    size_t part, parts; /* W is rows part·N … part·N+N−1 of what is stored; its parts are added one after the other */
+    float offset;       /* W is what is stored plus this */
+} attn_stored_form;
+typedef struct attn_weights attn_weights; /* model/weights.h */
+
 typedef struct attn_model_class {
     const char *type;
     size_t bytes; /* of the struct that begins with attn_model */
@@ -61,6 +70,11 @@ typedef struct attn_model_class {
     /* The weights (1, rows, columns) of one head on a pair of id sequences; NULL: the model has no such heads. */
     attn_status (*look)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count);
+
+    /* Of files that others write too; NULL: parameters are stored under their names, and nothing else is. */
+    attn_status (*recognise)(attn_model *model, const attn_weights *weights); /* before parameters are added */
+    void (*stored_form)(const attn_model *model, attn_stored_form *form, const char *name);
+    bool (*ignores)(const attn_model *model, const char *stored); /* tensors that are no weights */
 } attn_model_class;
 
 extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer;
@@ -72,8 +86,7 @@ attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const ch
 attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
                            int rank, const size_t *shape);
 
-/* The weights of a folder that is being read. */
-typedef struct attn_weights attn_weights;
+/* A parameter from the folder that is being read. */
 attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
                               int rank, const size_t *shape);
 

@@ -416,7 +416,9 @@ static attn_status configure(attn_model *model, const char *config_json) {
     return ATTN_OK;
 }
 
-const attn_model_class attn_class_rnn = {
-    "rnn", sizeof(translator), configure, add_parameters, loss, encode, step, false, NULL};
-const attn_model_class attn_class_bahdanau = {
-    "bahdanau", sizeof(translator), configure, add_parameters, loss, encode, step, true, NULL};
+#define CLASS(name, attends)                                                                                 \
+    {                                                                                                        \
+        .type = name, .bytes = sizeof(translator), .configure = configure, .add_parameters = add_parameters, \
+        .loss = loss, .encode = encode, .step = step, .source_by_position = attends                          \
+    }
+const attn_model_class attn_class_rnn = CLASS("rnn", false), attn_class_bahdanau = CLASS("bahdanau", true);

@@ -682,4 +682,12 @@ static attn_status configure(attn_model *model, const char *config_json) {
 }
 
 const attn_model_class attn_class_transformer = {
-    "transformer", sizeof(translator), configure, add_parameters, loss, encode, step, false, look};
+    .type = "transformer",
+    .bytes = sizeof(translator),
+    .configure = configure,
+    .add_parameters = add_parameters,
+    .loss = loss,
+    .encode = encode,
+    .step = step,
+    .look = look,
+};

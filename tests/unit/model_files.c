@@ -232,9 +232,9 @@ static void test_other_dtypes(void **state) {
     fixture *f = *state;
     edited e;
     edit(f, &e, ATTN_BF16);
-    tensor_of(&e, "attention.key.weight")->tensor.dtype = ATTN_F16;
+    tensor_of(&e, "attention.key.weight")->tensor.dtype = ATTN_U8;
     write_edited(f, &e);
-    refused(f, ATTN_E_FORMAT, "tensor \"attention.key.weight\": expected F32, BF16 or I8, found F16");
+    refused(f, ATTN_E_FORMAT, "tensor \"attention.key.weight\": expected F32, BF16, F16 or I8, found U8");
     edit(f, &e, ATTN_I8);
     *tensor_of(&e, "attention.key.weight.scale") = e.tensor[--e.count];
     write_edited(f, &e);
