@@ -12,6 +12,7 @@
 #include <attn/text.h>
 #include <attn/io.h>
 #include <attn/models.h>
+#include <attn/generate.h>
 #include <attn/train.h>
 #include <attn/viz.h>
 

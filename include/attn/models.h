@@ -24,11 +24,12 @@ ATTN_API attn_status attn_model_save_hugging_face(const attn_model *model, const
                                                   const char *folder);
 ATTN_API void attn_model_free(attn_model *model);
 ATTN_API attn_parameters *attn_model_parameters(const attn_model *model);
-ATTN_API const char *attn_model_type(const attn_model *model);   /* "rnn", "bahdanau" */
+ATTN_API const char *attn_model_type(const attn_model *model);   /* its "model_type" */
 ATTN_API const char *attn_model_config(const attn_model *model); /* the whole config as JSON text */
 ATTN_API size_t attn_model_vocab_size(const attn_model *model);
 
-/* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. */
+/* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. For a language model there is no source: target_out is
+ * the token that comes after each of target_in. */
 typedef struct attn_pair_batch {
     size_t batch;                      /* B */
     size_t source_steps, target_steps; /* S, T */
@@ -39,6 +40,7 @@ typedef struct attn_pair_batch {
     const int32_t *target_lengths;     /* (B) */
     const attn_links *links; /* (B) links of tokens, by target, then source: what alignments are taught; or NULL */
     float guided_alignment;  /* weight of that beside the words */
+    const int32_t *documents;          /* (T, B): language models alone: a step sees those with its number; or NULL */
 } attn_pair_batch;
 
 /* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. With links and

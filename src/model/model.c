@@ -4,7 +4,20 @@
 #include <jansson.h>
 #include <string.h>
 
-static const attn_model_class *const classes[] = {&attn_class_rnn, &attn_class_bahdanau, &attn_class_transformer};
+static const attn_model_class *const classes[] = {&attn_class_rnn, &attn_class_bahdanau, &attn_class_transformer,
+#define GPT_POINTER(name, type) &attn_class_##name,
+                                                  ATTN_GPT_LIST(GPT_POINTER)};
+
+static attn_status unknown_class(attn_context *ctx, const char *type) {
+    attn_buffer list = ATTN_BUFFER_INIT(ctx);
+    for (size_t i = 0; i < ATTN_COUNT(classes); i++)
+        attn_buffer_printf(&list, "%s\"%s\"", i ? ", " : "", classes[i]->type);
+    attn_status status =
+        attn_fail(ctx, ATTN_E_UNSUPPORTED, "config: \"model_type\": expected one of %s, found \"%.40s\"",
+                  list.data ? list.data : "(none)", type);
+    attn_buffer_free(&list);
+    return status;
+}
 
 static attn_status find_class(attn_context *ctx, const attn_model_class **out, const char *config_json) {
     json_error_t error;
@@ -16,10 +29,7 @@ static attn_status find_class(attn_context *ctx, const attn_model_class **out, c
     for (size_t i = 0; type && i < ATTN_COUNT(classes); i++)
         if (!strcmp(type, classes[i]->type)) *out = classes[i];
     if (!type) status = attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_type\" is missing or not a string");
-    else if (!*out)
-        status = attn_fail(ctx, ATTN_E_UNSUPPORTED,
-                           "config: \"model_type\": expected \"rnn\", \"bahdanau\" or \"transformer\", found \"%.40s\"",
-                           type);
+    else if (!*out) status = unknown_class(ctx, type);
     json_decref(root);
     return status;
 }
@@ -57,6 +67,7 @@ attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *
 
 void attn_model_free(attn_model *model) {
     if (!model) return;
+    if (model->class->clear) model->class->clear(model);
     attn_parameters_free(model->parameters);
     attn_release(model->ctx, model->config);
     attn_release(model->ctx, model);
@@ -95,9 +106,10 @@ attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *
 attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
                           float grad_scale, attn_loss_stats *stats) {
     const attn_pair_batch *b = batch;
-    if (!b->source || !b->source_lengths || !b->target_in || !b->target_out)
+    const bool translates = model->class->encode != NULL;
+    if ((translates && (!b->source || !b->source_lengths)) || !b->target_in || !b->target_out)
         return attn_tape_fail(tape, ATTN_E_ARGUMENT, "loss: source, source_lengths, target_in or target_out is NULL");
-    if (!b->batch || !b->source_steps || !b->target_steps)
+    if (!b->batch || (translates && !b->source_steps) || !b->target_steps)
         return attn_tape_fail(tape, ATTN_E_SHAPE,
                               "loss: %zu pairs of %zu source and %zu target steps, expected at least one of each",
                               b->batch, b->source_steps, b->target_steps);

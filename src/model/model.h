@@ -56,9 +56,10 @@ typedef struct attn_model_class {
     attn_status (*configure)(attn_model *model, const char *config_json);
     /* Adds the parameters by attn_model_add. */
     attn_status (*add_parameters)(attn_model *model);
+    void (*clear)(attn_model *model); /* releases what the model has besides; NULL: nothing */
     attn_var *(*loss)(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
                       float grad_scale, attn_loss_stats *stats);
-    /* Encodes source (S, B) for `beams` beams each; fills decoder. */
+    /* Encodes source (S, B) for `beams` beams each; fills decoder. NULL, as step is: a language model. */
     void (*encode)(const attn_model *model, attn_tape *tape, attn_decoder *decoder, const int32_t *source,
                    size_t steps);
     /* Feeds ids (K, B); the state parts are replaced. Gives logits (K, B, V). */
@@ -78,6 +79,14 @@ typedef struct attn_model_class {
 } attn_model_class;
 
 extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer;
+/* The language models (gpt.h): X(name, "model_type"). */
+#define ATTN_GPT_LIST(X) \
+    X(gpt2, "gpt2")      \
+    X(llama, "llama")    \
+    X(mistral, "mistral") X(qwen2, "qwen2") X(qwen3, "qwen3") X(gemma2, "gemma2") X(gemma3, "gemma3_text")
+#define ATTN_GPT_CLASS(name, type) extern const attn_model_class attn_class_##name;
+ATTN_GPT_LIST(ATTN_GPT_CLASS)
+#undef ATTN_GPT_CLASS
 
 /* A model with its configuration and no parameters yet. gives. */
 attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);

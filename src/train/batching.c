@@ -270,7 +270,7 @@ attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *b
             target_out[t * B + b] = inside ? target[t] : -1;
         }
     }
-    *batch = (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths, NULL, 0};
+    *batch = (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths, NULL, 0, NULL};
     if (!epoch->link) return ATTN_OK;
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->links, &epoch->links_capacity, B, 0, sizeof *epoch->links));
     for (size_t b = 0; b < B; b++)

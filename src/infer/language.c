@@ -1,0 +1,70 @@
+/* language.c: logits of texts that are there. */
+#include "model/gpt.h"
+#include "nn/tape.h"
+
+#include <string.h>
+
+bool attn_model_is_language_model(const attn_model *model) { return !model->class->encode; }
+
+size_t attn_model_context_length(const attn_model *model) { return model->max_positions; }
+
+/* All sequences' tokens, one behind the other, without the padding. */
+static bool pack(attn_gpt_rows *rows, attn_tape *tape, const int32_t *ids, size_t batch, size_t steps,
+                 const int32_t *first) {
+    int32_t *id = attn_tape_memory(tape, batch * steps, sizeof *id);
+    int32_t *cu = attn_tape_memory(tape, batch + 1, sizeof *cu);
+    int64_t *position = attn_tape_memory(tape, batch * steps, sizeof *position);
+    if (!id || !cu || !position) return false;
+    size_t n = 0;
+    for (size_t b = 0; b < batch; b++) {
+        cu[b] = (int32_t)n;
+        for (size_t t = first ? (size_t)first[b] : 0; t < steps; t++, n++) {
+            id[n] = ids[b * steps + t];
+            position[n] = (int64_t)(n - (size_t)cu[b]);
+        }
+    }
+    cu[batch] = (int32_t)n;
+    *rows = (attn_gpt_rows){.count = n, .id = id, .position = position, .sequences = batch, .cu = cu};
+    return true;
+}
+
+static void unpack(float *out, const attn_var *logits, size_t vocabulary, size_t batch, size_t steps,
+                   const int32_t *first) {
+    const float *from = attn_var_value(logits)->data;
+    for (size_t b = 0; b < batch; b++) {
+        const size_t padding = first ? (size_t)first[b] : 0, n = (steps - padding) * vocabulary;
+        memset(out, 0, padding * vocabulary * sizeof *out);
+        memcpy(out + padding * vocabulary, from, n * sizeof *out);
+        out += steps * vocabulary;
+        from += n;
+    }
+}
+
+attn_status attn_language_logits(const attn_model *model, float *logits, const int32_t *ids, size_t batch, size_t steps,
+                                 const int32_t *first) {
+    attn_context *ctx = model->ctx;
+    const attn_gpt *m = attn_gpt_of(model);
+    size_t cells;
+    if (!m) return ATTN_E_ARGUMENT;
+    if (steps > m->config.context)
+        return attn_fail(ctx, ATTN_E_SHAPE, "logits: %zu tokens, the model's context length is %zu", steps,
+                         m->config.context);
+    if (!attn_size_mul(&cells, batch, steps) || cells > INT32_MAX)
+        return attn_fail(ctx, ATTN_E_SHAPE, "logits: %zu sequences of %zu tokens are too many", batch, steps);
+    for (size_t b = 0; first && b < batch; b++)
+        if (first[b] < 0 || (size_t)first[b] > steps)
+            return attn_fail(ctx, ATTN_E_ARGUMENT, "logits: first[%zu] is %d, expected 0 to %zu", b, (int)first[b],
+                             steps);
+    attn_tape *tape;
+    ATTN_TRY(attn_tape_create(&tape, ctx, false));
+    attn_gpt_rows rows;
+    if (pack(&rows, tape, ids, batch, steps, first) && rows.count) {
+        attn_var *out = attn_gpt_logits(m, tape, attn_gpt_states(m, tape, &rows));
+        if (out) unpack(logits, out, m->config.vocab_size, batch, steps, first);
+    } else if (attn_tape_status(tape) == ATTN_OK) {
+        memset(logits, 0, cells * m->config.vocab_size * sizeof *logits);
+    }
+    attn_status status = attn_tape_status(tape);
+    attn_tape_free(tape);
+    return status;
+}

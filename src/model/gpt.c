@@ -1,0 +1,356 @@
+/* gpt.c: decoder-only language models.
+ *
+ *   gpt2                  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ *   llama, mistral,       Touvron et al. 2023; Jiang et al. 2023; Yang et al. 2024 and 2025
+ *   qwen2, qwen3
+ *   gemma2, gemma3_text   Gemma Team 2024 and 2025
+ *
+ * Tokens x_1 … x_T; the model gives p(x_{t+1} | x_1 … x_t) for every t at once. C hidden_size, H heads of size D, Hk
+ * heads of keys and values, V tokens of the vocabulary. embedding   h = E x_t (+ P t) (T, C) attention   u = norm(h);
+ * q = R_t W_q u, k = R_t W_k u, v = W_v u                           (T, H·D), (T, Hk·D) h ← h + W_o Σ_j α_tj v_j,  α_tj
+ * = softmax over j ≤ t of q_t·k_j / √D            (T, C) MLP         u = norm(h);  h ← h + W_down act(W_up u) GPT-2 (T,
+ * C) h ← h + W_down (act(W_gate u) ∘ W_up u)  the others output      p = softmax(E' norm(h)), E' = E where they are
+ * tied                             (T, V)
+ *
+ * GPT-2 has learned positions P, LayerNorm and biases; the others turn queries and keys by R_t (rotary positions) and
+ * have RMSNorm. Their switches: biases of q, k, v (Qwen2), norms of each q and k head (Qwen3), a window of keys in all
+ * layers (Mistral) or in some (Gemma, Qwen), norms after attention and MLP too, embeddings times √C, scores and logits
+ * capped by c·tanh(·/c) (Gemma). */
+#include "model/gpt.h"
+#include "nn/tape.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- rotary angles --------------------------------------------------------------------------------- */
+
+/* Turns a position by the pair i of `half`. In f32 as the models were trained with; Llama 3.1 (Grattafiori et al. 2024)
+ * slows long waves down by `factor`, keeps short ones, and goes from the one to the other in between. */
+static float frequency(const attn_rope *rope, size_t i, size_t half) {
+    const float plain = (float)(1 / pow((double)rope->theta, (double)i / (double)half));
+    if (rope->kind == ATTN_ROPE_PLAIN) return plain;
+    if (rope->kind == ATTN_ROPE_LINEAR) return plain / rope->factor;
+    const double wave = 2 * 3.14159265358979323846 / (double)plain, original = (double)rope->original;
+    if (wave < original / (double)rope->high) return plain;
+    if (wave > original / (double)rope->low) return plain / rope->factor;
+    const double smooth = (original / wave - (double)rope->low) / ((double)rope->high - (double)rope->low);
+    return (float)((1 - smooth) * (double)plain / (double)rope->factor + smooth * (double)plain);
+}
+
+/* Angles for all layers of one kind: of positions 0 … P−1, or of each row where that is less. */
+typedef struct angles {
+    attn_rotary table;
+    const int64_t *index; /* (rows) into the table */
+} angles;
+
+static bool make_angles(angles *out, const attn_gpt *m, attn_tape *tape, const attn_rope *rope,
+                        const attn_gpt_rows *rows) {
+    const size_t half = m->config.head_size / 2;
+    int64_t last = -1;
+    for (size_t r = 0; r < rows->count; r++) last = ATTN_MAX(last, rows->position[r]);
+    const bool by_position = last < (int64_t)rows->count;
+    const size_t n = by_position ? (size_t)(last + 1) : rows->count;
+    float *cosines = attn_tape_memory(tape, n * half, sizeof *cosines);
+    float *sines = attn_tape_memory(tape, n * half, sizeof *sines);
+    int64_t *own = attn_tape_memory(tape, rows->count, sizeof *own);
+    if (!cosines || !sines || !own) return false;
+    for (size_t i = 0; i < half; i++) {
+        const float turn = frequency(rope, i, half);
+        for (size_t p = 0; p < n; p++) {
+            const float angle = (float)(by_position ? (int64_t)p : rows->position[p]) * turn;
+            cosines[p * half + i] = (float)cos((double)angle);
+            sines[p * half + i] = (float)sin((double)angle);
+        }
+    }
+    for (size_t r = 0; r < rows->count; r++) own[r] = by_position ? rows->position[r] : (int64_t)r;
+    out->table = (attn_rotary){attn_tensor_f32(cosines, 2, n, half), attn_tensor_f32(sines, 2, n, half), 0, false};
+    out->index = own;
+    return true;
+}
+
+/* ---- the equations ---------------------------------------------------------------------------------- */
+
+static attn_var *linear(attn_tape *tape, attn_var *x, attn_gpt_linear l, attn_var *residual, attn_activation act) {
+    return attn_tape_linear(tape, x, l.w, l.b, residual, act);
+}
+
+static attn_var *norm(const attn_gpt *m, attn_tape *tape, attn_var *x, attn_gpt_linear n) {
+    return m->family->layer_norm ? attn_tape_layer_norm(tape, x, n.w, n.b, m->config.norm_epsilon)
+                                 : attn_tape_rms_norm(tape, x, n.w, m->config.norm_epsilon);
+}
+
+/* Each head by itself. */
+static attn_var *norm_heads(const attn_gpt *m, attn_tape *tape, attn_var *x, attn_parameter *gain, size_t rows,
+                            size_t heads) {
+    const size_t d = m->config.head_size;
+    x = attn_tape_reshape(tape, x, 3, (const size_t[]){rows, heads, d});
+    x = attn_tape_rms_norm(tape, x, gain, m->config.norm_epsilon);
+    return attn_tape_reshape(tape, x, 2, (const size_t[]){rows, heads * d});
+}
+
+/* h + f, or with the norm that Gemma has after f; f has been through its dropout. */
+static attn_var *add_to(const attn_gpt *m, attn_tape *tape, attn_var *h, attn_var *f, attn_parameter *gain) {
+    return attn_tape_add(tape, h, gain ? attn_tape_rms_norm(tape, f, gain, m->config.norm_epsilon) : f);
+}
+
+/* The last linear of attention or MLP, added to h: in one product where nothing comes between. */
+static attn_var *project(const attn_gpt *m, attn_tape *tape, attn_var *x, attn_gpt_linear l, attn_var *h,
+                         attn_parameter *gain) {
+    const float p = m->config.residual_dropout;
+    if (!gain && (p == 0 || !tape->record)) return linear(tape, x, l, h, ATTN_IDENTITY);
+    return add_to(m, tape, h, attn_tape_dropout(tape, linear(tape, x, l, NULL, ATTN_IDENTITY), p), gain);
+}
+
+/* (B·T, heads·D) as (B, heads, T, D). */
+static attn_tensor heads_of(const attn_var *x, size_t batch, size_t heads) {
+    const attn_tensor *t = attn_var_value(x);
+    const size_t steps = t->shape[0] / batch, columns = t->shape[1], d = columns / heads;
+    const ptrdiff_t row = (ptrdiff_t)columns;
+    return (attn_tensor){
+        t->data, ATTN_F32, 4, {batch, heads, steps, d}, {(ptrdiff_t)steps * row, (ptrdiff_t)d, row, 1}};
+}
+
+/* Keys and values go into the cache, and are read from there: the same bits as without one (attn/cache.h). */
+static attn_var *attend_cached(const attn_gpt *m, attn_tape *tape, attn_var *q, attn_var *k, attn_var *v,
+                               attn_kv_cache *cache, size_t batch, attn_attention_options *options) {
+    if (!q || !k || !v) return NULL;
+    attn_var *y = attn_tape_var(tape, 2, attn_var_value(q)->shape, false);
+    if (!y) return NULL;
+    const attn_tensor keys = heads_of(k, batch, m->config.key_heads), values = heads_of(v, batch, m->config.key_heads);
+    const attn_tensor queries = heads_of(q, batch, m->config.heads), out = heads_of(y, batch, m->config.heads);
+    options->causal = ATTN_CAUSAL_BOTTOM_RIGHT;
+    if (!attn_tape_check(tape, attn_kv_cache_append(tape->ctx, cache, &keys, &values, NULL)) ||
+        !attn_tape_check(tape, attn_kv_cache_attend(tape->ctx, &out, NULL, &queries, cache, options)))
+        return NULL;
+    return y;
+}
+
+static attn_var *attend(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *u, const attn_gpt_rows *rows,
+                        const angles *turn) {
+    const attn_gpt_config *c = &m->config;
+    const attn_gpt_layer *layer = &m->layer[l];
+    attn_var *q = linear(tape, u, layer->query, NULL, ATTN_IDENTITY);
+    attn_var *k = linear(tape, u, layer->key, NULL, ATTN_IDENTITY);
+    attn_var *v = linear(tape, u, layer->value, NULL, ATTN_IDENTITY);
+    if (layer->query_norm) q = norm_heads(m, tape, q, layer->query_norm, rows->count, c->heads);
+    if (layer->key_norm) k = norm_heads(m, tape, k, layer->key_norm, rows->count, c->key_heads);
+    if (turn) q = attn_tape_rotary(tape, q, c->heads, &turn->table, turn->index);
+    if (turn) k = attn_tape_rotary(tape, k, c->key_heads, &turn->table, turn->index);
+
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.scale = 1 / sqrtf(c->query_scalar);
+    options.softcap = c->attention_softcap;
+    if (layer->sliding) options.window_left = (int64_t)c->window - 1;
+    if (rows->cache) return attend_cached(m, tape, q, k, v, rows->cache[l], rows->sequences, &options);
+    options.causal = ATTN_CAUSAL_TOP_LEFT;
+    options.dropout = c->attention_dropout;
+    options.cu_q = options.cu_k = rows->cu;
+    options.sequences = rows->sequences;
+    const attn_attention_inputs inputs = {.q = q, .k = k, .v = v, .heads = c->heads, .key_heads = c->key_heads};
+    return attn_tape_attention(tape, &inputs, &options, NULL);
+}
+
+static attn_var *block(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h, const attn_gpt_rows *rows,
+                       const angles *turn) {
+    const attn_gpt_layer *layer = &m->layer[l];
+    const attn_activation act = attn_gpt_activation(&m->config);
+    attn_var *z = attend(m, tape, l, norm(m, tape, h, layer->input_norm), rows, turn);
+    h = project(m, tape, z, layer->out, h, layer->attention_out_norm);
+
+    attn_var *u = norm(m, tape, h, layer->mlp_norm), *inner;
+    if (layer->gate.w) {
+        attn_var *gate = linear(tape, u, layer->gate, NULL, ATTN_IDENTITY);
+        inner = attn_tape_gate(tape, gate, linear(tape, u, layer->up, NULL, ATTN_IDENTITY), act);
+    } else {
+        inner = linear(tape, u, layer->up, NULL, act);
+    }
+    return project(m, tape, inner, layer->down, h, layer->mlp_out_norm);
+}
+
+static attn_var *embed(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows) {
+    attn_var *h = attn_tape_embedding(tape, m->tokens, rows->id, 1, &rows->count);
+    if (m->family->scale_embeddings) h = attn_tape_scale(tape, h, sqrtf((float)m->config.hidden_size));
+    if (m->positions) {
+        int32_t *position = attn_tape_memory(tape, rows->count, sizeof *position);
+        for (size_t r = 0; position && r < rows->count; r++)
+            position[r] = (int32_t)ATTN_MIN(rows->position[r], (int64_t)INT32_MAX);
+        if (!position) return NULL;
+        h = attn_tape_add(tape, h, attn_tape_embedding(tape, m->positions, position, 1, &rows->count));
+    }
+    return attn_tape_dropout(tape, h, m->config.embedding_dropout);
+}
+
+attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows) {
+    angles full, local, *turn[2] = {NULL, NULL};
+    attn_var *h = embed(m, tape, rows);
+    if (!h) return NULL;
+    if (!m->positions) {
+        if (!make_angles(&full, m, tape, &m->config.rope, rows) ||
+            !make_angles(&local, m, tape, &m->config.local_rope, rows))
+            return NULL;
+        turn[0] = &full, turn[1] = &local;
+    }
+    /* Without a recording nothing of a layer is needed by the next but h: memory is that of one layer. */
+    const size_t elements = rows->count * m->config.hidden_size;
+    float *kept = tape->record ? NULL : attn_tape_memory(tape, elements, sizeof *kept);
+    if (!tape->record && !kept) return NULL;
+    for (size_t l = 0; h && l < m->config.num_layers; l++) {
+        const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
+        h = block(m, tape, l, h, rows, turn[m->layer[l].sliding]);
+        if (!h || tape->record) continue;
+        attn_copy_floats(tape->ctx, kept, h->value.data, elements);
+        attn_arena_rewind(&tape->arena, mark);
+        const attn_tensor value = attn_tensor_f32(kept, 2, rows->count, m->config.hidden_size);
+        h = attn_tape_var_of(tape, &value, false);
+    }
+    return norm(m, tape, h, m->final_norm);
+}
+
+attn_var *attn_gpt_logits(const attn_gpt *m, attn_tape *tape, attn_var *states) {
+    const float cap = m->config.final_softcap;
+    attn_var *logits = attn_tape_linear(tape, states, m->head, NULL, NULL, ATTN_IDENTITY);
+    if (cap == 0) return logits;
+    logits = attn_tape_activation(tape, attn_tape_scale(tape, logits, 1 / cap), ATTN_TANH);
+    return attn_tape_scale(tape, logits, cap);
+}
+
+/* ---- training: a batch's targets, without their padding --------------------------------------------- */
+
+static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
+                      float grad_scale, attn_loss_stats *stats) {
+    const attn_gpt *m = (const attn_gpt *)model;
+    const size_t steps = batch->target_steps, most = steps * batch->batch;
+    int32_t *id = attn_tape_memory(tape, most, sizeof *id), *target = attn_tape_memory(tape, most, sizeof *target);
+    int32_t *cu = attn_tape_memory(tape, most + 1, sizeof *cu);
+    int64_t *position = attn_tape_memory(tape, most, sizeof *position);
+    if (!id || !target || !cu || !position) return NULL;
+    size_t n = 0, sequences = 0;
+    for (size_t b = 0; b < batch->batch; b++) {
+        const size_t length = batch->target_lengths ? (size_t)batch->target_lengths[b] : steps;
+        for (size_t t = 0; t < ATTN_MIN(length, steps); t++, n++) {
+            const size_t at = t * batch->batch + b;
+            const bool begins =
+                t == 0 || (batch->documents && batch->documents[at] != batch->documents[at - batch->batch]);
+            if (begins) cu[sequences++] = (int32_t)n;
+            id[n] = batch->target_in[at];
+            target[n] = batch->target_out[at];
+            position[n] = begins ? 0 : position[n - 1] + 1;
+        }
+    }
+    cu[sequences] = (int32_t)n;
+    const attn_gpt_rows rows = {.count = n, .id = id, .position = position, .sequences = sequences, .cu = cu};
+    attn_var *logits = attn_gpt_logits(m, tape, attn_gpt_states(m, tape, &rows));
+    return attn_tape_cross_entropy(tape, logits, target, label_smoothing, grad_scale, stats);
+}
+
+/* ---- parameters ---------------------------------------------------------------------------------- */
+
+/* Adds parameters one after the other; the first failure is kept. */
+typedef struct builder {
+    attn_gpt *m;
+    attn_status status;
+    size_t layer;
+} builder;
+
+static attn_parameter *add(builder *b, const char *name, attn_init init, float scale, size_t rows, size_t columns) {
+    attn_parameter *p = NULL;
+    const size_t shape[2] = {rows, columns};
+    if (b->status == ATTN_OK) b->status = attn_model_add(&b->m->base, &p, name, init, scale, columns ? 2 : 1, shape);
+    return p;
+}
+
+static attn_gpt_linear add_linear(builder *b, const char *name, size_t out, size_t in, bool bias, float scale) {
+    char full[96];
+    attn_gpt_linear l = {NULL, NULL};
+    snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
+    l.w = add(b, full, ATTN_INIT_NORMAL, scale, out, in);
+    snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
+    if (bias) l.b = add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    return l;
+}
+
+static attn_gpt_linear add_norm(builder *b, const char *name, size_t size, bool bias) {
+    char full[96];
+    attn_gpt_linear n = {NULL, NULL};
+    snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
+    n.w = add(b, full, ATTN_INIT_ONE, 0, size, 0);
+    snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
+    if (bias) n.b = add(b, full, ATTN_INIT_ZERO, 0, size, 0);
+    return n;
+}
+
+/* Queries, keys and values come one after the other, weights and biases apart: GPT-2 stores them as one. */
+static void add_projections(builder *b, attn_gpt_layer *layer, bool bias) {
+    const attn_gpt_config *c = &b->m->config;
+    const size_t keys = c->key_heads * c->head_size;
+    attn_gpt_linear *const all[] = {&layer->query, &layer->key, &layer->value};
+    static const char *const names[] = {"query", "key", "value"};
+    char full[96];
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, names[i]);
+        all[i]->w = add(b, full, ATTN_INIT_NORMAL, c->init_range, i ? keys : c->heads * c->head_size, c->hidden_size);
+    }
+    for (size_t i = 0; bias && i < 3; i++) {
+        snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, names[i]);
+        all[i]->b = add(b, full, ATTN_INIT_ZERO, 0, i ? keys : c->heads * c->head_size, 0);
+    }
+}
+
+static void add_layer(builder *b) {
+    attn_gpt *m = b->m;
+    const attn_gpt_config *c = &m->config;
+    const attn_gpt_family *f = m->family;
+    attn_gpt_layer *layer = &m->layer[b->layer];
+    /* What is added to h is the smaller the more layers add to it (Radford et al. 2019). */
+    const float scale = c->init_range, last = f->layer_norm ? scale / sqrtf(2 * (float)c->num_layers) : scale;
+    const bool bias = f->layer_norm;
+    layer->input_norm = add_norm(b, "input_norm", c->hidden_size, bias);
+    add_projections(b, layer, bias || f->query_bias || c->attention_bias);
+    if (f->head_norms) layer->query_norm = add_norm(b, "query_norm", c->head_size, false).w;
+    if (f->head_norms) layer->key_norm = add_norm(b, "key_norm", c->head_size, false).w;
+    layer->out = add_linear(b, "out", c->hidden_size, c->heads * c->head_size, bias || c->attention_bias, last);
+    if (f->outer_norms) layer->attention_out_norm = add_norm(b, "attention_out_norm", c->hidden_size, false).w;
+    layer->mlp_norm = add_norm(b, "mlp_norm", c->hidden_size, bias);
+    if (!f->layer_norm) layer->gate = add_linear(b, "gate", c->inner_size, c->hidden_size, c->mlp_bias, scale);
+    layer->up = add_linear(b, "up", c->inner_size, c->hidden_size, bias || c->mlp_bias, scale);
+    layer->down = add_linear(b, "down", c->hidden_size, c->inner_size, bias || c->mlp_bias, last);
+    if (f->outer_norms) layer->mlp_out_norm = add_norm(b, "mlp_out_norm", c->hidden_size, false).w;
+}
+
+static attn_status add_parameters(attn_model *model) {
+    attn_gpt *m = (attn_gpt *)model;
+    const attn_gpt_config *c = &m->config;
+    builder b = {m, ATTN_OK, 0};
+    m->tokens = add(&b, "tokens.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
+    if (m->family->layer_norm)
+        m->positions = add(&b, "positions.weight", ATTN_INIT_NORMAL, c->init_range, c->context, c->hidden_size);
+    for (; b.layer < c->num_layers && b.status == ATTN_OK; b.layer++) add_layer(&b);
+    m->final_norm.w = add(&b, "final_norm.weight", ATTN_INIT_ONE, 0, c->hidden_size, 0);
+    if (m->family->layer_norm) m->final_norm.b = add(&b, "final_norm.bias", ATTN_INIT_ZERO, 0, c->hidden_size, 0);
+    m->head =
+        c->tie ? m->tokens : add(&b, "head.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
+    return b.status;
+}
+
+static void clear(attn_model *model) { attn_release(model->ctx, ((attn_gpt *)model)->layer); }
+
+#define CLASS(name, type_name)                   \
+    const attn_model_class attn_class_##name = { \
+        .type = type_name,                       \
+        .bytes = sizeof(attn_gpt),               \
+        .configure = attn_gpt_configure,         \
+        .add_parameters = add_parameters,        \
+        .clear = clear,                          \
+        .loss = loss,                            \
+        .recognise = attn_gpt_recognise,         \
+        .stored_form = attn_gpt_stored_form,     \
+        .ignores = attn_gpt_ignores,             \
+    };
+ATTN_GPT_LIST(CLASS)
+
+const attn_gpt *attn_gpt_of(const attn_model *model) {
+    if (model->class->loss == loss) return (const attn_gpt *)model;
+    attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model translates: it is no language model", model->class->type);
+    return NULL;
+}
