@@ -8,8 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RNN, BAHDANAU, TRANSFORMER }; /* places in */
-static const char *const model_names[] = {"rnn", "bahdanau", "transformer", NULL};
+enum { RNN, BAHDANAU, TRANSFORMER, GPT }; /* places in; language models from GPT on */
+static const char *const model_names[] = {"rnn", "bahdanau", "transformer", "gpt", "llama", "qwen3", NULL};
+static const char *const model_types[] = {"rnn", "bahdanau", "transformer", "gpt2", "llama", "qwen3"};
 static const char *const precision_names[] = {"f32", "bf16", NULL};
 static const attn_dtype precisions[] = {ATTN_F32, ATTN_BF16};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
@@ -22,7 +23,7 @@ typedef struct settings {
     long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, limit, valid_steps, valid_sentences,
         patience, average, concatenate_words;
     double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
-        weight_decay, guided_alignment;
+        weight_decay, guided_alignment, holdout;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -31,10 +32,13 @@ static const option_spec options[] = {
     {"config", 0, OPTION_TEXT, AT(config), "FILE", "the model's config.json (sizes, dropout); see --set", 0, 0, NULL},
     {"set", 0, OPTION_LIST, AT(set), "KEY=VALUE", "one value of the config, e.g. --set hidden_size=256", 0, 0, NULL},
     {"data", 'd', OPTION_LIST, AT(data), "FILE",
-     "source TAB target, or given twice: source lines, target lines (.xz, .gz too)", 0, 0, NULL},
+     "source TAB target, or given twice: source lines, target lines; for language models texts (.xz, .gz too)", 0, 0,
+     NULL},
     {"valid", 0, OPTION_LIST, AT(valid), "FILE",
      "pairs to choose the best weights by, once or twice as --data; without them the last weights are taken", 0, 0,
      NULL},
+    {"holdout", 0, OPTION_FLOAT, AT(holdout), "P",
+     "language models: the last part P of the texts of --data is --valid, e.g. 0.1 (0)", 0, 0.9, NULL},
     {"sample", 0, OPTION_FLAG, AT(sample), NULL,
      "the small German-English sample that ships as --data and --valid, with a small model", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
@@ -45,12 +49,15 @@ static const option_spec options[] = {
     {"limit", 0, OPTION_INT, AT(limit), "N", "use the first N pairs only", 0, 1e12, NULL},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", "a tokenizer.json; default: one is trained on the data", 0, 0,
      NULL},
-    {"vocab-size", 0, OPTION_INT, AT(vocab_size), "N", "tokens of the joint vocabulary (8000)", 300, 1e6, NULL},
+    {"vocab-size", 0, OPTION_INT, AT(vocab_size), "N",
+     "tokens of the joint vocabulary (8000; language models: 0, a token for each character)", 0, 1e6, NULL},
     {"epochs", 'e', OPTION_FLOAT, AT(epochs), "N", "passes over the data (10)", 0, 1e6, NULL},
     {"steps", 0, OPTION_INT, AT(max_steps), "N", "stop after N steps", 0, 1e12, NULL},
     {"minutes", 0, OPTION_FLOAT, AT(minutes), "N", "stop after N minutes; the schedule ends there too", 0, 1e6, NULL},
     {"batch-tokens", 'b', OPTION_INT, AT(batch_tokens), "N", "target tokens a batch (4000)", 1, 1e7, NULL},
-    {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N", "leave out pairs longer than N tokens (100)", 2, 1e5, NULL},
+    {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N",
+     "leave out pairs longer than N tokens (100); language models: tokens of a window (the context length)", 2, 1e7,
+     NULL},
     {"lr", 0, OPTION_FLOAT, AT(learning_rate), "X", "peak learning rate (1e-3)", 0, 10, NULL},
     {"final-lr", 0, OPTION_FLOAT, AT(final_learning_rate), "X", "learning rate at the end (0)", 0, 10, NULL},
     {"schedule", 0, OPTION_CHOICE, AT(schedule), "NAME", "from the one to the other (linear)", 0, 0, schedule_names},
@@ -145,7 +152,10 @@ static bool on_event(void *user, const attn_train_event *e) {
         return !cli_interrupted;
     }
     end_line(p);
-    if (e->kind == ATTN_TRAIN_VALID)
+    if (e->kind == ATTN_TRAIN_VALID && e->bleu < 0)
+        cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.4f  perplexity %.3f (best %.3f)", spent, e->step, e->epoch,
+                 e->nll, exp(e->nll), exp(e->best_nll));
+    else if (e->kind == ATTN_TRAIN_VALID)
         cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.3f  perplexity %.2f  BLEU %.2f (best %.2f)", spent, e->step,
                  e->epoch, e->nll, exp(e->nll), e->bleu, e->best_bleu);
     else if (e->kind == ATTN_TRAIN_NOTE && e->text) cli_note("%8s  %s", spent, e->text);
@@ -184,8 +194,8 @@ static int read_config(const command *c, const settings *s, json_t **root) {
         if (!json_is_object(*root)) return cli_fail(c, "%s:1: expected a JSON object, found another value", s->config);
     }
     json_t *type = json_object_get(*root, "model_type");
-    if (!type) json_object_set_new(*root, "model_type", json_string(model_names[s->model < 0 ? BAHDANAU : s->model]));
-    else if (s->model >= 0 && json_is_string(type) && strcmp(json_string_value(type), model_names[s->model]) != 0)
+    if (!type) json_object_set_new(*root, "model_type", json_string(model_types[s->model < 0 ? BAHDANAU : s->model]));
+    else if (s->model >= 0 && json_is_string(type) && strcmp(json_string_value(type), model_types[s->model]) != 0)
         return cli_wrong_use(c, "--model: found \"%s\", expected \"%s\" as in %s", model_names[s->model],
                              json_string_value(type), s->config);
     int code = GO_ON;
@@ -230,13 +240,55 @@ static attn_status train_tokenizer(attn_context *ctx, attn_tokenizer **out, cons
     return status;
 }
 
+/* The lines of all texts for BPE, else the texts for a tokenizer of their characters. */
+static attn_status text_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
+                                  const settings *s) {
+    size_t n = attn_corpus_count(corpus), most = n, lines = 0;
+    for (size_t i = 0; i < n && s->vocab_size; i++)
+        for (const char *at = attn_corpus_at(corpus, i)->target; *at; at++) most += *at == '\n';
+    const char **line = malloc((most + 1) * sizeof *line);
+    size_t *bytes = malloc((most + 1) * sizeof *bytes);
+    attn_status status = ATTN_E_NOMEM;
+    *out = NULL;
+    for (size_t i = 0; i < n && line && bytes; i++) {
+        const attn_pair *text = attn_corpus_at(corpus, i);
+        for (const char *at = text->target, *end = at + text->target_bytes; at < end; lines++) {
+            const char *newline = s->vocab_size ? memchr(at, '\n', (size_t)(end - at)) : NULL;
+            line[lines] = at;
+            bytes[lines] = (size_t)((newline ? newline : end) - at);
+            at += bytes[lines] + (newline != NULL);
+        }
+    }
+    attn_bpe_options bpe = ATTN_BPE_OPTIONS_INIT;
+    bpe.vocab_size = (size_t)s->vocab_size;
+    bpe.lowercase = s->lowercase;
+    if (line && bytes)
+        status = s->vocab_size ? attn_tokenizer_train_bpe(out, ctx, line, bytes, lines, &bpe)
+                               : attn_tokenizer_of_characters(out, ctx, line, bytes, lines);
+    free(line);
+    free(bytes);
+    return status;
+}
+
 static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
                                  const settings *s) {
     char path[PATH_MAX];
     if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
     if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX && access(path, F_OK) == 0)
         return attn_tokenizer_load(out, ctx, path);
-    return train_tokenizer(ctx, out, corpus, s);
+    return s->model >= GPT ? text_tokenizer(ctx, out, corpus, s) : train_tokenizer(ctx, out, corpus, s);
+}
+
+/* Texts of language models, the last part of them for validation. */
+static bool read_texts(const command *c, attn_corpus **data, attn_corpus **valid, const settings *s) {
+    attn_context *ctx = cli_context();
+    attn_status status = attn_corpus_read_texts(data, ctx, s->data.item, s->data.count);
+    if (status == ATTN_OK && s->valid.count) status = attn_corpus_read_texts(valid, ctx, s->valid.item, s->valid.count);
+    else if (status == ATTN_OK && s->holdout > 0) status = attn_corpus_split_texts(valid, *data, s->holdout);
+    if (status == ATTN_OK && attn_corpus_count(*data)) return true;
+    if (status != ATTN_OK) cli_fail_status(c);
+    else cli_fail(c, "%s: found no text", s->data.item[0]);
+    return false;
 }
 
 /* ---- training ---------------------------------------------------------------------------------------------- */
@@ -292,8 +344,12 @@ static int prepare(const command *c, const settings *s, job *j) {
         attn_model_free(trial);
     }
     if (attn_folder_make(ctx, s->output) != ATTN_OK) return cli_fail_status(c);
-    if (s->valid.count && !cli_read_corpus(c, &j->valid, &s->valid, s->reverse, 0)) return EXIT_FAILED;
-    if (!cli_read_corpus(c, &j->data, &s->data, s->reverse, s->limit)) return EXIT_FAILED;
+    if (s->model >= GPT) {
+        if (!read_texts(c, &j->data, &j->valid, s)) return EXIT_FAILED;
+    } else {
+        if (s->valid.count && !cli_read_corpus(c, &j->valid, &s->valid, s->reverse, 0)) return EXIT_FAILED;
+        if (!cli_read_corpus(c, &j->data, &s->data, s->reverse, s->limit)) return EXIT_FAILED;
+    }
     if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
     if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
     return GO_ON;
@@ -304,9 +360,10 @@ static int train(const command *c, const settings *s, job *j) {
     int code = prepare(c, s, j);
     if (code != GO_ON) return code;
     progress p = {.command = c, .terminal = cli_terminal(stderr), .json = s->json};
-    cli_note("%s: %.1f M parameters, %zu tokens in the vocabulary, %zu pairs; %d threads, %s",
-             attn_model_type(j->model), 1e-6 * (double)attn_parameters_elements(attn_model_parameters(j->model)),
-             attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), attn_threads(ctx), attn_cpu_level(ctx));
+    cli_note("%s: %.1f M parameters, %zu tokens in the vocabulary, %zu %s; %d threads, %s", attn_model_type(j->model),
+             1e-6 * (double)attn_parameters_elements(attn_model_parameters(j->model)),
+             attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), s->model >= GPT ? "texts" : "pairs",
+             attn_threads(ctx), attn_cpu_level(ctx));
     attn_train_options o;
     fill_options(&o, s);
     cli_catch_interrupt();
@@ -364,11 +421,38 @@ static settings sample_settings(int model) {
     return s;
 }
 
+/* A language model of 3 million parameters on characters. */
+static settings language_settings(int model) {
+    settings s = default_settings();
+    s.vocab_size = 0;
+    s.batch_tokens = 4096;
+    s.max_tokens = 1 << 20;
+    s.schedule = ATTN_SCHEDULE_COSINE;
+    s.final_learning_rate = 1e-4;
+    s.warmup = 100;
+    s.weight_decay = 0.1;
+    s.label_smoothing = 0;
+    s.average = 1;
+    s.set = model == GPT
+                ? (text_list){{"n_positions=128", "n_embd=256", "n_layer=4", "n_head=4", "embd_pdrop=0.1",
+                               "attn_pdrop=0.1", "resid_pdrop=0.1"},
+                              7}
+                : (text_list){{"max_position_embeddings=128", "hidden_size=256", "intermediate_size=688",
+                               "num_hidden_layers=4", "num_attention_heads=4", "attention_dropout=0.1", "head_dim=64"},
+                              7};
+    return s;
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = default_settings();
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code == GO_ON && s.sample) { /* other defaults, under the same options */
         s = sample_settings(s.model);
+        code = options_parse(c, &s, argc, argv, &first);
+    } else if (code == GO_ON && s.model >= GPT) {
+        const bool own = s.config != NULL;
+        s = language_settings(s.model);
+        if (own) s.set.count = 0;
         code = options_parse(c, &s, argc, argv, &first);
     }
     if (code != GO_ON) return code;
@@ -377,9 +461,14 @@ static int run(const command *c, int argc, char **argv) {
     if (s.sample && (s.data.count || s.valid.count))
         return cli_wrong_use(c, "--sample stands for --data and --valid, found one of them too");
     if (s.sample && !sample_files(&s)) return cli_fail(c, "the sample (data/tatoeba) was not found");
-    if ((code = cli_check_files(c, "data", &s.data)) != GO_ON) return code;
-    if (s.valid.count && (code = cli_check_files(c, "valid", &s.valid)) != GO_ON) return code;
-    if (!s.valid.count && (s.patience || s.schedule == ATTN_SCHEDULE_PLATEAU))
+    const bool texts = s.model >= GPT;
+    if (texts ? !s.data.count : (code = cli_check_files(c, "data", &s.data)) != GO_ON)
+        return texts ? cli_wrong_use(c, "--data FILE is missing: what to learn from") : code;
+    if (!texts && s.valid.count && (code = cli_check_files(c, "valid", &s.valid)) != GO_ON) return code;
+    if (!texts && s.holdout > 0) return cli_wrong_use(c, "--holdout is for language models");
+    if (s.vocab_size < 300 && (!texts || s.vocab_size > 0))
+        return cli_wrong_use(c, "--vocab-size: found %lld, expected 300 or more", s.vocab_size);
+    if (!s.valid.count && s.holdout == 0 && (s.patience || s.schedule == ATTN_SCHEDULE_PLATEAU))
         return cli_wrong_use(c, "%s needs --valid", s.patience ? "--patience" : "--schedule plateau");
     if (s.epochs == 0 && !s.max_steps && s.minutes == 0)
         return cli_wrong_use(c, "found no end, expected one of --epochs, --steps and --minutes");
@@ -399,10 +488,13 @@ const command command_train = {
     .summary = "train a model",
     .operands = "",
     .description =
-        "Trains a translator on pairs of sentences. DIR holds the model (config.json, model.safetensors,\n"
+        "Trains a translator on pairs of sentences, or a language model (gpt, llama, qwen3) on texts. DIR holds the "
+        "model (config.json, model.safetensors,\n"
         "tokenizer.json), the checkpoint for --resume, log.jsonl and TensorBoard events. Ctrl-C saves and stops,\n"
         "a second one stops at once; both exit with 1 or more.",
     .example = "  attn train --sample --minutes 5 -o out/first\n"
+               "  attn train --model gpt --data data/shakespeare/tinyshakespeare.txt.xz --holdout 0.1 --minutes 30 -o "
+               "out/gpt\n"
                "  attn train --model bahdanau --data train.tsv.xz --valid valid.tsv.xz --augment -o out/de-en",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

@@ -38,9 +38,9 @@ typedef struct attn_pair_batch {
     const int32_t *target_in;          /* (T, B), starts with <s> */
     const int32_t *target_out;         /* (T, B), ends with </s>; −1 past the length */
     const int32_t *target_lengths;     /* (B) */
-    const attn_links *links; /* (B) links of tokens, by target, then source: what alignments are taught; or NULL */
-    float guided_alignment;  /* weight of that beside the words */
-    const int32_t *documents;          /* (T, B): language models alone: a step sees those with its number; or NULL */
+    const attn_links *links;  /* (B) links of tokens, by target, then source: what alignments are taught; or NULL */
+    float guided_alignment;   /* weight of that beside the words */
+    const int32_t *documents; /* (T, B): language models alone: a step sees those with its number; or NULL */
 } attn_pair_batch;
 
 /* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. With links and

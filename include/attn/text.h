@@ -76,6 +76,10 @@ typedef struct attn_bpe_options {
 ATTN_API attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, const char *const *lines,
                                               const size_t *bytes, size_t n, const attn_bpe_options *options);
 
+/* A tokenizer with a token for each character that the texts have, white space too; others become <unk>. gives. */
+ATTN_API attn_status attn_tokenizer_of_characters(attn_tokenizer **gives, attn_context *ctx, const char *const *texts,
+                                                  const size_t *bytes, size_t n);
+
 /* ---- corpora -------------------------------------------------------------------------------- */
 
 /* Pairs of lines. Texts are NUL-terminated, as in the file (not normalised), valid UTF-8. */
@@ -101,6 +105,12 @@ typedef struct attn_corpus_options {
  * file, line, found, expected. gives. */
 ATTN_API attn_status attn_corpus_read(attn_corpus **gives, attn_context *ctx, const char *const *paths, size_t n,
                                       const attn_corpus_options *options);
+/* Texts for language models: target is a text, source is empty. A file (.xz, .gz, "-") is one text, or several with
+ * lines
+ * "<|endoftext|>" between them; blank ones are left out. gives. */
+ATTN_API attn_status attn_corpus_read_texts(attn_corpus **gives, attn_context *ctx, const char *const *paths, size_t n);
+/* Takes the last `part` (0 … 1) of the bytes of a corpus's texts away and gives them as a corpus of their own. */
+ATTN_API attn_status attn_corpus_split_texts(attn_corpus **gives, attn_corpus *corpus, double part);
 ATTN_API void attn_corpus_free(attn_corpus *corpus);
 ATTN_API size_t attn_corpus_count(const attn_corpus *corpus);
 ATTN_API const attn_pair *attn_corpus_at(const attn_corpus *corpus, size_t index);

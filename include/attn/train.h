@@ -1,4 +1,4 @@
-/* attn/train.h: training a model on pairs. */
+/* attn/train.h: training a model on pairs, a language model on texts. */
 #ifndef ATTN_TRAIN_H
 #define ATTN_TRAIN_H
 
@@ -35,7 +35,8 @@ typedef struct attn_train_options {
     size_t max_steps;                          /* 0: none; the smaller of the two counts */
     double max_seconds;                        /* 0: none; ends there as after the last step, and see attn_schedule */
     size_t batch_tokens;                       /* target tokens a batch, padding included; 4000 */
-    size_t max_tokens;                         /* longer pairs are left out (counted and said); 100 */
+    size_t max_tokens;                         /* longer pairs are left out (counted and said); 100. Texts are read
+                                                  in windows of so many tokens, or of the model's context length */
     attn_schedule schedule;                    /* LINEAR */
     float learning_rate, final_learning_rate;  /* 5e-4, 0 */
     size_t warmup_steps;                       /* 200 */
@@ -60,17 +61,19 @@ typedef struct attn_train_event {
     size_t step, steps;                  /* steps: the planned total */
     double epoch, seconds, seconds_left; /* seconds: those of the resumed training's earlier processes too */
     double loss, nll, learning_rate, grad_norm, tokens_per_second; /* per token */
-    double valid_loss, bleu, best_bleu;
-    const char *text; /* NOTE: a sentence; SAVED: the file */
+    double valid_loss, bleu, best_bleu;                            /* bleu and best_bleu −1 for language models */
+    double best_nll;                                               /* theirs */
+    const char *text;                                              /* NOTE: a sentence; SAVED: the file */
 } attn_train_event;
 /* Called from the training thread; returning false saves and stops (ATTN_E_INTERRUPTED). */
 typedef bool attn_train_callback(void *user, const attn_train_event *event);
 
-/* Trains model on train; keeps nothing after return. valid may be NULL. Writes into the folder
- *     config.json, tokenizer.json, model.safetensors  the result, at the end; the model holds it on return
- *     best/                                           the weights with the best BLEU so far, as a model's folder
- *     checkpoint.safetensors, checkpoints/            everything that resume needs, from before the first step
- *     log.jsonl, events.out.tfevents.*                what happened, for people and for TensorBoard
+/* Trains model on train; keeps nothing after return. valid may be NULL. A language model (attn/generate.h) learns the
+ * texts of attn_corpus_read_texts: what comes next, for each token of packed windows; its best weights are those with
+ * the least validation loss, where others have the best BLEU. Writes into the folder config.json, tokenizer.json,
+ * model.safetensors  the result, at the end; the model holds it on return best/ the weights with the best BLEU so far,
+ * as a model's folder checkpoint.safetensors, checkpoints/            everything that resume needs, from before the
+ * first step log.jsonl, events.out.tfevents.*                what happened, for people and for TensorBoard
  *
  * The result is the mean of the last checkpoints if it translates valid at least as well as the best one, else the
  * best. A training that was killed at any moment and resumed, on any number of threads, ends with the same bytes in all

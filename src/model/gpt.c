@@ -354,3 +354,8 @@ const attn_gpt *attn_gpt_of(const attn_model *model) {
     attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model translates: it is no language model", model->class->type);
     return NULL;
 }
+
+int32_t attn_model_end_id(const attn_model *model) {
+    const attn_gpt *m = (const attn_gpt *)model;
+    return model->class->loss == loss && m->config.end_count ? m->config.ends[0] : -1;
+}

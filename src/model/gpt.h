@@ -86,6 +86,8 @@ typedef struct attn_gpt_rows {
 /* gpt.c: the last layer's normed states (count, C); logits (…, V) of such rows. */
 attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows);
 attn_var *attn_gpt_logits(const attn_gpt *m, attn_tape *tape, attn_var *states);
+/* The id that ends a text, −1 if there is none. */
+int32_t attn_model_end_id(const attn_model *model);
 /* NULL, with the error set, for a model of another kind. */
 const attn_gpt *attn_gpt_of(const attn_model *model);
 

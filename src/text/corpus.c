@@ -1,16 +1,8 @@
 /* corpus.c: pairs of lines. The texts stay where the file was read to, with a NUL in place of what ended them. */
-#include <attn/text.h>
 #include <string.h>
 
-#include "base/base.h"
+#include "text/corpus.h"
 #include "text/normalise.h"
-
-struct attn_corpus {
-    attn_context *ctx;
-    char *text[2]; /* the files; the second is NULL for TSV */
-    attn_pair *pair;
-    size_t count, capacity;
-};
 
 /* A file being cut into lines. */
 typedef struct lines {

@@ -159,7 +159,7 @@ static int compare_lengths(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static attn_status add_batch(attn_epoch *epoch, size_t first, size_t count) {
+attn_status attn_epoch_add_batch(attn_epoch *epoch, size_t first, size_t count) {
     size_t n = epoch->batches;
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->batch_first, &epoch->first_capacity, n + 1, n, sizeof(size_t)));
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->batch_count, &epoch->count_capacity, n + 1, n, sizeof(size_t)));
@@ -178,13 +178,13 @@ static attn_status cut_window(attn_epoch *epoch, size_t first, size_t end, size_
         size_t n = i - begin + 1, source = ATTN_MAX(longest_source, example->source);
         /* sorted: this target is the longest so far */
         if (n > 1 && (n * example->target > batch_tokens || n * source / 2 > batch_tokens)) {
-            ATTN_TRY(add_batch(epoch, begin, i - begin));
+            ATTN_TRY(attn_epoch_add_batch(epoch, begin, i - begin));
             begin = i;
             source = example->source;
         }
         longest_source = source;
     }
-    return add_batch(epoch, begin, end - begin);
+    return attn_epoch_add_batch(epoch, begin, end - begin);
 }
 
 static attn_status shuffle_batches(attn_epoch *epoch, attn_random random) {
@@ -249,6 +249,7 @@ attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer,
 }
 
 attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch) {
+    if (epoch->packed) return attn_epoch_packed_batch(epoch, index, batch);
     const attn_example *example = epoch->example + epoch->batch_first[index];
     size_t B = epoch->batch_count[index], S = 0, T = 0, cells;
     for (size_t b = 0; b < B; b++) {
@@ -281,6 +282,7 @@ attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *b
 
 void attn_epoch_free(attn_epoch *epoch) {
     attn_release(epoch->ctx, epoch->ids);
+    attn_release(epoch->ctx, epoch->document);
     attn_release(epoch->ctx, epoch->link);
     attn_release(epoch->ctx, epoch->links);
     attn_release(epoch->ctx, epoch->example);

@@ -49,6 +49,9 @@ typedef struct attn_epoch {
     int32_t *buffer; /* what attn_epoch_batch hands out */
     size_t buffer_capacity;
     attn_links *links; /* the same of links, one of each pair */
+    bool packed;       /* windows of texts: ids are those of all of them, in document the number of its text */
+    int32_t *document; /* (id_count) */
+    size_t document_capacity;
     size_t links_capacity;
 } attn_epoch;
 #define ATTN_EPOCH_INIT(context) \
@@ -57,6 +60,18 @@ typedef struct attn_epoch {
 /* Fills epoch anew; its memory is used again. */
 attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
                              const attn_batching_options *options, uint64_t number);
+/* The same for a language model, of the targets of a corpus, which are texts. */
+typedef struct attn_packing_options {
+    size_t batch_tokens, window; /* a batch has windows of so many tokens, one at least */
+    int32_t end_id;              /* put behind each text; −1: nothing */
+    uint64_t seed;
+    bool shuffle;
+} attn_packing_options;
+attn_status attn_epoch_pack(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                            const attn_packing_options *options, uint64_t number);
+attn_status attn_epoch_packed_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);
+attn_status attn_epoch_add_batch(attn_epoch *epoch, size_t first, size_t count);
+
 /* The arrays belong to the epoch and stay until the next call. */
 attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);
 void attn_epoch_free(attn_epoch *epoch);

@@ -5,6 +5,7 @@
 #include "train/trainer.h"
 #include <attn/io.h>
 
+#include <stdio.h>
 #include <string.h>
 
 static attn_status save_tokenizer(attn_trainer *trainer, const char *folder) {
@@ -98,23 +99,28 @@ static attn_status take_best(attn_trainer *trainer) {
     return status;
 }
 
-attn_status attn_result_finish(attn_trainer *trainer, double *bleu) {
+static const char *score_text(const attn_trainer *trainer, char out[32], double score) {
+    snprintf(out, 32, trainer->continues ? "perplexity %.4f" : "BLEU %.2f", trainer->continues ? 1 / score : score);
+    return out;
+}
+
+attn_status attn_result_finish(attn_trainer *trainer, double *score) {
     const attn_train_state *state = &trainer->state;
     size_t n = (size_t)ATTN_MIN(state->validations, (uint64_t)ATTN_MAX(trainer->options.average, 1));
-    *bleu = -1;
+    char mean[32], best[32];
+    *score = -1;
     if (n) ATTN_TRY(average_ring(trainer, n));
     if (trainer->valid) {
-        ATTN_TRY(attn_validate_bleu(trainer, bleu));
-        if (*bleu >= state->best) {
-            ATTN_TRY(attn_train_note(
-                trainer, "the result is the mean of the last %zu checkpoints: BLEU %.2f (best single: %.2f)", n, *bleu,
-                state->best));
-        } else {
+        ATTN_TRY(attn_validate_score(trainer, score));
+        if (*score >= state->best) {
             ATTN_TRY(attn_train_note(trainer,
-                                     "the result is the best single checkpoint: BLEU %.2f (mean of the last %zu: %.2f)",
-                                     state->best, n, *bleu));
+                                     "the result is the mean of the last %zu checkpoints: %s (best single: %s)", n,
+                                     score_text(trainer, mean, *score), score_text(trainer, best, state->best)));
+        } else {
+            ATTN_TRY(attn_train_note(trainer, "the result is the best single checkpoint: %s (mean of the last %zu: %s)",
+                                     score_text(trainer, best, state->best), n, score_text(trainer, mean, *score)));
             ATTN_TRY(take_best(trainer));
-            *bleu = state->best;
+            *score = state->best;
         }
     }
     ATTN_TRY(attn_model_save(trainer->model, trainer->options.folder, ATTN_F32));

@@ -6,7 +6,7 @@
  *   (I3) best/ and checkpoints/ are written before the checkpoint that counts them, so going on from an older one
  *        writes the same bytes again;
  *   (I4) the result is made from best/ and checkpoints/ after the last checkpoint; making it twice gives the same. */
-#include "model/model.h"
+#include "model/gpt.h"
 #include "nn/parameters.h"
 #include "io/file.h"
 #include "train/trainer.h"
@@ -53,7 +53,8 @@ void attn_train_emit(attn_trainer *trainer, attn_train_event *event) {
     event->epoch = (double)state->epoch;
     if (trainer->epoch.batches) event->epoch += (double)state->position / (double)trainer->epoch.batches;
     event->seconds = now - trainer->started + trainer->logged;
-    event->best_bleu = state->best;
+    event->best_bleu = trainer->continues ? -1 : state->best;
+    event->best_nll = trainer->continues && state->best > 0 ? -log(state->best) : INFINITY;
     double left = INFINITY;
     if (state->steps != UINT64_MAX && state->step > trainer->first_step)
         left = (now - trainer->first_clock) / (double)(state->step - trainer->first_step) *
@@ -191,22 +192,24 @@ static attn_status validate(attn_trainer *trainer) {
     if (trainer->valid) {
         double nll, began = attn_train_clock();
         ATTN_TRY(attn_validate_loss(trainer, &event.valid_loss, &nll));
-        ATTN_TRY(attn_validate_bleu(trainer, &event.bleu));
         event.nll = nll;
-        bool better = event.bleu > state->best;
-        if (better) {
-            state->best = event.bleu;
+        double score = exp(-nll);
+        if (!trainer->continues) ATTN_TRY(attn_validate_score(trainer, &score));
+        event.bleu = trainer->continues ? -1 : score;
+        if (score > state->best) {
+            state->best = score;
             state->bad = 0;
             ATTN_TRY(attn_result_best(trainer));
         } else if (++state->bad % PLATEAU_VALIDATIONS == 0) state->halvings++;
         const attn_scalar scalars[] = {
             {"valid_loss", "valid/loss", event.valid_loss},
             {"valid_nll", "valid/nll", nll},
+            {"valid_seconds", NULL, attn_train_clock() - began},
             {"bleu", "valid/bleu", event.bleu},
             {"best_bleu", NULL, state->best},
-            {"valid_seconds", NULL, attn_train_clock() - began},
         };
-        ATTN_TRY(attn_journal_scalars(&trainer->journal, "valid", state->step, scalars, ATTN_COUNT(scalars)));
+        const size_t n = trainer->continues ? ATTN_COUNT(scalars) - 2 : ATTN_COUNT(scalars);
+        ATTN_TRY(attn_journal_scalars(&trainer->journal, "valid", state->step, scalars, n));
     }
     ATTN_TRY(attn_result_keep(trainer));
     state->validations++;
@@ -223,6 +226,17 @@ static attn_status save(attn_trainer *trainer) {
     return ATTN_OK;
 }
 
+attn_packing_options attn_train_packing(const attn_trainer *trainer, bool shuffle) {
+    const attn_train_options *options = &trainer->options;
+    return (attn_packing_options){
+        .batch_tokens = options->batch_tokens,
+        .window = ATTN_MIN(options->max_tokens, trainer->model->max_positions),
+        .end_id = attn_model_end_id(trainer->model),
+        .seed = options->seed,
+        .shuffle = shuffle,
+    };
+}
+
 static attn_status build_epoch(attn_trainer *trainer) {
     const attn_train_options *options = &trainer->options;
     attn_batching_options batching = {
@@ -236,7 +250,13 @@ static attn_status build_epoch(attn_trainer *trainer) {
         .guide = trainer->guide,
     };
     attn_epoch *epoch = &trainer->epoch;
-    ATTN_TRY(attn_epoch_build(epoch, trainer->tokenizer, trainer->train, &batching, trainer->state.epoch));
+    const attn_packing_options packing = attn_train_packing(trainer, true);
+    ATTN_TRY(trainer->continues
+                 ? attn_epoch_pack(epoch, trainer->tokenizer, trainer->train, &packing, trainer->state.epoch)
+                 : attn_epoch_build(epoch, trainer->tokenizer, trainer->train, &batching, trainer->state.epoch));
+    if (!epoch->batches && trainer->continues)
+        return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "no text to train on: %zu tokens, expected two at least",
+                         epoch->id_count);
     if (!epoch->batches)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
                          "no pair to train on: %zu are empty, %zu have more than %zu tokens", epoch->empty,
@@ -292,11 +312,15 @@ static attn_status run(attn_trainer *trainer) {
 
 static attn_status check_inputs(attn_trainer *trainer) {
     size_t have = attn_tokenizer_size(trainer->tokenizer), want = attn_model_vocab_size(trainer->model);
-    if (have != want)
+    if (trainer->continues ? have > want : have != want)
         return attn_fail(trainer->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu",
                          have, want);
     if (!trainer->train || !attn_corpus_count(trainer->train))
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "there are no pairs to train on");
+    const attn_train_options *options = &trainer->options;
+    if (trainer->continues && (options->concatenate > 0 || options->guided_alignment > 0))
+        return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "training options: %s is for pairs, not for texts",
+                         options->concatenate > 0 ? "concatenate" : "guided_alignment");
     return ATTN_OK;
 }
 
@@ -373,6 +397,10 @@ static attn_status begin_or_resume(attn_trainer *trainer) {
     if (epoch->too_long || epoch->empty)
         ATTN_TRY(attn_train_note(trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones",
                                  epoch->too_long, trainer->options.max_tokens, epoch->empty));
+    if (trainer->continues)
+        return attn_train_note(trainer, "%zu texts of %zu tokens make %zu windows of %zu and %zu batches an epoch",
+                               attn_corpus_count(trainer->train), epoch->id_count, epoch->count,
+                               attn_train_packing(trainer, true).window, epoch->batches);
     return attn_train_note(trainer, "%zu pairs make %zu examples and %zu batches an epoch; %zu target tokens",
                            attn_corpus_count(trainer->train), epoch->count, epoch->batches, epoch->target_tokens);
 }
@@ -387,6 +415,10 @@ static attn_status train(attn_trainer *trainer) {
     ATTN_TRY(run(trainer));
     attn_train_event event = {.kind = ATTN_TRAIN_DONE};
     ATTN_TRY(attn_result_finish(trainer, &event.bleu));
+    if (trainer->continues) {
+        event.nll = event.bleu > 0 ? -log(event.bleu) : INFINITY;
+        event.bleu = -1;
+    }
     attn_train_emit(trainer, &event);
     return ATTN_OK;
 }
@@ -424,6 +456,7 @@ attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const
         .parameters = attn_model_parameters(model),
         .state = {.best = -1},
         .lock = -1,
+        .continues = attn_model_is_language_model(model),
         .settings = ATTN_BUFFER_INIT(ctx),
         .epoch = ATTN_EPOCH_INIT(ctx),
         .valid_epoch = ATTN_EPOCH_INIT(ctx),

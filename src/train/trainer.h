@@ -14,7 +14,7 @@ typedef struct attn_train_state {
     uint64_t validations;     /* done; the ring of checkpoints holds the last of them */
     uint64_t bad;             /* validations since the best */
     uint64_t halvings;        /* of the learning rate, PLATEAU */
-    double best;              /* BLEU; −1: none yet */
+    double best;              /* score (attn_validate_score); −1: none yet */
     double seconds;           /* kept only where max_seconds makes the run depend on them */
 } attn_train_state;
 
@@ -34,6 +34,7 @@ typedef struct attn_trainer {
     attn_epoch epoch, valid_epoch;
     attn_guide *guide; /* NULL: alignments are not taught */
     bool epoch_built;
+    bool continues; /* the model is a language model: the corpora's targets are texts */
     attn_journal journal;
     double started;     /* clock when this process began, less the seconds of earlier ones that max_seconds counts */
     double logged;      /* seconds of earlier ones that it does not count: in the log and in events only */
@@ -72,15 +73,17 @@ attn_status attn_checkpoint_check(attn_trainer *trainer);
 
 /* validate.c */
 attn_status attn_validate_loss(attn_trainer *trainer, double *loss, double *nll);
-attn_status attn_validate_bleu(attn_trainer *trainer, double *bleu);
+/* The larger the better: BLEU, or of a language model the mean probability of a token, 1 / perplexity. */
+attn_status attn_validate_score(attn_trainer *trainer, double *score);
 
 /* result.c: the ring of the last validations' weights, the best model, and what is made of them at the end. */
 attn_status attn_result_keep(attn_trainer *trainer); /* weights → ring */
 attn_status attn_result_best(attn_trainer *trainer); /* weights → best/ */
 /* Leaves the better of mean and best in the model and in the folder. */
-attn_status attn_result_finish(attn_trainer *trainer, double *bleu);
+attn_status attn_result_finish(attn_trainer *trainer, double *score);
 
 /* trainer.c */
+attn_packing_options attn_train_packing(const attn_trainer *trainer, bool shuffle);
 double attn_train_clock(void);
 void attn_train_emit(attn_trainer *trainer, attn_train_event *event);
 attn_status attn_train_note(attn_trainer *trainer, const char *format, ...) ATTN_PRINTF(2, 3);

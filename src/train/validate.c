@@ -7,7 +7,9 @@ attn_status attn_validate_loss(attn_trainer *trainer, double *loss, double *nll)
     attn_epoch *epoch = &trainer->valid_epoch;
     if (!epoch->batches) {
         attn_batching_options options = {.batch_tokens = trainer->options.batch_tokens, .max_tokens = SIZE_MAX};
-        ATTN_TRY(attn_epoch_build(epoch, trainer->tokenizer, trainer->valid, &options, 0));
+        const attn_packing_options packing = attn_train_packing(trainer, false);
+        ATTN_TRY(trainer->continues ? attn_epoch_pack(epoch, trainer->tokenizer, trainer->valid, &packing, 0)
+                                    : attn_epoch_build(epoch, trainer->tokenizer, trainer->valid, &options, 0));
     }
     attn_loss_stats stats = {0};
     for (size_t i = 0; i < epoch->batches; i++) {
@@ -27,7 +29,7 @@ attn_status attn_validate_loss(attn_trainer *trainer, double *loss, double *nll)
     return ATTN_OK;
 }
 
-attn_status attn_validate_bleu(attn_trainer *trainer, double *bleu) {
+static attn_status validate_bleu(attn_trainer *trainer, double *bleu) {
     attn_context *ctx = trainer->ctx;
     size_t n = attn_corpus_count(trainer->valid), wanted = trainer->options.valid_sentences;
     if (wanted && wanted < n) n = wanted;
@@ -61,4 +63,12 @@ attn_status attn_validate_bleu(attn_trainer *trainer, double *bleu) {
     attn_release(ctx, bytes);
     attn_release(ctx, source);
     return status;
+}
+
+attn_status attn_validate_score(attn_trainer *trainer, double *score) {
+    double loss, nll;
+    if (!trainer->continues) return validate_bleu(trainer, score);
+    ATTN_TRY(attn_validate_loss(trainer, &loss, &nll));
+    *score = exp(-nll);
+    return ATTN_OK;
 }
