@@ -68,3 +68,22 @@ attn_status attn_language_logits(const attn_model *model, float *logits, const i
     attn_tape_free(tape);
     return status;
 }
+
+attn_status attn_language_loss(const attn_model *model, attn_loss_stats *stats, const int32_t *ids, size_t n) {
+    const attn_gpt *m = attn_gpt_of(model);
+    attn_tape *tape;
+    if (!m) return ATTN_E_ARGUMENT;
+    ATTN_TRY(attn_tape_create(&tape, model->ctx, false));
+    attn_status status = ATTN_OK;
+    for (size_t first = 0; first + 1 < n && status == ATTN_OK; first += m->config.context) {
+        const attn_pair_batch window = {.batch = 1,
+                                        .target_steps = ATTN_MIN(m->config.context, n - 1 - first),
+                                        .target_in = ids + first,
+                                        .target_out = ids + first + 1};
+        attn_tape_reset(tape);
+        attn_model_loss(model, tape, &window, 0, 1, stats);
+        status = attn_tape_status(tape);
+    }
+    attn_tape_free(tape);
+    return status;
+}

@@ -1,0 +1,330 @@
+/* generate.c: a text that goes on, token by token.
+ *
+ * Keys and values of the tokens so far are in a cache for each layer (attn/cache.h), so that a token costs one row.
+ * Long prompts go through the model in chunks of CHUNK rows; chunks, steps and the whole text at once give the same
+ * bits. What is handed out is text that later tokens cannot change: characters whose bytes are all there, and nothing
+ * that may be the beginning of a stop string. */
+#include "infer/sample.h"
+#include "model/gpt.h"
+#include "nn/tape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CHUNK = 256, PAGE = 32, BEFORE = 6 }; /* BEFORE: tokens before a new one that its spelling may depend on */
+
+struct attn_generator {
+    attn_context *ctx;
+    const attn_gpt *m;
+    const attn_tokenizer *tokenizer;
+    attn_generate_options options;
+    char **stop; /* copies */
+    size_t context;
+    attn_sampler sampler;
+    attn_tape *tape;
+    attn_kv_cache **cache; /* (num_layers) */
+    size_t cached;         /* tokens in the cache */
+    int32_t *id;           /* all tokens: prompts and what was generated */
+    size_t count, capacity, generated;
+    size_t spelled, read; /* tokens before `read` are spelled; from `spelled` on they are spelled again */
+    attn_buffer text;     /* spelled and not handed out, but for the first `given` bytes, which the last call gave */
+    size_t given;
+    attn_generate_end end;
+    float *logits; /* (V) after the last token of the cache */
+};
+
+/* ---- beginning and end ------------------------------------------------------------------------------- */
+
+static attn_status check_options(attn_context *ctx, const attn_generate_options *o) {
+    if (o->struct_size != sizeof *o)
+        return attn_fail(ctx, ATTN_E_VERSION, "attn_generate_options: found struct_size %zu, expected %zu",
+                         o->struct_size, sizeof *o);
+    const struct {
+        const char *name;
+        float value, low, high;
+    } ranges[] = {{"temperature", o->temperature, 0, 1000},
+                  {"top_p", o->top_p, 0, 1},
+                  {"min_p", o->min_p, 0, 1},
+                  {"repetition_penalty", o->repetition_penalty, 0.01f, 100}};
+    for (size_t i = 0; i < ATTN_COUNT(ranges); i++)
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
+            return attn_fail(ctx, ATTN_E_ARGUMENT, "generating: %s is %g, expected %g to %g", ranges[i].name,
+                             (double)ranges[i].value, (double)ranges[i].low, (double)ranges[i].high);
+    for (size_t i = 0; i < o->stops; i++)
+        if (!o->stop[i] || !*o->stop[i]) return attn_fail(ctx, ATTN_E_ARGUMENT, "generating: stop %zu is empty", i);
+    return ATTN_OK;
+}
+
+static attn_status copy_stops(attn_generator *g) {
+    const size_t n = g->options.stops;
+    g->stop = attn_alloc_zero(g->ctx, n, sizeof *g->stop);
+    if (!g->stop) return ATTN_E_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        if (!(g->stop[i] = attn_copy_text(g->ctx, g->options.stop[i], strlen(g->options.stop[i])))) return ATTN_E_NOMEM;
+    return ATTN_OK;
+}
+
+/* A layer with a window keeps no more than it sees, and what a chunk adds. */
+static attn_status create_caches(attn_generator *g) {
+    const attn_gpt_config *c = &g->m->config;
+    g->cache = attn_alloc_zero(g->ctx, c->num_layers, sizeof(attn_kv_cache *));
+    if (!g->cache) return ATTN_E_NOMEM;
+    for (size_t l = 0; l < c->num_layers; l++) {
+        attn_kv_cache_options o = ATTN_KV_CACHE_OPTIONS_INIT;
+        o.sequences = 1, o.key_heads = c->key_heads, o.d = c->head_size;
+        o.capacity = g->context, o.page = PAGE;
+        const size_t ring = (c->window + CHUNK + PAGE - 1) / PAGE * PAGE;
+        if (g->m->layer[l].sliding && ring < g->context) o.capacity = ring, o.window = (int64_t)c->window - 1;
+        ATTN_TRY(attn_kv_cache_create(&g->cache[l], g->ctx, &o));
+    }
+    return ATTN_OK;
+}
+
+static attn_status create(attn_generator *g, const attn_generate_options *options) {
+    const attn_gpt_config *c = &g->m->config;
+    ATTN_TRY(check_options(g->ctx, options));
+    const size_t tokens = attn_tokenizer_size(g->tokenizer);
+    if (tokens > c->vocab_size)
+        return attn_fail(g->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu", tokens,
+                         c->vocab_size);
+    g->options = *options;
+    g->context = options->context ? ATTN_MIN(options->context, c->context) : c->context;
+    ATTN_TRY(copy_stops(g));
+    ATTN_TRY(attn_sampler_create(&g->sampler, g->ctx, c->vocab_size, options->seed));
+    ATTN_TRY(attn_tape_create(&g->tape, g->ctx, false));
+    g->logits = attn_alloc(g->ctx, c->vocab_size, sizeof *g->logits);
+    return g->logits ? create_caches(g) : ATTN_E_NOMEM;
+}
+
+attn_status attn_generator_create(attn_generator **gives, const attn_model *model, const attn_tokenizer *tokenizer,
+                                  const attn_generate_options *options) {
+    static const attn_generate_options defaults = ATTN_GENERATE_OPTIONS_INIT;
+    *gives = NULL;
+    const attn_gpt *m = attn_gpt_of(model);
+    if (!m) return ATTN_E_ARGUMENT;
+    attn_generator *g = attn_alloc_zero(model->ctx, 1, sizeof *g);
+    if (!g) return ATTN_E_NOMEM;
+    g->ctx = model->ctx, g->m = m, g->tokenizer = tokenizer;
+    g->text = (attn_buffer)ATTN_BUFFER_INIT(g->ctx);
+    attn_status status = create(g, options ? options : &defaults);
+    if (status == ATTN_OK) *gives = g;
+    else attn_generator_free(g);
+    return status;
+}
+
+void attn_generator_free(attn_generator *g) {
+    if (!g) return;
+    attn_context *ctx = g->ctx;
+    for (size_t l = 0; g->cache && l < g->m->config.num_layers; l++) attn_kv_cache_free(ctx, g->cache[l]);
+    for (size_t i = 0; g->stop && i < g->options.stops; i++) attn_release(ctx, g->stop[i]);
+    if (g->sampler.ctx) attn_sampler_free(&g->sampler);
+    attn_tape_free(g->tape);
+    attn_buffer_free(&g->text);
+    attn_release(ctx, g->cache);
+    attn_release(ctx, g->stop);
+    attn_release(ctx, g->logits);
+    attn_release(ctx, g->id);
+    attn_release(ctx, g);
+}
+
+/* ---- through the model --------------------------------------------------------------------------------- */
+
+/* Tokens cached … cached+n−1; with `last` the logits after them are kept. */
+static attn_status run_chunk(attn_generator *g, size_t n, bool last) {
+    attn_tape_reset(g->tape);
+    int64_t *position = attn_tape_memory(g->tape, n, sizeof *position);
+    for (size_t i = 0; position && i < n; i++) position[i] = (int64_t)(g->cached + i);
+    const attn_gpt_rows rows = {
+        .count = n, .id = g->id + g->cached, .position = position, .sequences = 1, .cache = g->cache};
+    attn_var *states = position ? attn_gpt_states(g->m, g->tape, &rows) : NULL;
+    if (states && last) {
+        const attn_var *logits = attn_gpt_logits(g->m, g->tape, attn_tape_row(g->tape, states, n - 1));
+        if (logits) memcpy(g->logits, attn_var_value(logits)->data, g->m->config.vocab_size * sizeof(float));
+    }
+    ATTN_TRY(attn_tape_status(g->tape));
+    g->cached += n;
+    return ATTN_OK;
+}
+
+static attn_status empty_caches(attn_generator *g) {
+    for (size_t l = 0; l < g->m->config.num_layers; l++) ATTN_TRY(attn_kv_cache_reset(g->ctx, g->cache[l], 0));
+    g->cached = 0;
+    return ATTN_OK;
+}
+
+/* Brings the cache up to all tokens. On failure it is empty, so that the next call begins anew. */
+static attn_status catch_up(attn_generator *g) {
+    attn_status status = ATTN_OK;
+    while (g->cached < g->count && status == ATTN_OK) {
+        const size_t n = ATTN_MIN((size_t)CHUNK, g->count - g->cached);
+        status = run_chunk(g, n, g->cached + n == g->count);
+    }
+    if (status != ATTN_OK) {
+        char text[512];
+        snprintf(text, sizeof text, "%s", attn_error(g->ctx));
+        empty_caches(g);
+        return attn_fail(g->ctx, status, "%s", text);
+    }
+    return ATTN_OK;
+}
+
+static attn_status add_ids(attn_generator *g, const int32_t *ids, size_t n) {
+    ATTN_TRY(attn_grow(g->ctx, &g->id, &g->capacity, g->count + n, g->count, sizeof *g->id));
+    memcpy(g->id + g->count, ids, n * sizeof *ids);
+    g->count += n;
+    return ATTN_OK;
+}
+
+/* ---- prompts ----------------------------------------------------------------------------------------------- */
+
+attn_status attn_generator_prompt_ids(attn_generator *g, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= g->m->config.vocab_size)
+            return attn_fail(g->ctx, ATTN_E_ARGUMENT, "generating: id %zu of the prompt is %d, expected 0 to %zu", i,
+                             (int)ids[i], g->m->config.vocab_size - 1);
+    if (n > g->context - ATTN_MIN(g->count, g->context))
+        return attn_fail(g->ctx, ATTN_E_SHAPE,
+                         "the prompt has %zu tokens%s, the context length is %zu: shorten it, or take a model with a "
+                         "longer context",
+                         g->count + n, g->count ? " with the text before" : "", g->context);
+    ATTN_TRY(add_ids(g, ids, n));
+    g->read = g->count;
+    g->spelled = g->count - ATTN_MIN(g->count, (size_t)BEFORE);
+    g->text.bytes = g->given = 0;
+    g->generated = 0;
+    g->end = ATTN_GENERATE_GOES_ON;
+    return ATTN_OK;
+}
+
+attn_status attn_generator_prompt(attn_generator *g, const char *text, size_t bytes) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    attn_status status = attn_tokenize(g->tokenizer, &tokens, text, bytes, false);
+    int32_t *ids = status == ATTN_OK ? attn_alloc(g->ctx, tokens.count, sizeof *ids) : NULL;
+    if (status == ATTN_OK && !ids) status = ATTN_E_NOMEM;
+    for (size_t i = 0; ids && i < tokens.count; i++) ids[i] = tokens.token[i].id;
+    if (status == ATTN_OK) status = attn_generator_prompt_ids(g, ids, tokens.count);
+    attn_release(g->ctx, ids);
+    attn_tokens_free(g->ctx, &tokens);
+    return status;
+}
+
+/* ---- spelling ---------------------------------------------------------------------------------------------- */
+
+static bool ends_incomplete(const char *text, size_t bytes) {
+    return bytes >= 3 && !memcmp(text + bytes - 3, "\xEF\xBF\xBD", 3);
+}
+
+static attn_status spell_ids(const attn_generator *g, char **text, size_t *bytes, size_t first, size_t end) {
+    const size_t known = attn_tokenizer_size(g->tokenizer);
+    int32_t *ids = attn_alloc(g->ctx, end - first, sizeof *ids);
+    if (!ids) return ATTN_E_NOMEM;
+    size_t n = 0; /* a padded vocabulary has ids without a token */
+    for (size_t i = first; i < end; i++)
+        if ((size_t)g->id[i] < known) ids[n++] = g->id[i];
+    attn_status status = attn_detokenize(g->tokenizer, text, bytes, ids, n, NULL);
+    attn_release(g->ctx, ids);
+    return status;
+}
+
+/* Adds to the text what the tokens from `read` on spell, if later tokens cannot change it, or at the end. */
+static attn_status spell(attn_generator *g, bool all) {
+    char *before = NULL, *after = NULL;
+    size_t before_bytes = 0, after_bytes = 0;
+    attn_status status = spell_ids(g, &before, &before_bytes, g->spelled, g->read);
+    if (status == ATTN_OK) status = spell_ids(g, &after, &after_bytes, g->spelled, g->count);
+    if (status == ATTN_OK && after_bytes > before_bytes && (all || !ends_incomplete(after, after_bytes))) {
+        attn_buffer_add(&g->text, after + before_bytes, after_bytes - before_bytes);
+        status = g->text.status;
+        g->spelled = g->count - ATTN_MIN(g->count, (size_t)BEFORE);
+        g->read = g->count;
+    }
+    attn_text_free(g->ctx, before);
+    attn_text_free(g->ctx, after);
+    return status;
+}
+
+/* The earliest stop string in the text; the length of what no stop string may begin in. */
+static bool find_stop(const attn_generator *g, size_t *safe) {
+    const size_t n = g->text.bytes;
+    size_t first = SIZE_MAX;
+    *safe = n;
+    for (size_t i = 0; i < g->options.stops; i++) {
+        const size_t length = strlen(g->stop[i]);
+        const char *found = n ? memmem(g->text.data, n, g->stop[i], length) : NULL;
+        if (found) first = ATTN_MIN(first, (size_t)(found - g->text.data));
+        for (size_t part = ATTN_MIN(length - 1, n); part > 0; part--)
+            if (!memcmp(g->text.data + n - part, g->stop[i], part)) {
+                *safe = ATTN_MIN(*safe, n - part);
+                break;
+            }
+    }
+    if (first != SIZE_MAX) *safe = first;
+    return first != SIZE_MAX;
+}
+
+/* ---- the next token ------------------------------------------------------------------------------------------ */
+
+/* A full context goes on from its last half, if that is wanted. */
+static attn_status make_room(attn_generator *g) {
+    if (g->count < g->context) return ATTN_OK;
+    if (!g->options.slide) {
+        g->end = ATTN_GENERATE_CONTEXT;
+        return ATTN_OK;
+    }
+    const size_t kept = ATTN_MAX(g->context / 2, 1), gone = g->count - kept;
+    memmove(g->id, g->id + gone, kept * sizeof *g->id);
+    g->count = kept;
+    g->read -= ATTN_MIN(g->read, gone);
+    g->spelled -= ATTN_MIN(g->spelled, gone);
+    return empty_caches(g);
+}
+
+static bool is_end(const attn_generator *g, int32_t id) {
+    for (size_t i = 0; i < g->m->config.end_count; i++)
+        if (g->m->config.ends[i] == id) return true;
+    return false;
+}
+
+static attn_status generate(attn_generator *g) {
+    int32_t id;
+    if (g->count == 0) return attn_fail(g->ctx, ATTN_E_ARGUMENT, "generating: there is no prompt");
+    if (g->options.max_tokens && g->generated >= g->options.max_tokens) g->end = ATTN_GENERATE_MAX_TOKENS;
+    if (g->end == ATTN_GENERATE_GOES_ON) ATTN_TRY(make_room(g));
+    if (g->end != ATTN_GENERATE_GOES_ON) return ATTN_OK;
+    ATTN_TRY(catch_up(g));
+    ATTN_TRY(attn_sample(&g->sampler, &id, g->logits, g->id, g->count, &g->options));
+    g->generated++;
+    if (is_end(g, id)) g->end = ATTN_GENERATE_END_TOKEN;
+    return is_end(g, id) ? ATTN_OK : add_ids(g, &id, 1);
+}
+
+attn_status attn_generator_next(attn_generator *g, const char **text, size_t *bytes) {
+    size_t safe = 0;
+    *text = "";
+    *bytes = 0;
+    if (g->given) {
+        memmove(g->text.data, g->text.data + g->given, g->text.bytes - g->given);
+        g->text.bytes -= g->given;
+        g->given = 0;
+    }
+    while (safe == 0 && g->end == ATTN_GENERATE_GOES_ON) {
+        ATTN_TRY(generate(g));
+        ATTN_TRY(spell(g, g->end != ATTN_GENERATE_GOES_ON));
+        if (find_stop(g, &safe)) {
+            g->end = ATTN_GENERATE_STOP;
+            g->text.bytes = safe;
+        } else if (g->end != ATTN_GENERATE_GOES_ON) safe = g->text.bytes;
+    }
+    if (g->end != ATTN_GENERATE_GOES_ON) safe = g->text.bytes; /* once, then nothing */
+    g->given = safe;
+    if (safe) *text = g->text.data;
+    *bytes = safe;
+    return ATTN_OK;
+}
+
+attn_generate_end attn_generator_end(const attn_generator *g) { return g->end; }
+
+const int32_t *attn_generator_ids(const attn_generator *g, size_t *count) {
+    *count = g->count;
+    return g->id;
+}
