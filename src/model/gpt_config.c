@@ -121,20 +121,6 @@ typedef struct reader {
     json_t *root;
 } reader;
 
-static int add_text(const char *text, size_t bytes, void *out) {
-    attn_buffer_add(out, text, bytes);
-    return ((const attn_buffer *)out)->status == ATTN_OK ? 0 : -1;
-}
-
-/* root NULL: there was no memory for it. gives. */
-static attn_status json_text(attn_context *ctx, char **gives, const json_t *root, size_t flags) {
-    attn_buffer out = ATTN_BUFFER_INIT(ctx);
-    if ((!root || json_dump_callback(root, add_text, &out, flags) != 0) && out.status == ATTN_OK)
-        out.status = attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the text of the config");
-    if (flags & JSON_INDENT(2)) attn_buffer_text(&out, "\n");
-    return attn_buffer_give(&out, gives, NULL);
-}
-
 static attn_status check_fixed(const reader *r) {
     for (size_t i = 0; i < ATTN_COUNT(fixed); i++) {
         json_t *found = json_object_get(r->root, fixed[i].key);
@@ -179,10 +165,10 @@ static attn_status read_fields(const reader *r) {
     const attn_gpt_family *f = r->m->family;
     char *text = NULL;
     attn_status status = selected ? select_keys(r, selected) : ATTN_E_NOMEM;
-    if (status == ATTN_OK) status = json_text(r->ctx, &text, selected, JSON_REAL_PRECISION(17));
+    if (status == ATTN_OK) status = attn_json_text(r->ctx, &text, selected);
+    else json_decref(selected);
     if (status == ATTN_OK) status = attn_config_read(r->ctx, &r->m->config, f->type, f->fields, f->field_count, text);
     attn_release(r->ctx, text);
-    json_decref(selected);
     return status;
 }
 
@@ -385,10 +371,12 @@ attn_status attn_gpt_write_config(attn_gpt *m) {
     if (field_of(f, "sliding_window") && c->window == 0)
         failed |= json_object_set_new(root, "sliding_window", json_null()) != 0;
     if (c->end_count) failed |= json_object_set_new(root, "eos_token_id", ends_json(c)) != 0;
+    if (failed) {
+        json_decref(root);
+        root = NULL;
+    }
     char *text;
-    attn_status status = json_text(ctx, &text, failed ? NULL : root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    json_decref(root);
-    ATTN_TRY(status);
+    ATTN_TRY(attn_json_text(ctx, &text, root));
     attn_release(ctx, m->base.config);
     m->base.config = text;
     return ATTN_OK;
