@@ -1,4 +1,4 @@
-/* tokenizer.c: a tokenizer.json. If it is read, it tokenizes: spans cover the text, ids are in the vocabulary. */
+/* tokenizer.c: a tokenizer.json. If it is read, it tokenizes: spans lie in the text, ids are in the vocabulary. */
 #include "fuzz.h"
 
 #include <string.h>
@@ -6,17 +6,15 @@
 static void check_text(attn_context *ctx, const attn_tokenizer *tokenizer, const char *text, size_t bytes) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
     int32_t ids[600];
-    size_t at = 0, n = 0, out_bytes;
+    size_t n = 0, out_bytes;
     char *out;
     if (attn_tokenize(tokenizer, &tokens, text, bytes, true) == ATTN_OK) {
         for (size_t i = 0; i < tokens.count; i++) {
             const attn_token *token = &tokens.token[i];
-            FUZZ_CHECK(token->first == at && token->end >= at);
+            FUZZ_CHECK(token->first <= token->end && token->end <= tokens.bytes);
             FUZZ_CHECK(token->id >= 0 && (size_t)token->id < attn_tokenizer_size(tokenizer));
-            at = token->end;
             if (n < 600) ids[n++] = token->id;
         }
-        FUZZ_CHECK(at == tokens.bytes);
         if (attn_detokenize(tokenizer, &out, &out_bytes, ids, n, NULL) == ATTN_OK) {
             FUZZ_CHECK(strlen(out) <= out_bytes);
             attn_text_free(ctx, out);

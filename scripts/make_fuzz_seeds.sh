@@ -31,6 +31,12 @@ for model in rnn bahdanau luong bahdanau-bf16 bahdanau-i8; do
 done
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"
+python3 - "$root/tests/golden/pipelines.json.xz" "$seeds/tokenizer" <<'END'
+import json, lzma, sys
+for row in json.load(lzma.open(sys.argv[1]))["pipelines"]:
+    if row["name"] in ("llama3", "roberta", "bert", "xlmr", "clip", "prefix", "split-next"):
+        json.dump(row["tokenizer"], open(f"{sys.argv[2]}/{row['name']}", "w"), ensure_ascii=False, separators=(",", ":"))
+END
 
 { printf t && cat pairs.tsv; } >"$seeds/corpus/tsv"
 { printf 't\357\273\277a\tb\tc\r\n\r\nd\te\n'; } >"$seeds/corpus/crlf"

@@ -24,18 +24,21 @@ ATTN_API void attn_text_free(attn_context *ctx, void *text);
 
 typedef struct attn_tokenizer attn_tokenizer;
 
-/* The spans follow each other without gaps and cover the text; the space before a word belongs to its first token. A
- * span is empty for special tokens, and for a mark of a word's beginning that stands alone where the text begins. */
+/* A tokenizer that is trained here: the spans follow each other without gaps and cover the normalised text; the space
+ * before a word belongs to its first token. A span is empty for special tokens, and for a mark of a word's beginning
+ * that stands alone where the text begins.
+ * Other tokenizers: spans are bytes of the text as it was given; what the tokenizer drops lies between them, and tokens
+ * of one character that normalisation took apart share its bytes. Special tokens that the text itself has cover it. */
 typedef struct attn_token {
     int32_t id;
-    size_t first, end; /* bytes of the normalised text: [first, end) */
-    int32_t word;      /* index of the white-space word it lies in; −1 for special tokens */
+    size_t first, end; /* bytes of attn_tokens.text: [first, end) */
+    int32_t word;      /* index of the white-space word it lies in; −1 for special tokens but the unknown one */
 } attn_token;
 
 typedef struct attn_tokens {
     attn_token *token;
     size_t count, capacity;
-    char *text; /* the normalised text, NUL-terminated */
+    char *text; /* NUL-terminated: normalised, or as it was given, each bad byte as U+FFFD */
     size_t bytes;
 } attn_tokens;
 
@@ -45,17 +48,34 @@ typedef struct attn_tokens {
 /* Ids that are the same in every vocabulary trained here. */
 enum { ATTN_ID_BOS = 0, ATTN_ID_PAD = 1, ATTN_ID_EOS = 2, ATTN_ID_UNK = 3 };
 
-/* Reads tokenizer.json (Hugging Face's form). What is not supported is refused by name. gives. */
+/* Reads tokenizer.json (Hugging Face's form): BPE, WordPiece, Unigram or whole words, with the normalisers,
+ * pre-tokenizers, post-processors, decoders and added tokens of that file; truncation and padding are the caller's.
+ * What is not supported is refused by name. gives. */
 ATTN_API attn_status attn_tokenizer_load(attn_tokenizer **gives, attn_context *ctx, const char *path);
 ATTN_API attn_status attn_tokenizer_save(const attn_tokenizer *tokenizer, const char *path); /* atomic */
 ATTN_API void attn_tokenizer_free(attn_tokenizer *tokenizer);
 ATTN_API size_t attn_tokenizer_size(const attn_tokenizer *tokenizer);
-/* The token's own text ("▁help", "<0xC3>", "</s>"), NULL if there is no such id. */
+/* The token's own text ("▁help", "<0xC3>", "</s>"), "" for a number between others that no token has, NULL if there is
+ * no such id. */
 ATTN_API const char *attn_tokenizer_piece(const attn_tokenizer *tokenizer, int32_t id);
-/* add_eos appends </s>. Text never becomes a special token: "</s>" in it is four characters. *tokens is reused: its
- * arrays grow; release with attn_tokens_free. */
+/* The id of a token by its own text, −1 if there is none. */
+ATTN_API int32_t attn_tokenizer_find(const attn_tokenizer *tokenizer, const char *piece);
+ATTN_API bool attn_tokenizer_is_special(const attn_tokenizer *tokenizer, int32_t id);
+
+typedef struct attn_tokenize_options {
+    size_t struct_size;
+    bool add_special;     /* what the tokenizer puts around a text: </s>, or what its post-processor says */
+    bool special_as_text; /* "</s>" in the text is four characters; always so for what is trained here */
+} attn_tokenize_options;
+#define ATTN_TOKENIZE_OPTIONS_INIT \
+    { sizeof(attn_tokenize_options), false, false }
+
+/* *tokens is reused: its arrays grow; release with attn_tokens_free. options may be NULL. */
+ATTN_API attn_status attn_tokenize_with(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text,
+                                        size_t bytes, const attn_tokenize_options *options);
+/* With that one option. A tokenizer that is trained here and has no </s> is ATTN_E_ARGUMENT then. */
 ATTN_API attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
-                                   bool add_eos);
+                                   bool add_special);
 ATTN_API void attn_tokens_free(attn_context *ctx, attn_tokens *tokens);
 /* Text of ids, special ones left out. Gives *out. If spans is not NULL it gets n attn_tokens: bytes and word of each id
  * in *out. */

@@ -37,6 +37,14 @@ bool attn_is_space(int32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool attn_is_word(int32_t c) {
+    if (c < 0x80) return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    utf8proc_category_t category = utf8proc_category(c);
+    return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC ||
+           c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+           (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+}
+
 size_t attn_utf8_put(char out[4], int32_t c) { return (size_t)utf8proc_encode_char(c, (utf8proc_uint8_t *)out); }
 
 static void add_code_point(attn_buffer *out, int32_t c) {
@@ -44,7 +52,7 @@ static void add_code_point(attn_buffer *out, int32_t c) {
     attn_buffer_add(out, encoded, attn_utf8_put(encoded, c));
 }
 
-static unsigned combining_class(int32_t c) { return (unsigned)utf8proc_get_property(c)->combining_class & 0xFF; }
+unsigned attn_combining_class(int32_t c) { return (unsigned)utf8proc_get_property(c)->combining_class & 0xFF; }
 
 /* Sorts a run of combining marks by class, equal ones in their order. utf8proc's own sort takes quadratic time. */
 static attn_status sort_marks(attn_context *ctx, int32_t *c, size_t n) {
@@ -52,7 +60,7 @@ static attn_status sort_marks(attn_context *ctx, int32_t *c, size_t n) {
         for (size_t i = 1; i < n; i++) {
             int32_t mark = c[i];
             size_t j = i;
-            for (; j > 0 && combining_class(c[j - 1]) > combining_class(mark); j--) c[j] = c[j - 1];
+            for (; j > 0 && attn_combining_class(c[j - 1]) > attn_combining_class(mark); j--) c[j] = c[j - 1];
             c[j] = mark;
         }
         return ATTN_OK;
@@ -60,56 +68,60 @@ static attn_status sort_marks(attn_context *ctx, int32_t *c, size_t n) {
     int32_t *copy = attn_alloc(ctx, n, sizeof *copy);
     if (!copy) return ATTN_E_NOMEM;
     size_t place[257] = {0};
-    for (size_t i = 0; i < n; i++) place[combining_class(c[i]) + 1]++;
+    for (size_t i = 0; i < n; i++) place[attn_combining_class(c[i]) + 1]++;
     for (size_t k = 1; k < ATTN_COUNT(place); k++) place[k] += place[k - 1];
     memcpy(copy, c, n * sizeof *c);
-    for (size_t i = 0; i < n; i++) c[place[combining_class(copy[i])]++] = copy[i];
+    for (size_t i = 0; i < n; i++) c[place[attn_combining_class(copy[i])]++] = copy[i];
     attn_release(ctx, copy);
     return ATTN_OK;
 }
 
-/* Code points of one run: decomposed as they are added, then ordered and composed. */
-typedef struct run {
-    int32_t *c;
-    size_t count, capacity;
-} run;
-
-static attn_status run_add(attn_context *ctx, run *r, int32_t c) {
+attn_status attn_decompose(attn_context *ctx, attn_code_points *points, int32_t c, bool compatible) {
     enum { LONGEST = 18 }; /* of any decomposition */
-    ATTN_TRY(attn_grow(ctx, &r->c, &r->capacity, r->count + LONGEST, r->count, sizeof *r->c));
+    ATTN_TRY(attn_grow(ctx, &points->c, &points->capacity, points->count + LONGEST, points->count, sizeof *points->c));
     int boundary = 0;
-    utf8proc_ssize_t n =
-        utf8proc_decompose_char(c, r->c + r->count, LONGEST, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
+    utf8proc_option_t options = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0);
+    utf8proc_ssize_t n = utf8proc_decompose_char(c, points->c + points->count, LONGEST, options, &boundary);
     if (n <= 0 || n > LONGEST) { /* no such code point has a decomposition */
-        r->c[r->count] = c;
+        points->c[points->count] = c;
         n = 1;
     }
-    r->count += (size_t)n;
+    points->count += (size_t)n;
     return ATTN_OK;
 }
 
-static attn_status run_flush(attn_buffer *out, run *r) {
-    for (size_t i = 0; i < r->count;) {
+attn_status attn_arrange(attn_context *ctx, attn_code_points *points, bool compose) {
+    for (size_t i = 0; i < points->count;) {
         size_t end = i;
-        while (end < r->count && combining_class(r->c[end])) end++;
-        if (end - i > 1) ATTN_TRY(sort_marks(out->ctx, r->c + i, end - i));
+        while (end < points->count && attn_combining_class(points->c[end])) end++;
+        if (end - i > 1) ATTN_TRY(sort_marks(ctx, points->c + i, end - i));
         i = end + 1;
     }
+    if (!compose) return ATTN_OK;
     /* utf8proc takes U+11A7, which is no trailing consonant, for one that leaves no trace: what begins with it is
      * composed by itself. Nothing composes with it. */
-    for (size_t first = 0, end; first < r->count; first = end) {
-        for (end = first + 1; end < r->count && r->c[end] != 0x11A7;) end++;
-        utf8proc_ssize_t n =
-            utf8proc_normalize_utf32(r->c + first, (utf8proc_ssize_t)(end - first), UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-        if (n < 0) return attn_fail(out->ctx, ATTN_E_FORMAT, "NFC: %s", utf8proc_errmsg(n));
-        for (utf8proc_ssize_t i = 0; i < n; i++) add_code_point(out, r->c[first + (size_t)i]);
+    size_t kept = 0;
+    for (size_t first = 0, end; first < points->count; first = end) {
+        for (end = first + 1; end < points->count && points->c[end] != 0x11A7;) end++;
+        utf8proc_ssize_t n = utf8proc_normalize_utf32(points->c + first, (utf8proc_ssize_t)(end - first),
+                                                      UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        if (n < 0) return attn_fail(ctx, ATTN_E_FORMAT, "NFC: %s", utf8proc_errmsg(n));
+        memmove(points->c + kept, points->c + first, (size_t)n * sizeof *points->c);
+        kept += (size_t)n;
     }
-    r->count = 0;
+    points->count = kept;
+    return ATTN_OK;
+}
+
+static attn_status flush(attn_buffer *out, attn_code_points *points) {
+    ATTN_TRY(attn_arrange(out->ctx, points, true));
+    for (size_t i = 0; i < points->count; i++) add_code_point(out, points->c[i]);
+    points->count = 0;
     return out->status;
 }
 
 void attn_pass_nfc(attn_buffer *out, const char *text, size_t bytes, size_t *bad) {
-    run r = {NULL, 0, 0};
+    attn_code_points points = ATTN_CODE_POINTS_INIT;
     size_t copied = 0, last = SIZE_MAX, first_bad = SIZE_MAX; /* last: where the character before this one begins */
     for (size_t at = 0; at < bytes && out->status == ATTN_OK;) {
         size_t first = at;
@@ -131,15 +143,15 @@ void attn_pass_nfc(attn_buffer *out, const char *text, size_t bytes, size_t *bad
                 c = REPLACEMENT;
                 if (first_bad == SIZE_MAX) first_bad = first;
             }
-            out->status = run_add(out->ctx, &r, c);
+            out->status = attn_decompose(out->ctx, &points, c, false);
         }
-        if (out->status == ATTN_OK) out->status = run_flush(out, &r);
+        if (out->status == ATTN_OK) out->status = flush(out, &points);
         copied = at;
         last = SIZE_MAX;
     }
     if (out->status == ATTN_OK) attn_buffer_add(out, text + copied, bytes - copied);
     if (bad) *bad = first_bad;
-    attn_release(out->ctx, r.c);
+    attn_release(out->ctx, points.c);
 }
 
 void attn_pass_lowercase(attn_buffer *out, const char *text, size_t bytes) {

@@ -21,6 +21,20 @@ size_t attn_utf8_put(char out[4], int32_t c);
 size_t attn_utf8_check(const char *text, size_t bytes);
 /* Unicode's White_Space. */
 bool attn_is_space(int32_t c);
+/* Letters, marks, digits and what joins them (\w of Unicode's Technical Standard 18). */
+bool attn_is_word(int32_t c);
+
+/* Unicode's canonical combining class. */
+unsigned attn_combining_class(int32_t c);
+/* A sequence that is decomposed as it grows, then put in order and, for NFC and NFKC, composed again. */
+typedef struct attn_code_points {
+    int32_t *c;
+    size_t count, capacity;
+} attn_code_points;
+#define ATTN_CODE_POINTS_INIT \
+    { NULL, 0, 0 }
+attn_status attn_decompose(attn_context *ctx, attn_code_points *points, int32_t c, bool compatible);
+attn_status attn_arrange(attn_context *ctx, attn_code_points *points, bool compose);
 
 /* NFC; each bad byte becomes U+FFFD; *bad (may be NULL) gets the offset of the first, or SIZE_MAX. Linear time. */
 void attn_pass_nfc(attn_buffer *out, const char *text, size_t bytes, size_t *bad);

@@ -1,9 +1,11 @@
 /* tokenizer.c: text to ids and back. */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "text/normalise.h"
+#include "text/pipeline.h"
 
 attn_status attn_tokenizer_new(attn_tokenizer **gives, attn_context *ctx) {
     attn_tokenizer *tokenizer = attn_alloc_zero(ctx, 1, sizeof *tokenizer);
@@ -18,6 +20,7 @@ attn_status attn_tokenizer_new(attn_tokenizer **gives, attn_context *ctx) {
 
 void attn_tokenizer_free(attn_tokenizer *tokenizer) {
     if (!tokenizer) return;
+    attn_pipeline_free(tokenizer->ctx, tokenizer->pipeline);
     attn_vocabulary_free(&tokenizer->vocabulary);
     attn_bpe_free(&tokenizer->bpe);
     attn_release(tokenizer->ctx, tokenizer->info);
@@ -28,31 +31,52 @@ size_t attn_tokenizer_size(const attn_tokenizer *tokenizer) { return tokenizer->
 
 const char *attn_tokenizer_piece(const attn_tokenizer *tokenizer, int32_t id) {
     if (id < 0 || (size_t)id >= tokenizer->vocabulary.count) return NULL;
-    return attn_vocabulary_text(&tokenizer->vocabulary, id);
+    const char *text = attn_vocabulary_text(&tokenizer->vocabulary, id);
+    return *text == '\xFF' ? "" : text; /* a hole */
 }
 
-attn_status attn_tokenizer_finish(attn_tokenizer *tokenizer, const int32_t *special, size_t count) {
+int32_t attn_tokenizer_find(const attn_tokenizer *tokenizer, const char *piece) {
+    return attn_vocabulary_find(&tokenizer->vocabulary, piece, strlen(piece));
+}
+
+bool attn_tokenizer_is_special(const attn_tokenizer *tokenizer, int32_t id) {
+    return id >= 0 && (size_t)id < tokenizer->vocabulary.count && tokenizer->info[id].special;
+}
+
+void attn_hole(char text[32], size_t id) { snprintf(text, 32, "\xFF%zu", id); }
+
+attn_status attn_tokenizer_make_info(attn_tokenizer *tokenizer) {
     static const char digits[] = "0123456789ABCDEF";
     attn_vocabulary *vocabulary = &tokenizer->vocabulary;
     tokenizer->info = attn_alloc(tokenizer->ctx, vocabulary->count, sizeof *tokenizer->info);
     if (!tokenizer->info) return ATTN_E_NOMEM;
     for (size_t i = 0; i < vocabulary->count; i++) tokenizer->info[i] = (attn_token_info){false, -1};
-    for (size_t i = 0; i < count; i++) tokenizer->info[special[i]].special = true;
     for (int b = 0; b < 256; b++) {
-        char piece[] = {'<', '0', 'x', digits[b >> 4], digits[b & 15], '>', '\0'};
-        int32_t id = attn_vocabulary_find(vocabulary, piece, 6);
-        if (id < 0)
-            return attn_fail(tokenizer->ctx, ATTN_E_UNSUPPORTED, "BPE: found no piece %s, expected one for each byte",
-                             piece);
-        tokenizer->byte_id[b] = id;
-        tokenizer->info[id].byte = (int16_t)b;
+        char piece[] = {'<', '0', 'x', digits[b >> 4], digits[b & 15], '>'};
+        int32_t id = tokenizer->byte_id[b] = attn_vocabulary_find(vocabulary, piece, sizeof piece);
+        if (id >= 0) tokenizer->info[id].byte = (int16_t)b;
     }
+    return ATTN_OK;
+}
+
+void attn_tokenizer_find_characters(attn_tokenizer *tokenizer) {
+    attn_vocabulary *vocabulary = &tokenizer->vocabulary;
     for (int32_t c = 0; c < ATTN_LOW_CHARACTERS; c++) {
         char piece[2] = {(char)(c < 0x80 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
         tokenizer->character_id[c] = attn_vocabulary_find(vocabulary, piece, c < 0x80 ? 1 : 2);
     }
     tokenizer->mark_id = attn_vocabulary_find(vocabulary, ATTN_MARK, ATTN_MARK_BYTES);
     tokenizer->eos = attn_vocabulary_find(vocabulary, "</s>", 4);
+}
+
+attn_status attn_tokenizer_finish(attn_tokenizer *tokenizer, const int32_t *special, size_t count) {
+    ATTN_TRY(attn_tokenizer_make_info(tokenizer));
+    for (size_t i = 0; i < count; i++) tokenizer->info[special[i]].special = true;
+    for (int b = 0; b < 256; b++)
+        if (tokenizer->byte_id[b] < 0)
+            return attn_fail(tokenizer->ctx, ATTN_E_UNSUPPORTED,
+                             "BPE: found no piece <0x%02X>, expected one for each byte", (unsigned)b);
+    attn_tokenizer_find_characters(tokenizer);
     return ATTN_OK;
 }
 
@@ -125,15 +149,12 @@ static attn_status tokenize_pieces(const attn_tokenizer *tokenizer, attn_symbols
     return ATTN_OK;
 }
 
-attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
-                          bool add_eos) {
+/* Of a tokenizer that is trained here: text never becomes a special token. */
+static attn_status tokenize_words(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
+                                  bool add_eos) {
     attn_context *ctx = tokenizer->ctx;
-    tokens->count = 0;
-    attn_release(ctx, tokens->text);
-    tokens->text = NULL;
-    tokens->bytes = 0;
     if (add_eos && tokenizer->eos < 0) return attn_fail(ctx, ATTN_E_ARGUMENT, "the tokenizer has no </s> to end with");
-    ATTN_TRY(attn_tokenizer_normalise(tokenizer, &tokens->text, &tokens->bytes, text ? text : "", bytes));
+    ATTN_TRY(attn_tokenizer_normalise(tokenizer, &tokens->text, &tokens->bytes, text, bytes));
     attn_symbols symbols = ATTN_SYMBOLS_INIT;
     attn_status status = tokenize_pieces(tokenizer, &symbols, tokens);
     attn_symbols_free(&tokenizer->bpe, &symbols);
@@ -141,6 +162,29 @@ attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, 
         status = add_token(ctx, tokens, (attn_token){tokenizer->eos, tokens->bytes, tokens->bytes, -1});
     if (status != ATTN_OK) tokens->count = 0;
     return status;
+}
+
+attn_status attn_tokenize_with(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
+                               const attn_tokenize_options *options) {
+    attn_tokenize_options o = ATTN_TOKENIZE_OPTIONS_INIT;
+    tokens->count = 0;
+    attn_release(tokenizer->ctx, tokens->text);
+    tokens->text = NULL;
+    tokens->bytes = 0;
+    if (options && options->struct_size != sizeof o)
+        return attn_fail(tokenizer->ctx, ATTN_E_VERSION, "attn_tokenize_options: found struct_size %zu, expected %zu",
+                         options->struct_size, sizeof o);
+    if (options) o = *options;
+    if (!text) text = "", bytes = 0;
+    if (tokenizer->pipeline) return attn_pipeline_encode(tokenizer, tokens, text, bytes, &o);
+    return tokenize_words(tokenizer, tokens, text, bytes, o.add_special);
+}
+
+attn_status attn_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
+                          bool add_special) {
+    attn_tokenize_options options = ATTN_TOKENIZE_OPTIONS_INIT;
+    options.add_special = add_special;
+    return attn_tokenize_with(tokenizer, tokens, text, bytes, &options);
 }
 
 void attn_tokens_free(attn_context *ctx, attn_tokens *tokens) {
@@ -211,6 +255,11 @@ attn_status attn_detokenize(const attn_tokenizer *tokenizer, char **out, size_t 
         if (ids[i] < 0 || (size_t)ids[i] >= vocabulary->count)
             return attn_fail(tokenizer->ctx, ATTN_E_ARGUMENT, "found id %d, expected 0 to %zu", (int)ids[i],
                              vocabulary->count - 1);
+    if (tokenizer->pipeline) {
+        ATTN_TRY(attn_pipeline_decode(tokenizer, out, out_bytes, ids, n, spans));
+        if (spans) number_words(*out, spans, n);
+        return ATTN_OK;
+    }
     attn_buffer text = ATTN_BUFFER_INIT(tokenizer->ctx), run = ATTN_BUFFER_INIT(tokenizer->ctx);
     for (size_t i = 0; i < n && text.status == ATTN_OK;) {
         attn_token_info info = tokenizer->info[ids[i]];

@@ -1,5 +1,5 @@
 /* tokenizer.h: a tokenizer is the parts of its tokenizer.json, in their order: steps of normalisation, the mark before
- * words, splitters, merges, decoder.
+ * words, splitters, merges, decoder. Other programs' are in pipeline.h.
  *
  * What is trained here is
  *   normaliser     NFC; ▁ to a space (it is the mark); ’ to '; runs of white space to one space; none at the ends;
@@ -55,14 +55,15 @@ typedef struct attn_token_info {
 
 struct attn_tokenizer {
     attn_context *ctx;
+    struct attn_pipeline *pipeline; /* NULL: of the kind that is trained here, with the steps below */
     attn_norm_step norm[ATTN_NORM_STEPS];
     size_t norms;
     const attn_splitter *splitter[ATTN_SPLITTERS];
     size_t splitters;
     attn_vocabulary vocabulary;
     attn_bpe bpe;
-    attn_token_info *info; /* (vocabulary.count) */
-    int32_t byte_id[256];
+    attn_token_info *info;                     /* (vocabulary.count) */
+    int32_t byte_id[256];                      /* of <0x00> … <0xFF>; −1: there is none */
     int32_t character_id[ATTN_LOW_CHARACTERS]; /* −1: it has no piece; higher characters are looked up */
     int32_t mark_id, eos;                      /* −1: there is none */
 };
@@ -74,13 +75,23 @@ void attn_tokenizer_default_steps(attn_tokenizer *tokenizer, bool lowercase);
 /* Fills info and the tables of ids when the vocabulary is whole. special: (count) ids. Every byte must have a token. */
 attn_status attn_tokenizer_finish(attn_tokenizer *tokenizer, const int32_t *special, size_t count);
 
+/* The parts of that, for a pipeline: no special tokens yet; bytes and characters that have tokens. */
+attn_status attn_tokenizer_make_info(attn_tokenizer *tokenizer);
+void attn_tokenizer_find_characters(attn_tokenizer *tokenizer);
+/* The text of an id that no piece has: it is not UTF-8, so that nothing is ever found to be it. */
+void attn_hole(char text[32], size_t id);
+
 /* tokenizer.json in memory; attn_tokenizer_load without the file. gives. */
 attn_status attn_tokenizer_parse(attn_tokenizer **gives, attn_context *ctx, const char *text, size_t bytes);
 /* Parts of tokenizer.json; what is not in the tables is refused by name. */
 attn_status attn_norm_steps_parse(attn_tokenizer *tokenizer, struct json_t *json);
 attn_status attn_splitters_parse(attn_tokenizer *tokenizer, struct json_t *json);
 attn_status attn_decoder_parse(attn_context *ctx, struct json_t *json);
+/* prefix_bytes: of a right piece within a word, which the joined piece lacks. */
+attn_status attn_merges_parse(attn_tokenizer *tokenizer, struct json_t *merges, size_t prefix_bytes);
 /* NULL: no memory. */
+struct json_t *attn_merges_write(const attn_tokenizer *tokenizer);
+struct json_t *attn_vocabulary_write(const attn_tokenizer *tokenizer);
 struct json_t *attn_norm_steps_write(const attn_tokenizer *tokenizer);
 struct json_t *attn_splitters_write(const attn_tokenizer *tokenizer);
 struct json_t *attn_decoder_write(void);

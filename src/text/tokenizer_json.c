@@ -3,8 +3,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "text/pipeline.h"
 #include "text/read.h"
-#include "text/tokenizer.h"
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
@@ -93,7 +93,7 @@ static attn_status read_pieces(attn_tokenizer *tokenizer, json_t *vocab, json_t 
 }
 
 /* "a b" or ["a", "b"]. */
-static attn_status read_merge(attn_tokenizer *tokenizer, json_t *json, size_t rank) {
+static attn_status read_merge(attn_tokenizer *tokenizer, json_t *json, size_t rank, size_t prefix_bytes) {
     attn_context *ctx = tokenizer->ctx;
     const attn_vocabulary *vocabulary = &tokenizer->vocabulary;
     const char *left = json_string_value(json), *right = left ? strchr(left, ' ') : NULL;
@@ -108,7 +108,7 @@ static attn_status read_merge(attn_tokenizer *tokenizer, json_t *json, size_t ra
                         attn_vocabulary_find(vocabulary, right, strlen(right)), -1};
     attn_buffer joined = ATTN_BUFFER_INIT(ctx);
     attn_buffer_add(&joined, left, left_bytes);
-    attn_buffer_text(&joined, right);
+    attn_buffer_text(&joined, right + ATTN_MIN(prefix_bytes, strlen(right)));
     attn_status status = joined.status;
     if (status == ATTN_OK) merge.joined = attn_vocabulary_find(vocabulary, joined.data, joined.bytes);
     attn_buffer_free(&joined);
@@ -120,15 +120,23 @@ static attn_status read_merge(attn_tokenizer *tokenizer, json_t *json, size_t ra
     return attn_bpe_add(&tokenizer->bpe, merge);
 }
 
+attn_status attn_merges_parse(attn_tokenizer *tokenizer, json_t *merges, size_t prefix_bytes) {
+    json_t *merge;
+    size_t i;
+    if (!json_is_array(merges)) return not_the_form(tokenizer->ctx, "an array \"merges\" in the model");
+    json_array_foreach(merges, i, merge) ATTN_TRY(read_merge(tokenizer, merge, i, prefix_bytes));
+    return ATTN_OK;
+}
+
 static attn_status read_model(attn_tokenizer *tokenizer, json_t *root) {
     attn_context *ctx = tokenizer->ctx;
     json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
-    json_t *vocab = json_object_get(model, "vocab"), *merges = json_object_get(model, "merges"), *merge;
+    json_t *vocab = json_object_get(model, "vocab"), *merges = json_object_get(model, "merges");
     if (!json_is_object(model)) return not_the_form(ctx, "an object \"model\"");
     ATTN_TRY(check_model(ctx, model));
     if (!json_object_size(vocab)) return not_the_form(ctx, "an object \"vocab\" in the model");
     if (!json_is_array(merges)) return not_the_form(ctx, "an array \"merges\" in the model");
-    size_t n_added = json_array_size(added), n = json_object_size(vocab) + n_added, specials = 0, i;
+    size_t n_added = json_array_size(added), n = json_object_size(vocab) + n_added, specials = 0;
     const char **piece = attn_alloc_zero(ctx, n, sizeof *piece);
     int32_t *special = attn_alloc(ctx, n_added, sizeof *special);
     attn_status status = piece && special ? ATTN_OK : ATTN_E_NOMEM;
@@ -137,8 +145,7 @@ static attn_status read_model(attn_tokenizer *tokenizer, json_t *root) {
     attn_release(ctx, piece);
     attn_release(ctx, special);
     ATTN_TRY(status);
-    json_array_foreach(merges, i, merge) ATTN_TRY(read_merge(tokenizer, merge, i));
-    return ATTN_OK;
+    return attn_merges_parse(tokenizer, merges, 0);
 }
 
 /* What add_special_tokens of other programs does; attn_tokenize has its own argument for it. */
@@ -188,6 +195,11 @@ attn_status attn_tokenizer_parse(attn_tokenizer **gives, attn_context *ctx, cons
     attn_tokenizer *tokenizer;
     attn_status status = attn_tokenizer_new(&tokenizer, ctx);
     if (status == ATTN_OK) status = read_parts(tokenizer, root);
+    if (status == ATTN_E_UNSUPPORTED) { /* not of the kind that is trained here */
+        attn_tokenizer_free(tokenizer);
+        status = attn_tokenizer_new(&tokenizer, ctx);
+        if (status == ATTN_OK) status = attn_pipeline_parse(tokenizer, root);
+    }
     json_decref(root);
     if (status != ATTN_OK) attn_tokenizer_free(tokenizer);
     else *gives = tokenizer;
@@ -222,7 +234,7 @@ static json_t *write_added(const attn_tokenizer *tokenizer) {
 }
 
 /* A merge is "left right"; no piece holds a space, since the mark stands for it. */
-static json_t *write_merges(const attn_tokenizer *tokenizer) {
+json_t *attn_merges_write(const attn_tokenizer *tokenizer) {
     const attn_vocabulary *vocabulary = &tokenizer->vocabulary;
     json_t *rows = json_array();
     bool whole = rows != NULL;
@@ -239,12 +251,13 @@ static json_t *write_merges(const attn_tokenizer *tokenizer) {
     return NULL;
 }
 
-static json_t *write_vocabulary(const attn_tokenizer *tokenizer) {
+json_t *attn_vocabulary_write(const attn_tokenizer *tokenizer) {
     json_t *table = json_object();
     bool whole = table != NULL;
-    for (size_t id = 0; id < tokenizer->vocabulary.count && whole; id++)
-        whole =
-            json_object_set_new(table, attn_tokenizer_piece(tokenizer, (int32_t)id), json_integer((json_int_t)id)) == 0;
+    for (size_t id = 0; id < tokenizer->vocabulary.count && whole; id++) {
+        const char *piece = attn_tokenizer_piece(tokenizer, (int32_t)id);
+        if (*piece) whole = json_object_set_new(table, piece, json_integer((json_int_t)id)) == 0;
+    }
     if (whole) return table;
     json_decref(table);
     return NULL;
@@ -256,7 +269,7 @@ static json_t *write_root(const attn_tokenizer *tokenizer) {
     json_t *model =
         json_pack("{sssnss?snsnsbsbsbsoso}", "type", "BPE", "dropout", "unk_token", unknown ? "<unk>" : NULL,
                   "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 1, "ignore_merges",
-                  0, "vocab", write_vocabulary(tokenizer), "merges", write_merges(tokenizer));
+                  0, "vocab", attn_vocabulary_write(tokenizer), "merges", attn_merges_write(tokenizer));
     json_t *post = tokenizer->eos >= 0 ? post_processor(tokenizer->eos) : json_null();
     return json_pack("{sssnsnsosososososo}", "version", "1.0", "truncation", "padding", "added_tokens",
                      write_added(tokenizer), "normalizer", attn_norm_steps_write(tokenizer), "pre_tokenizer",
@@ -271,7 +284,7 @@ static int add_to_buffer(const char *text, size_t bytes, void *buffer) {
 
 attn_status attn_tokenizer_save(const attn_tokenizer *tokenizer, const char *path) {
     attn_context *ctx = tokenizer->ctx;
-    json_t *root = write_root(tokenizer);
+    json_t *root = tokenizer->pipeline ? attn_pipeline_write(tokenizer) : write_root(tokenizer);
     if (!root) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: %s", path);
     attn_buffer text = ATTN_BUFFER_INIT(ctx);
     int failed = json_dump_callback(root, add_to_buffer, &text, JSON_INDENT(1));
