@@ -80,7 +80,7 @@ typedef struct attn_additive_bwd {
 #define ATTN_KERNEL_LIST(X)                                                                                         \
     /* body/gemm.h */                                                                                               \
     X(void, gemm_block, (const attn_gemm_block *block))                                                             \
-    X(void, gemm_pack_panel,                                                                                        \
+    X(void, gemm_pack_panels,                                                                                       \
       (void *to, attn_panel_form form, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns))  \
     X(void, column_sums, (float *sums, const float *x, ptrdiff_t x_row, size_t rows, size_t n))                     \
     /* body/activation.h */                                                                                         \

@@ -19,6 +19,7 @@ enum {
     SET_COLUMNS = 256,       /* so is one whose rows lie a multiple of SET_ELEMENTS apart: a tile's rows would */
     SET_ELEMENTS = 1024,     /* share a set of the L1 cache (4 KB) */
     PACK_ELEMENTS = 1 << 14, /* packed on one thread */
+    PACK_PANELS = 8,         /* packed together: 512 bytes of a row */
 };
 
 /* ---- packing ------------------------------------------------------------------------------------ */
@@ -34,15 +35,16 @@ struct pack_job {
     const attn_packed *packed;
     const float *b;
     ptrdiff_t row, column;
+    size_t panels; /* a task's */
 };
 
-static void pack_panel(void *arg, size_t panel) {
+static void pack_panels(void *arg, size_t task) {
     const struct pack_job *job = arg;
     const attn_packed *packed = job->packed;
-    size_t first = panel * ATTN_PANEL;
-    job->kernels->gemm_pack_panel((char *)packed->data + panel * panel_bytes(packed->form, packed->k), packed->form,
-                                  job->b + (ptrdiff_t)first * job->column, job->row, job->column, packed->k,
-                                  ATTN_MIN(packed->n - first, ATTN_PANEL));
+    size_t panel = task * job->panels, first = panel * ATTN_PANEL;
+    job->kernels->gemm_pack_panels((char *)packed->data + panel * panel_bytes(packed->form, packed->k), packed->form,
+                                   job->b + (ptrdiff_t)first * job->column, job->row, job->column, packed->k,
+                                   ATTN_MIN(packed->n - first, job->panels * ATTN_PANEL));
 }
 
 attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_panel_form form, const float *b, ptrdiff_t row,
@@ -62,11 +64,14 @@ attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_panel_fo
     packed->k = k;
     packed->n = n;
     packed->form = form;
-    struct pack_job job = {ctx->kernels, packed, b, row, column};
-    if (elements > PACK_ELEMENTS) {
-        attn_parallel_for(ctx, panels_of(n), pack_panel, &job);
+    const size_t panels = panels_of(n), threads = elements > PACK_ELEMENTS ? (size_t)ctx->threads : 1;
+    const size_t share = panels / threads + (panels % threads != 0);
+    struct pack_job job = {ctx->kernels, packed, b, row, column, ATTN_MAX(ATTN_MIN(share, PACK_PANELS), 1)};
+    const size_t tasks = panels / job.panels + (panels % job.panels != 0);
+    if (threads > 1) {
+        attn_parallel_for(ctx, tasks, pack_panels, &job);
     } else {
-        for (size_t panel = 0; panel < panels_of(n); panel++) pack_panel(&job, panel);
+        for (size_t task = 0; task < tasks; task++) pack_panels(&job, task);
     }
     return ATTN_OK;
 }
@@ -169,13 +174,10 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
     }
     for (size_t first = panel; first < panel_end; first += STRIP_PANELS) {
         const size_t end = ATTN_MIN(first + STRIP_PANELS, panel_end);
-        for (size_t i = first; i < end; i++) {
-            const size_t j = i * ATTN_PANEL;
-            job->kernels->gemm_pack_panel(scratch + (i - first) * ATTN_PANEL * b->k, ATTN_PANEL_F32,
-                                          cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row, cut->raw_column,
-                                          b->k, ATTN_MIN(b->n - j, ATTN_PANEL));
-        }
-        run_columns(job, cut, row, row_end, first * ATTN_PANEL, ATTN_MIN(b->n, end * ATTN_PANEL), scratch, NULL);
+        const size_t j = first * ATTN_PANEL, j_end = ATTN_MIN(b->n, end * ATTN_PANEL);
+        job->kernels->gemm_pack_panels(scratch, ATTN_PANEL_F32, cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row,
+                                       cut->raw_column, b->k, j_end - j);
+        run_columns(job, cut, row, row_end, j, j_end, scratch, NULL);
     }
 }
 

@@ -17,7 +17,8 @@
 #include "kernel/kernels.h"
 
 #define GEMM_CHAIN 256
-#define GEMM_BEAT 16 /* k between two groups of prefetches: few at a time, or they hold up the loads */
+#define GEMM_AHEAD 16 /* rows that lie apart are prefetched so many before they are copied */
+#define GEMM_BEAT 16  /* k between two groups of prefetches: few at a time, or they hold up the loads */
 #define GEMM_PANEL_VECTORS (ATTN_PANEL / V_LANES)
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
 
@@ -42,6 +43,10 @@ V_FN size_t gemm_line_bytes(attn_panel_form form) {
     return ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
 }
 V_FN size_t gemm_lines(attn_panel_form form, size_t k) { return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k; }
+/* The first element that a line of a panel is made of; of pairs the second is ATTN_PAIR_STEP further. */
+V_FN size_t gemm_line_start(const attn_panel_form form, size_t line) {
+    return form == ATTN_PANEL_PAIRS ? line + line / ATTN_PAIR_STEP * ATTN_PAIR_STEP : line;
+}
 
 /* rows × panels outputs: one chain each. Always inlined with constant rows, panels and form. On the way a row of C is
  * fetched in each beat, by the last bytes of its vectors (C need not be aligned): a store that waits for memory at the
@@ -191,7 +196,7 @@ V_FN void gemm_transpose(const size_t width, const attn_panel_form form, void *t
                          size_t k, size_t count) {
     const size_t lines = gemm_lines(form, k);
     for (size_t p = 0; p < lines; p += V_LANES) {
-        const size_t first = form == ATTN_PANEL_PAIRS ? p + p / ATTN_PAIR_STEP * ATTN_PAIR_STEP : p;
+        const size_t first = gemm_line_start(form, p);
         for (size_t j = 0; j < width; j += V_LANES) {
             V block[V_LANES];
             ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
@@ -216,12 +221,11 @@ V_FN void gemm_transpose(const size_t width, const attn_panel_form form, void *t
 /* A's rows into scratch, `lines` lines from `line` on, in the order in which tiles read them: [rows / V_GEMM_ROWS]
  * [lines][V_GEMM_ROWS]. */
 static void gemm_pack_a_floats(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t lines) {
-    enum { AHEAD = 16 };
     const float *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)line * g->a_column;
     for (size_t p = 0; p < lines; p++, a += g->a_column) {
         float *to = g->scratch + p * V_GEMM_ROWS;
         const ptrdiff_t ahead =
-            p + AHEAD < lines ? AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
+            p + GEMM_AHEAD < lines ? GEMM_AHEAD * g->a_column : 0; /* too far apart for the hardware's guess */
         for (size_t i = 0; i < rows; i += V_GEMM_ROWS, to += lines * V_GEMM_ROWS) {
             const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
             const float *from = a + (ptrdiff_t)i * g->a_row;
@@ -247,7 +251,7 @@ static void gemm_pack_a_pairs(const attn_gemm_block *g, size_t row, size_t rows,
     static const float zeros[V_GEMM_ROWS];
     float gathered[2][V_GEMM_ROWS];
     for (size_t p = 0; p < lines; p++) {
-        const size_t k = line + p + (line + p) / ATTN_PAIR_STEP * ATTN_PAIR_STEP;
+        const size_t k = gemm_line_start(ATTN_PANEL_PAIRS, line + p);
         for (size_t i = 0; i < rows; i += V_GEMM_ROWS) {
             const size_t some = rows - i < V_GEMM_ROWS ? rows - i : V_GEMM_ROWS;
             const float *half[2];
@@ -255,6 +259,8 @@ static void gemm_pack_a_pairs(const attn_gemm_block *g, size_t row, size_t rows,
                 half[h] = zeros;
                 if (k + h * ATTN_PAIR_STEP >= g->k) continue;
                 half[h] = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(k + h * ATTN_PAIR_STEP) * g->a_column;
+                if (k + h * ATTN_PAIR_STEP + 2 * ATTN_PAIR_STEP < g->k)
+                    __builtin_prefetch(half[h] + 2 * ATTN_PAIR_STEP * g->a_column);
                 if (g->a_row == 1) continue;
                 for (size_t r = 0; r < some; r++) gathered[h][r] = half[h][(ptrdiff_t)r * g->a_row];
                 half[h] = gathered[h];
@@ -361,31 +367,53 @@ static void gemm_block(const attn_gemm_block *g) {
     }
 }
 
-/* One panel of B[k][j] = b[k·row + j·column], zeros past `columns`. */
-static void gemm_pack_panel(void *to, attn_panel_form form, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k,
-                            size_t columns) {
-    if (row == 1) {
-        if (form == ATTN_PANEL_F32) gemm_transpose(ATTN_PANEL, ATTN_PANEL_F32, to, b, column, k, columns);
-        else if (form == ATTN_PANEL_BF16) gemm_transpose(ATTN_PANEL, ATTN_PANEL_BF16, to, b, column, k, columns);
-        else gemm_transpose(ATTN_PANEL, ATTN_PANEL_PAIRS, to, b, column, k, columns);
-        return;
-    }
+/* Panels of B[k][j] = b[k·row + j·column]: line by line through all of them, since rows may lie a page apart. */
+V_FN void gemm_pack_rows(const attn_panel_form form, char *to, const float *b, ptrdiff_t row, ptrdiff_t column,
+                         size_t k, size_t columns) {
     const size_t halves = form == ATTN_PANEL_PAIRS ? 2 : 1, lines = gemm_lines(form, k);
     for (size_t p = 0; p < lines; p++) {
-        const size_t first = halves == 2 ? p + p / ATTN_PAIR_STEP * ATTN_PAIR_STEP : p;
-        float line[2][ATTN_PANEL] = {{0}};
-        const float *half[2] = {line[0], line[1]};
-        for (size_t h = 0; h < halves && first + h * ATTN_PAIR_STEP < k; h++) {
-            half[h] = b + (ptrdiff_t)(first + h * ATTN_PAIR_STEP) * row;
-            if (column == 1 && columns == ATTN_PANEL) continue;
-            for (size_t j = 0; j < columns; j++) line[h][j] = half[h][(ptrdiff_t)j * column];
-            half[h] = line[h];
+        const size_t first = gemm_line_start(form, p);
+        char *at = to + p * gemm_line_bytes(form);
+        for (size_t panel = 0; panel < columns; panel += ATTN_PANEL, at += lines * gemm_line_bytes(form)) {
+            const size_t some = columns - panel < ATTN_PANEL ? columns - panel : ATTN_PANEL;
+            float line[2][ATTN_PANEL] = {{0}};
+            const float *half[2] = {line[0], line[1]};
+            for (size_t h = 0; h < halves && first + h * ATTN_PAIR_STEP < k; h++) {
+                const float *from = b + (ptrdiff_t)(first + h * ATTN_PAIR_STEP) * row + (ptrdiff_t)panel * column;
+                if (first + h * ATTN_PAIR_STEP + GEMM_AHEAD < k) __builtin_prefetch(from + GEMM_AHEAD * row);
+                half[h] = from;
+                if (column == 1 && some == ATTN_PANEL) continue;
+                for (size_t j = 0; j < some; j++) line[h][j] = from[(ptrdiff_t)j * column];
+                half[h] = line[h];
+            }
+            ATTN_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
+                V x = v_load(half[0] + j);
+                if (halves == 2) x = v_pair_bf16(x, v_load(half[1] + j));
+                gemm_store_b(at, form, j, x);
+            }
         }
-        ATTN_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES) {
-            V x = v_load(half[0] + j);
-            if (halves == 2) x = v_pair_bf16(x, v_load(half[1] + j));
-            gemm_store_b(to, form, p * ATTN_PANEL + j, x);
-        }
+    }
+}
+
+/* The same where k is contiguous. */
+V_FN void gemm_pack_columns(const attn_panel_form form, char *to, const float *b, ptrdiff_t column, size_t k,
+                            size_t columns) {
+    for (size_t panel = 0; panel < columns; panel += ATTN_PANEL) {
+        const size_t some = columns - panel < ATTN_PANEL ? columns - panel : ATTN_PANEL;
+        gemm_transpose(ATTN_PANEL, form, to, b + (ptrdiff_t)panel * column, column, k, some);
+        to += gemm_lines(form, k) * gemm_line_bytes(form);
+    }
+}
+
+#define GEMM_PACK(form)                                               \
+    if (row == 1) gemm_pack_columns(form, to, b, column, k, columns); \
+    else gemm_pack_rows(form, to, b, row, column, k, columns)
+static void gemm_pack_panels(void *to, attn_panel_form form, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k,
+                             size_t columns) {
+    switch (form) {
+    case ATTN_PANEL_BF16: GEMM_PACK(ATTN_PANEL_BF16); break;
+    case ATTN_PANEL_PAIRS: GEMM_PACK(ATTN_PANEL_PAIRS); break;
+    default: GEMM_PACK(ATTN_PANEL_F32); break;
     }
 }
 
