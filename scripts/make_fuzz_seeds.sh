@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 rm -rf "$seeds"
-for target in safetensors tokenizer config model corpus gold measures checkpoint attend; do mkdir -p "$seeds/$target"; done
+for target in safetensors gguf tokenizer config model corpus gold measures checkpoint attend; do mkdir -p "$seeds/$target"; done
 
 printf 'Der Hund schläft.\tThe dog sleeps.\nDie Katze, groß\tThe big cat\nL’homme  rit\tThe man laughs\n' >pairs.tsv
 train() { # folder, options…
@@ -29,6 +29,7 @@ for model in rnn bahdanau luong bahdanau-bf16 bahdanau-i8; do
     cp $model/config.json "$seeds/config/$model"
     { cat $model/config.json && printf '\0' && cat $model/model.safetensors; } >"$seeds/model/$model"
 done
+cp "$root/tests/golden/blocks.gguf" "$seeds/gguf/all"
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"
 python3 - "$root/tests/golden/pipelines.json.xz" "$seeds/tokenizer" <<'END'

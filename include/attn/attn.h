@@ -11,6 +11,7 @@
 #include <attn/nn.h>
 #include <attn/text.h>
 #include <attn/io.h>
+#include <attn/gguf.h>
 #include <attn/models.h>
 #include <attn/generate.h>
 #include <attn/train.h>
