@@ -1,5 +1,5 @@
-/* _attn.h: what the files of the extension module share. attn/__init__.py is its only caller: it makes the output
- * arrays, and hands everything else over as it came.
+/* _attn.h: what the files of the extension module share. The package's own Python files are its only callers: they make
+ * the output arrays, and hand everything else over as it came.
  *
  *     view v;
  *     if (!view_take(&v, object, "q", VIEW_FLOATS, VIEW_READ)) return NULL;     // a Python exception is set

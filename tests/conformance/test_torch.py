@@ -135,6 +135,21 @@ def test_random_calls(call):
         assert excess.numel() == 0 or excess.max() <= 1e-30, name
 
 
+@hypothesis.given(calls())
+def test_random_weights(call):
+    """The weights are the output for values that are the rows of 1."""
+    options, _ = call
+    lse = attn.attention(**options, return_lse=True)[1]
+    v = options.pop("v")
+    keys = v.shape[2]
+    p, _, _, bounds = truth(**options, v=torch.eye(keys).expand(*v.shape[:2], keys, keys))
+    found = attn.attention_weights(**options, lse=lse)
+    assert ((found - p).abs() <= 2 * bounds["out"] + 1e-37).all()
+    values, indices = attn.attention_weights(**options, lse=lse, top_k=min(5, keys))
+    assert ((values - p.topk(min(5, keys)).values).abs() <= 2 * bounds["out"].amax(-1, keepdim=True) + 1e-37).all()
+    assert torch.equal(found.gather(-1, indices.clamp(min=0).long()).where(indices >= 0, 0), values)
+
+
 # ---- errors beside PyTorch's --------------------------------------------------------------------------
 
 SHAPES = [(2, 4, 4, 128, 128, 64), (1, 8, 2, 300, 300, 128), (1, 4, 4, 257, 511, 32), (2, 2, 1, 64, 1000, 96),

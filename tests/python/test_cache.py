@@ -317,6 +317,23 @@ def test_many_python_threads(rng):
     assert cache.lengths == [800]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_child_of_fork(rng):
+    m = Mirror(rng, capacity=64, page=16)
+    m.append([9, 9, 9])
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            m.append([3, 0, 1])
+            m.check(2)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    m.check(2)
+
+
 def test_memory_is_let_go():
     resident = []
     x = np.ones((1, 8, 1000, 64), np.float32)

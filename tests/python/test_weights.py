@@ -214,8 +214,6 @@ def calls(draw):
 @hypothesis.given(calls())
 def test_random_calls(call):
     (q, k, v), options, look = call
-    if any(len(indices) == 0 for indices in look.values()):
-        return
     lse = attn.attention(q, k, v, return_lse=True, **options)[1]
     p = Attention(q, k, v, **options).p
     p = p[:, look.get("heads", slice(None))][:, :, look.get("rows", slice(None))]
