@@ -11,8 +11,6 @@
 enum { RNN, BAHDANAU, TRANSFORMER, GPT }; /* places in; language models from GPT on */
 static const char *const model_names[] = {"rnn", "bahdanau", "transformer", "gpt", "llama", "qwen3", NULL};
 static const char *const model_types[] = {"rnn", "bahdanau", "transformer", "gpt2", "llama", "qwen3"};
-static const char *const precision_names[] = {"f32", "bf16", NULL};
-static const attn_dtype precisions[] = {ATTN_F32, ATTN_BF16};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
 
 typedef struct settings {
@@ -68,7 +66,7 @@ static const option_spec options[] = {
      "part of the probability spread over all tokens (0.1)", 0, 0.99, NULL},
     {"precision", 0, OPTION_CHOICE, AT(precision), "NAME",
      "of products: f32, or bf16 with sums and weights in f32, faster where the processor has AVX512_BF16 (f32)", 0, 0,
-     precision_names},
+     cli_precisions},
     {"augment", 0, OPTION_FLAG, AT(augment), NULL,
      "also train on lower-cased sources, without final punctuation, commas, umlauts", 0, 0, NULL},
     {"augment-probability", 0, OPTION_FLOAT, AT(augment_probability), "P", "of each of these (0.1)", 0, 1, NULL},
@@ -298,7 +296,7 @@ static void fill_options(attn_train_options *o, const settings *s) {
     o->folder = s->output;
     o->resume = s->resume;
     o->seed = (uint64_t)s->seed;
-    o->precision = precisions[s->precision];
+    o->precision = cli_precision(s->precision);
     o->epochs = s->epochs;
     o->max_steps = (size_t)s->max_steps;
     o->max_seconds = 60 * s->minutes;

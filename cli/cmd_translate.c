@@ -10,7 +10,7 @@ enum { CHUNK = 256 }; /* lines of stdin translated together */
 typedef struct settings {
     const char *model, *alignment;
     long long beam_size, n_best, max_length, max_source, batch_size, split_words;
-    int to;
+    int to, precision;
     double length_penalty;
     bool show, no_show, explain, json;
 } settings;
@@ -25,6 +25,8 @@ static const option_spec options[] = {
      "translate sentence by sentence, and those of more than N words clause by clause (50; 0: a text as it is)", 0, 1e6,
      NULL},
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
+    {"precision", 0, OPTION_CHOICE, AT(precision), "NAME", "of products with weights (f32): f32, or the faster bf16", 0,
+     0, cli_precisions},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
     {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
@@ -262,6 +264,7 @@ static int run(const command *c, int argc, char **argv) {
     j.options.batch_size = (int)s.batch_size;
     j.options.max_source_tokens = (size_t)s.max_source;
     j.options.trace = s.explain;
+    j.options.precision = cli_precision(s.precision);
     j.options.split_words = (size_t)s.split_words;
     bool operands = first < argc && !(first + 1 == argc && !strcmp(argv[first], "-"));
     j.show = !s.no_show && (s.show || (operands && j.terminal.is_terminal && !s.json && j.alignment == ALIGN_NONE));

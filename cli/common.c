@@ -190,6 +190,9 @@ const char *cli_share(const char *relative) {
 }
 
 const char *const cli_languages[] = {"en", "fr", NULL};
+const char *const cli_precisions[] = {"f32", "bf16", NULL};
+
+attn_dtype cli_precision(int place) { return place ? ATTN_BF16 : ATTN_F32; }
 
 bool cli_load_translator(const command *c, translator *out, const char *folder) {
     return cli_load_translator_to(c, out, folder, 0);

@@ -51,6 +51,9 @@ typedef struct translator {
 bool cli_load_translator(const command *c, translator *out, const char *folder);
 /* The same, of those that ship the one that translates into a language: its place in cli_languages. */
 extern const char *const cli_languages[];
+/* Precisions by name, and which is at a place of the list. */
+extern const char *const cli_precisions[];
+attn_dtype cli_precision(int place);
 bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language);
 void cli_free_translator(translator *t);
 /* False after saying that the model has no attention to look at. */

@@ -63,10 +63,11 @@ typedef struct attn_translate_options {
     size_t split_words;       /* attn_translate: a text is cut into sentences, and these into clauses of at most so many
                                  words; each is translated by itself, and they are put together again: one hypothesis,
                                  its alignment a block for each. 0: never; so it is with n_best > 1 and with trace. 0 */
+    attn_dtype precision;     /* of products with weights: F32, or BF16 (attn_tape_precision) */
     bool posterior;           /* of given translations: alignment is P(j | y_1 … y_i) instead of α_ij; see below */
 } attn_translate_options;
 #define ATTN_TRANSLATE_OPTIONS_INIT \
-    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000, 0, false }
+    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000, 0, ATTN_F32, false }
 
 typedef struct attn_hypothesis {
     char *text; /* NUL-terminated */

@@ -9,6 +9,7 @@
  * read back along the parents. Sentences that are done leave the batch, so that the rest runs faster. */
 #include "infer/beam.h"
 #include "infer/posterior.h"
+#include "nn/tape.h"
 
 #include <attn/ops.h>
 #include <math.h>
@@ -54,8 +55,7 @@ typedef struct beam {
     int32_t *gather;
     int32_t *top_id; /* (K, active, candidates) */
     float *top_value;
-    attn_tape *source[2], *step[2]; /* what is read, what is written */
-    attn_tape *single;              /* steps that attend to one position alone */
+    attn_beam_tapes *tapes;
     attn_decoder decoder;
 } beam;
 
@@ -162,7 +162,7 @@ static attn_status keep_rows(beam *b, const attn_var *x, float **rows, size_t *c
     if (!attn_size_mul(&wanted, (step + 1) * b->k, width))
         return attn_fail(b->ctx, ATTN_E_NOMEM, "out of memory: %zu steps of %zu beams by %zu", step + 1, b->k, width);
     ATTN_TRY(attn_grow(b->ctx, rows, capacity, wanted, step * b->k * width, sizeof **rows));
-    for (size_t k = 0; k < b->k; k++)
+    for (size_t k = 0; k < b->decoder.beams; k++) /* of the first step's one beam all are children */
         memcpy(*rows + (step * b->k + k) * width, (const float *)t->data + (k * b->active + slot) * n,
                width * sizeof(float));
     return ATTN_OK;
@@ -197,7 +197,7 @@ static attn_status keep_posterior(beam *b, const attn_decoder *before, const att
                          b->model->class->type);
     for (size_t slot = 0; slot < b->active; slot++) {
         lane *l = &b->lane[b->slot[slot]];
-        ATTN_TRY(attn_posterior_row(l->alignment + step * l->width, b->model, b->single, before, slot, l->width,
+        ATTN_TRY(attn_posterior_row(l->alignment + step * l->width, b->model, b->tapes->single, before, slot, l->width,
                                     b->ids[slot], l->search->forced[step]));
     }
     return ATTN_OK;
@@ -266,10 +266,35 @@ static attn_status give_hypotheses(beam *b, lane *l) {
 
 /* ---- moving state -------------------------------------------------------------------------------------- */
 
-static attn_var *view_of(attn_tape *tape, const attn_var *x, int rank, const size_t *shape) {
-    if (!x) return NULL;
-    attn_tensor t = attn_tensor_of(attn_var_value(x)->data, ATTN_F32, rank, shape);
-    return attn_tape_input(tape, &t, false);
+/* Rows of every part of the state: to[r] = from[parent[r]], with room for what the next step adds. */
+typedef struct moves {
+    const float *from[ATTN_DECODER_PARTS];
+    float *to[ATTN_DECODER_PARTS];
+    size_t n[ATTN_DECODER_PARTS], room, parts, rows;
+    const int32_t *parent;
+} moves;
+
+enum { ROWS_PER_MOVE = 16 };
+
+static void move_rows(void *arg, size_t index) {
+    const moves *job = arg;
+    const size_t part = index % job->parts, first = index / job->parts * ROWS_PER_MOVE, n = job->n[part];
+    for (size_t r = first; r < ATTN_MIN(first + ROWS_PER_MOVE, job->rows); r++)
+        memcpy(job->to[part] + r * (n + job->room), job->from[part] + (size_t)job->parent[r] * n, n * sizeof(float));
+}
+
+static void move_state(beam *b, attn_tape *next, size_t kept) {
+    moves job = {.room = b->decoder.room, .rows = b->k * kept, .parent = b->parents};
+    for (size_t i = b->decoder.fixed; i < b->decoder.count; i++, job.parts++) {
+        const size_t n = last_dimension(b->decoder.part[i]);
+        attn_var *to = attn_tape_var(next, 3, (const size_t[]){b->k, kept, n + job.room}, false);
+        if (!to) return;
+        job.n[job.parts] = n;
+        job.from[job.parts] = attn_var_value(b->decoder.part[i])->data;
+        job.to[job.parts] = attn_var_value(to)->data;
+        b->decoder.part[i] = to;
+    }
+    attn_parallel_for(b->ctx, job.parts * ((job.rows + ROWS_PER_MOVE - 1) / ROWS_PER_MOVE), move_rows, &job);
 }
 
 /* Takes the sentences that are done out of the batch and puts every beam's state where its child is. */
@@ -282,21 +307,21 @@ static attn_status advance(beam *b, size_t step) {
         b->slot[kept] = b->slot[slot];
         kept++;
     }
-    attn_tape *next = b->step[0];
-    b->step[0] = b->step[1]; /* holds the state that the step just made */
-    b->step[1] = next;
+    attn_tape *next = b->tapes->step[0];
+    b->tapes->step[0] = b->tapes->step[1]; /* holds the state that the step just made */
+    b->tapes->step[1] = next;
     attn_tape_reset(next);
     if (kept < old && kept > 0) {
-        attn_tape_reset(b->source[1]);
+        attn_tape_reset(b->tapes->source[1]);
         for (size_t i = 0; i < b->decoder.fixed; i++) {
             attn_tensor t = *attn_var_value(b->decoder.part[i]);
-            b->decoder.part[i] =
-                attn_tape_select(b->source[1], attn_tape_input(b->source[1], &t, false), 1, b->gather, kept);
+            b->decoder.part[i] = attn_tape_select(b->tapes->source[1], attn_tape_input(b->tapes->source[1], &t, false),
+                                                  1, b->gather, kept);
         }
-        ATTN_TRY(attn_tape_status(b->source[1]));
-        attn_tape *swap = b->source[0];
-        b->source[0] = b->source[1];
-        b->source[1] = swap;
+        ATTN_TRY(attn_tape_status(b->tapes->source[1]));
+        attn_tape *swap = b->tapes->source[0];
+        b->tapes->source[0] = b->tapes->source[1];
+        b->tapes->source[1] = swap;
         for (size_t i = 0; i < kept; i++) b->lengths[i] = b->lengths[b->gather[i]];
     }
     for (size_t k = 0; k < b->k; k++)
@@ -305,12 +330,8 @@ static attn_status advance(beam *b, size_t step) {
             b->parents[k * kept + i] = n->parent * (int32_t)old + b->gather[i];
             b->ids[k * kept + i] = n->token;
         }
-    for (size_t i = b->decoder.fixed; i < b->decoder.count && kept > 0; i++) {
-        size_t n = last_dimension(b->decoder.part[i]);
-        attn_var *flat = view_of(next, b->decoder.part[i], 2, (size_t[]){b->k * old, n});
-        flat = attn_tape_select(next, flat, 0, b->parents, b->k * kept);
-        b->decoder.part[i] = view_of(next, flat, 3, (size_t[]){b->k, kept, n});
-    }
+    if (kept > 0) move_state(b, next, kept);
+    b->decoder.beams = b->k;
     b->active = b->decoder.batch = kept;
     return attn_tape_status(next);
 }
@@ -326,17 +347,17 @@ static attn_status encode(beam *b) {
     for (size_t s = 0; s < steps; s++)
         for (size_t i = 0; i < b->lanes; i++)
             source[s * b->lanes + i] = s < b->lane[i].width ? b->lane[i].search->source->token[s].id : ATTN_ID_PAD;
-    b->decoder = (attn_decoder){.beams = b->k, .batch = b->lanes, .source_lengths = b->lengths};
-    b->model->class->encode(b->model, b->source[0], &b->decoder, source, steps);
+    b->decoder = (attn_decoder){.beams = 1, .batch = b->lanes, .source_lengths = b->lengths};
+    b->model->class->encode(b->model, b->tapes->source[0], &b->decoder, source, steps);
     attn_release(b->ctx, source);
-    return attn_tape_status(b->source[0]);
+    return attn_tape_status(b->tapes->source[0]);
 }
 
 static attn_status search(beam *b, bool forced) {
     ATTN_TRY(encode(b));
     for (size_t i = 0; i < b->k * b->lanes; i++) b->ids[i] = ATTN_ID_BOS;
     for (size_t step = 0; b->active > 0; step++) {
-        attn_tape *tape = b->step[1];
+        attn_tape *tape = b->tapes->step[1];
         attn_decoder in = b->decoder;
         for (size_t i = 0; i < in.count; i++) {
             const attn_tensor *t = attn_var_value(in.part[i]);
@@ -352,7 +373,7 @@ static attn_status search(beam *b, bool forced) {
         const attn_tensor *value = attn_var_value(log_probs);
         size_t v = b->model->vocab_size;
         if (!forced) {
-            attn_tensor flat = attn_tensor_f32(value->data, 2, b->k * b->active, v);
+            attn_tensor flat = attn_tensor_f32(value->data, 2, b->decoder.beams * b->active, v);
             ATTN_TRY(attn_top_k(b->ctx, b->top_id, b->top_value, &flat, b->candidates));
         }
         for (size_t slot = 0; slot < b->active; slot++) {
@@ -367,6 +388,29 @@ static attn_status search(beam *b, bool forced) {
 }
 
 /* ---- set-up --------------------------------------------------------------------------------------------- */
+
+static attn_status open_tape(beam *b, attn_tape **tape) {
+    if (*tape) attn_tape_reset(*tape);
+    else ATTN_TRY(attn_tape_create(tape, b->ctx, false));
+    return attn_tape_precision(*tape, b->options->precision);
+}
+
+static attn_status open_tapes(beam *b) {
+    for (int i = 0; i < 2; i++) {
+        ATTN_TRY(open_tape(b, &b->tapes->source[i]));
+        ATTN_TRY(open_tape(b, &b->tapes->step[i]));
+    }
+    return b->options->posterior ? open_tape(b, &b->tapes->single) : ATTN_OK;
+}
+
+void attn_beam_tapes_free(attn_beam_tapes *tapes) {
+    for (int i = 0; i < 2; i++) {
+        attn_tape_free(tapes->source[i]);
+        attn_tape_free(tapes->step[i]);
+    }
+    attn_tape_free(tapes->single);
+    *tapes = (attn_beam_tapes){0};
+}
 
 static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
     size_t k = b->k;
@@ -390,12 +434,7 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
         sentences[i].hypothesis = NULL;
         sentences[i].count = 0;
     }
-    for (int i = 0; i < 2; i++) {
-        ATTN_TRY(attn_tape_create(&b->source[i], b->ctx, false));
-        ATTN_TRY(attn_tape_create(&b->step[i], b->ctx, false));
-    }
-    if (b->options->posterior) ATTN_TRY(attn_tape_create(&b->single, b->ctx, false));
-    return ATTN_OK;
+    return open_tapes(b);
 }
 
 static void clean_up(beam *b) {
@@ -406,19 +445,22 @@ static void clean_up(beam *b) {
         attn_release(b->ctx, b->lane[i].context);
         attn_release(b->ctx, b->lane[i].state);
     }
-    for (int i = 0; i < 2; i++) {
-        attn_tape_free(b->source[i]);
-        attn_tape_free(b->step[i]);
-    }
-    attn_tape_free(b->single);
     void *const arrays[] = {b->lane, b->slot, b->lengths, b->gather, b->ids, b->parents, b->top_id, b->top_value};
     for (size_t i = 0; i < ATTN_COUNT(arrays); i++) attn_release(b->ctx, arrays[i]);
 }
 
 attn_status attn_beam_search(const attn_model *model, attn_search *sentences, size_t n,
                              const attn_translate_options *options) {
+    attn_beam_tapes tapes = {0};
+    attn_status status = attn_beam_search_with(model, &tapes, sentences, n, options);
+    attn_beam_tapes_free(&tapes);
+    return status;
+}
+
+attn_status attn_beam_search_with(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
+                                  const attn_translate_options *options) {
     bool forced = n > 0 && sentences[0].forced;
-    beam b = {.model = model, .ctx = model->ctx, .options = options, .lanes = n, .active = n};
+    beam b = {.model = model, .ctx = model->ctx, .options = options, .tapes = tapes, .lanes = n, .active = n};
     b.k = forced ? 1 : (size_t)options->beam_size;
     b.candidates = ATTN_MIN(2 * b.k + BANNED, model->vocab_size);
     attn_status status = prepare(&b, sentences, n);

@@ -19,6 +19,8 @@ static attn_status check_options(attn_context *ctx, const attn_translate_options
         return attn_fail(ctx, ATTN_E_ARGUMENT, "max_length is %d, expected 0 (by the source) or more", o->max_length);
     if (o->batch_size < 1)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "batch_size is %d, expected at least 1", o->batch_size);
+    if (o->precision != ATTN_F32 && o->precision != ATTN_BF16)
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "precision is %s, expected F32 or BF16", attn_dtype_name(o->precision));
     if (!(o->length_penalty >= 0 && o->length_penalty <= 10))
         return attn_fail(ctx, ATTN_E_ARGUMENT, "length_penalty is %g, expected 0 to 10", (double)o->length_penalty);
     return ATTN_OK;
@@ -81,6 +83,7 @@ typedef struct job {
     attn_translation *out;
     ordered *order; /* longest first, then as given */
     size_t n;
+    attn_beam_tapes tapes;
 } job;
 
 static int longest_first(const void *a, const void *b) {
@@ -91,7 +94,7 @@ static int longest_first(const void *a, const void *b) {
 
 static attn_status run_batch(const attn_model *model, const attn_tokenizer *tokenizer, job *j, size_t first, size_t n,
                              const attn_translate_options *options) {
-    attn_status status = attn_beam_search(model, j->search + first, n, options);
+    attn_status status = attn_beam_search_with(model, &j->tapes, j->search + first, n, options);
     for (size_t i = first; i < first + n; i++) {
         attn_translation *t = &j->out[j->order[i].index];
         t->hypothesis = j->search[i].hypothesis;
@@ -121,7 +124,8 @@ static attn_status give_empty(attn_context *ctx, attn_translation *t) {
 static attn_status run_all(const attn_model *model, const attn_tokenizer *tokenizer, attn_translation *out, size_t n,
                            const attn_tokens *forced, const attn_translate_options *options) {
     attn_context *ctx = model->ctx;
-    job j = {attn_alloc_zero(ctx, n, sizeof *j.search), out, attn_alloc(ctx, n, sizeof *j.order), 0};
+    job j = {
+        .search = attn_alloc_zero(ctx, n, sizeof *j.search), .out = out, .order = attn_alloc(ctx, n, sizeof *j.order)};
     attn_status status = j.search && j.order ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
         if (forced || out[i].source.count > 1) j.order[j.n++] = (ordered){out[i].source.count, i};
@@ -144,6 +148,7 @@ static attn_status run_all(const attn_model *model, const attn_tokenizer *tokeni
         some = batch_at(&j, i, options);
         status = run_batch(model, tokenizer, &j, i, some, options);
     }
+    attn_beam_tapes_free(&j.tapes);
     attn_release(ctx, ids);
     attn_release(ctx, j.order);
     attn_release(ctx, j.search);

@@ -28,7 +28,8 @@ enum { ATTN_DECODER_PARTS = 48 };
 typedef struct attn_decoder {
     attn_var *part[ATTN_DECODER_PARTS];
     size_t fixed, count;
-    size_t beams, batch;           /* K, B */
+    size_t room;         /* elements that each row of the state is longer when a step gets it: for what it adds */
+    size_t beams, batch; /* K, B; the first step has one beam, since they are all alike */
     const int32_t *source_lengths; /* (B) */
 } attn_decoder;
 

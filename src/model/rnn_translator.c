@@ -269,7 +269,7 @@ static void encode(const attn_model *model, attn_tape *tape, attn_decoder *decod
         decoder->part[n++] = src.annotations;
         decoder->part[n++] = src.keys;
     } else {
-        decoder->part[n++] = for_beams(tape, src.context, decoder->beams);
+        decoder->part[n++] = for_beams(tape, src.context, 1);
     }
     decoder->fixed = n;
     for (size_t l = 0; l < m->config.num_layers; l++) decoder->part[n++] = for_beams(tape, st.s[l], decoder->beams);
@@ -287,7 +287,7 @@ static attn_var *step(const attn_model *model, attn_tape *tape, attn_decoder *de
         src.annotations = decoder->part[0];
         src.keys = decoder->part[1];
     } else {
-        src.context = decoder->part[0];
+        src.context = for_beams(tape, attn_tape_row(tape, decoder->part[0], 0), decoder->beams);
     }
     state st = {.feed = m->config.input_feeding ? part[layers] : NULL};
     for (size_t l = 0; l < layers; l++) st.s[l] = part[l];

@@ -398,6 +398,7 @@ static void encode(const attn_model *model, attn_tape *tape, attn_decoder *decod
         decoder->part[n++] = view(tape, kv.v, 3, (const size_t[]){1, batch, steps * d});
     }
     decoder->fixed = decoder->count = n;
+    decoder->room = d;
 }
 
 /* α (K, B, S) of a step from q (B, K, d), k (B, S, d). */
@@ -446,6 +447,14 @@ static attn_var *cross_step(const translator *m, attn_tape *tape, const attn_dec
     return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
 }
 
+/* The room at the end of each row of a part is filled. */
+static void put_last(const attn_var *part, const attn_var *newest, size_t d) {
+    const attn_tensor *to = attn_var_value(part), *from = attn_var_value(newest);
+    const size_t n = to->shape[2], rows = to->shape[0] * to->shape[1];
+    for (size_t r = 0; r < rows; r++)
+        memcpy((float *)to->data + r * n + n - d, (const float *)from->data + r * d, d * sizeof(float));
+}
+
 /* Self-attention of the newest token to all before it; the state grows by one. */
 static attn_var *self_step(const translator *m, attn_tape *tape, attn_decoder *decoder, attn_var *h, size_t l,
                            size_t t) {
@@ -455,9 +464,10 @@ static attn_var *self_step(const translator *m, attn_tape *tape, attn_decoder *d
     attn_var *x = enter(m, tape, h, &block->norm), *q = linear_of(tape, x, &block->query);
     const attn_keys_values now = keys_values(tape, x, block);
     attn_var *const newest[2] = {now.k, now.v};
+    if (!now.v) return NULL;
     for (int i = 0; i < 2; i++) {
-        attn_var *grown = view(tape, newest[i], 3, (const size_t[]){decoder->beams, decoder->batch, d});
-        part[i] = t ? attn_tape_concat(tape, (attn_var *[]){part[i], grown}, 2) : grown;
+        if (!t) part[i] = view(tape, newest[i], 3, (const size_t[]){decoder->beams, decoder->batch, d});
+        else put_last(part[i], newest[i], d);
     }
     const size_t past[3] = {rows, t + 1, d};
     const attn_keys_values all = {view(tape, part[0], 3, past), view(tape, part[1], 3, past)};
@@ -472,7 +482,7 @@ static attn_var *step(const attn_model *model, attn_tape *tape, attn_decoder *de
     const translator *m = (const translator *)model;
     const size_t d = m->config.model_size, batch = decoder->batch, beams = decoder->beams, rows = batch * beams;
     const bool first = decoder->count == decoder->fixed;
-    const size_t t = first ? 0 : attn_var_value(decoder->part[decoder->fixed])->shape[2] / d;
+    const size_t t = first ? 0 : attn_var_value(decoder->part[decoder->fixed])->shape[2] / d - 1;
     int32_t *memory = attn_alloc(model->ctx, rows, 4 * sizeof *memory);
     if (!memory) return attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu beams", rows);
     int32_t *inputs = memory, *positions = memory + rows;
