@@ -15,7 +15,8 @@ typedef struct settings {
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "a model's folder (default: the German-English one that ships)", 0, 0,
      NULL},
-    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", "a tokenizer.json instead", 0, 0, NULL},
+    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE",
+     "a tokenizer.json instead, a SentencePiece .model, tiktoken ranks, GPT-2's vocab.json, a .gguf", 0, 0, NULL},
     {"ids", 0, OPTION_FLAG, AT(ids), NULL, "numbers instead of pieces", 0, 0, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "a JSON object a line: ids, pieces, byte spans, words", 0, 0, NULL},
     {"decode", 0, OPTION_FLAG, AT(decode), NULL, "ids in, text out", 0, 0, NULL},
@@ -182,7 +183,7 @@ const command command_tokenize = {
     .summary = "text to tokens and back; train a tokenizer",
     .operands = "[TEXT...]",
     .description = "Prints the tokens of each TEXT, or of each line of standard input; byte spans are those of the "
-                   "normalised text.",
+                   "text that --json prints.",
     .example = "  attn tokenize --json \"Kannst du mir helfen?\"\n  attn tokenize --train corpus.txt --vocab-size 8000 "
                "-o tokenizer.json",
     .options = options,

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/golden/pipelines.json.xz with the package `tokenizers`: small tokenizers that have every part of tokenizer.json
-between them, and what they make of some texts.
+between them, and what they make of some texts; and files of other forms, with the packages `sentencepiece` and `gguf`.
 
     scripts/make_pipeline_goldens.py
 
@@ -12,6 +12,7 @@ import lzma
 import pathlib
 import tempfile
 
+import gguf
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -98,6 +99,61 @@ def precompiled(model):
     return next(value for key, value in fields(spec) if key == 2)
 
 
+def sentencepieces():
+    """Name, bytes of the model, its ids of the texts."""
+    base = {"vocab_size": 300, "character_coverage": 1.0, "minloglevel": 2}
+    for name, options in (("unigram", {"model_type": "unigram", "byte_fallback": True, "vocab_size": 420}), ("bpe", {"model_type": "bpe"}),
+                          ("bpe-plain", {"model_type": "bpe", "normalization_rule_name": "identity", "add_dummy_prefix": False,
+                                         "remove_extra_whitespaces": False, "user_defined_symbols": ["<|x|>", "Maria"]})):
+        model = io.BytesIO()
+        options = {"normalization_rule_name": "identity", **base, **options}
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_writer=model, **options)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+        yield name, ".model", model.getvalue(), [processor.encode(text) for text in TEXTS]
+    model = charsmap()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    yield "unigram-rules", ".model", model, [processor.encode(text) for text in TEXTS]
+
+
+def ggufs(made):
+    """The same, of GGUF files without tensors that have the vocabulary of a pipeline, and of a SentencePiece model."""
+    def written(model, pre, tokens, types, **arrays):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            writer = gguf.GGUFWriter(file.name, "llama")
+            writer.add_tokenizer_model(model)
+            if pre:
+                writer.add_tokenizer_pre(pre)
+            writer.add_token_list(tokens)
+            writer.add_token_types(types)
+            if "merges" in arrays:
+                writer.add_token_merges(arrays["merges"])
+            if "scores" in arrays:
+                writer.add_token_scores(arrays["scores"])
+                writer.add_add_bos_token(False)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.close()
+            return pathlib.Path(file.name).read_bytes()
+    data = json.loads(made["gpt2"].to_str())
+    tokens = sorted(data["model"]["vocab"], key=data["model"]["vocab"].get)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in data["model"]["merges"]]
+    yield "gguf-gpt2", ".gguf", written("gpt2", "gpt-2", tokens, [3] + [1] * (len(tokens) - 1), merges=merges), \
+        [made["gpt2"].encode(text).ids for text in TEXTS]
+    with tempfile.NamedTemporaryFile(suffix=".model") as file:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_prefix=file.name, model_type="bpe", vocab_size=480,
+                                                 byte_fallback=True, character_coverage=0.99, normalization_rule_name="identity",
+                                                 remove_extra_whitespaces=False, minloglevel=2)
+        processor = sentencepiece.SentencePieceProcessor(model_file=file.name + ".model")
+        for ending in (".model", ".vocab"):
+            pathlib.Path(file.name + ending).unlink()
+    size = processor.get_piece_size()
+    kinds = [2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1 for i in range(size)]
+    texts = [text for text in TEXTS]
+    yield "gguf-llama", ".gguf", written("llama", None, [processor.id_to_piece(i) for i in range(size)], kinds,
+                                         scores=[processor.get_score(i) for i in range(size)]), \
+        [processor.encode(text) if "<s>" not in text else None for text in texts]
+
+
 def pipelines():
     N, P, D, R = normalizers, pre_tokenizers, decoders, processors
     made = {}
@@ -171,7 +227,8 @@ SAME_SPANS = {"prefix", "delimiter", "digits", "punctuation-removed", "punctuati
 
 def main():
     rows = []
-    for name, tokenizer in pipelines().items():
+    made = pipelines()
+    for name, tokenizer in made.items():
         row = {"name": name, "tokenizer": json.loads(tokenizer.to_str()), "ids": [], "special": [], "decoded": []}
         spans = []
         for text in TEXTS:
@@ -187,10 +244,14 @@ def main():
         if name in SAME_SPANS:
             row["spans"] = spans
         rows.append(row)
+    files = [{"name": name, "ending": ending, "file": base64.b64encode(data).decode(), "ids": ids}
+             for source in (sentencepieces(), ggufs(made)) for name, ending, data, ids in source]
     path = ROOT / "tests" / "golden" / "pipelines.json.xz"
     with lzma.open(path, "wt", preset=9, encoding="utf-8") as file:
         file.write('{"texts":' + json.dumps(TEXTS, ensure_ascii=False) + ',\n"pipelines":[\n')
         file.write(",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows))
+        file.write('\n],"files":[\n')
+        file.write(",\n".join(json.dumps(row, separators=(",", ":")) for row in files))
         file.write("\n]}\n")
     print(f"{path}: {len(rows)} tokenizers, {len(TEXTS)} texts, {path.stat().st_size} bytes")
 

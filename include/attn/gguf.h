@@ -8,7 +8,7 @@
 #ifndef ATTN_GGUF_H
 #define ATTN_GGUF_H
 
-#include <attn/base.h>
+#include <attn/text.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -75,6 +75,10 @@ ATTN_API bool attn_gguf_array_text(const attn_gguf *file, const char *key, size_
 ATTN_API bool attn_gguf_array_number(const attn_gguf *file, const char *key, size_t i, double *value);
 /* Keys in the file's order; NULL behind the last. */
 ATTN_API const char *attn_gguf_key(const attn_gguf *file, size_t index);
+
+/* The tokenizer in the file: "gpt2" with a pattern that is known (gpt-2, smollm, llama-bpe, qwen2, …), or "llama".
+ * gives. */
+ATTN_API attn_status attn_tokenizer_of_gguf(attn_tokenizer **gives, attn_context *ctx, const attn_gguf *file);
 
 #ifdef __cplusplus
 }

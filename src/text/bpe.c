@@ -13,11 +13,13 @@
 
 enum { SHORT_WORD = 128 };
 
-attn_status attn_bpe_add(attn_bpe *bpe, attn_merge merge) {
+attn_status attn_bpe_add(attn_bpe *bpe, attn_merge merge) { return attn_bpe_add_as(bpe, merge, bpe->count); }
+
+attn_status attn_bpe_add_as(attn_bpe *bpe, attn_merge merge, size_t rank) {
     if (bpe->count >= ATTN_PAIR_NONE)
         return attn_fail(bpe->ctx, ATTN_E_UNSUPPORTED, "more than %u merges", ATTN_PAIR_NONE);
     ATTN_TRY(attn_grow(bpe->ctx, &bpe->merge, &bpe->capacity, bpe->count + 1, bpe->count, sizeof *bpe->merge));
-    ATTN_TRY(attn_pairs_add(&bpe->rank, merge.left, merge.right, (uint32_t)bpe->count));
+    ATTN_TRY(attn_pairs_add(&bpe->rank, merge.left, merge.right, (uint32_t)rank));
     bpe->merge[bpe->count++] = merge;
     return ATTN_OK;
 }

@@ -25,6 +25,8 @@ typedef struct attn_bpe {
 
 /* A merge of the pair must not be there yet. */
 attn_status attn_bpe_add(attn_bpe *bpe, attn_merge merge);
+/* With the rank of an earlier merge (or of this one) that makes the same piece of another pair. */
+attn_status attn_bpe_add_as(attn_bpe *bpe, attn_merge merge, size_t rank);
 void attn_bpe_free(attn_bpe *bpe);
 
 #define ATTN_SYMBOL_NONE UINT32_MAX

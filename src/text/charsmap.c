@@ -71,8 +71,21 @@ bool attn_charsmap_find(const attn_charsmap *map, const char *text, size_t bytes
     return found;
 }
 
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void attn_base64_write(attn_buffer *out, const void *data, size_t bytes) {
+    const unsigned char *at = data;
+    for (size_t i = 0; i < bytes; i += 3) {
+        uint32_t bits = (uint32_t)at[i] << 16 | (i + 1 < bytes ? (uint32_t)at[i + 1] << 8 : 0) |
+                        (i + 2 < bytes ? (uint32_t)at[i + 2] : 0);
+        char four[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63], '=', '='};
+        if (i + 1 < bytes) four[2] = alphabet[bits >> 6 & 63];
+        if (i + 2 < bytes) four[3] = alphabet[bits & 63];
+        attn_buffer_add(out, four, sizeof four);
+    }
+}
+
 attn_status attn_base64(attn_context *ctx, char **gives, size_t *out_bytes, const char *text, size_t bytes) {
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = 0, kept = bytes;
     *gives = NULL;
     while (kept && bytes - kept < 2 && text[kept - 1] == '=') kept--;

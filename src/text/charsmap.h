@@ -24,5 +24,6 @@ bool attn_charsmap_find(const attn_charsmap *map, const char *text, size_t bytes
                         attn_charsmap_rule *rule);
 /* Gives the bytes that base64 text stands for. */
 attn_status attn_base64(attn_context *ctx, char **gives, size_t *out_bytes, const char *text, size_t bytes);
+void attn_base64_write(attn_buffer *out, const void *data, size_t bytes);
 
 #endif

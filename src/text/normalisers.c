@@ -246,7 +246,17 @@ static attn_status normalise_precompiled(attn_work *work, const attn_part *part,
     const char *text = in->text.data;
     size_t bytes = in->text.bytes;
     attn_charsmap_rule rule;
-    for (size_t at = 0, end; at < bytes && out->text.status == ATTN_OK; at = end) {
+    for (size_t at = 0, end = 0; part->individual && at < bytes && out->text.status == ATTN_OK; at = end) {
+        end = at; /* SentencePiece: the longest rule about this place */
+        if (attn_charsmap_find(part->charsmap, text + at, bytes - at, true, &rule)) {
+            end += rule.bytes;
+            attn_traced_put(out, rule.text, rule.text_bytes, in, at, end);
+        } else {
+            attn_utf8_next(text, bytes, &end);
+            attn_traced_copy(out, in, at, end);
+        }
+    }
+    for (size_t at = part->individual ? bytes : 0, end; at < bytes && out->text.status == ATTN_OK; at = end) {
         end = cluster_end(text, bytes, at);
         if (end - at < SHORT && attn_charsmap_find(part->charsmap, text + at, end - at, false, &rule)) {
             attn_traced_put(out, rule.text, rule.text_bytes, in, at, end);

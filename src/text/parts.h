@@ -94,10 +94,10 @@ struct attn_part {
     attn_behaviour behaviour; /* Split, Punctuation */
     attn_prepend prepend;     /* Metaspace */
     struct attn_charsmap *charsmap;
-    size_t start, stop;                             /* Strip */
-    bool clean, chinese, strip_accents, lowercase;  /* BertNormalizer */
-    bool left, right;                               /* Strip */
-    bool invert, individual, split, regex, cleanup; /* Split, Digits, Metaspace, ByteLevel, WordPiece */
+    size_t start, stop;                            /* Strip */
+    bool clean, chinese, strip_accents, lowercase; /* BertNormalizer */
+    bool left, right;                              /* Strip */
+    bool invert, individual, split, regex, cleanup; /* Split, Digits (Precompiled: SentencePiece's way), Metaspace, … */
     bool prefix_space;                              /* ByteLevel */
 };
 

@@ -206,17 +206,6 @@ attn_status attn_tokenizer_parse(attn_tokenizer **gives, attn_context *ctx, cons
     return status;
 }
 
-attn_status attn_tokenizer_load(attn_tokenizer **gives, attn_context *ctx, const char *path) {
-    enum { MOST = 256 << 20 };
-    char *text;
-    size_t bytes;
-    *gives = NULL;
-    ATTN_TRY(attn_read_file(ctx, &text, &bytes, path, MOST));
-    attn_status status = attn_tokenizer_parse(gives, ctx, text, bytes);
-    attn_release(ctx, text);
-    return status == ATTN_OK ? ATTN_OK : attn_fail(ctx, status, "%s: %s", path, attn_error(ctx));
-}
-
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static json_t *write_added(const attn_tokenizer *tokenizer) {
