@@ -198,8 +198,10 @@ static int read_config(const command *c, const settings *s, json_t **root) {
                              json_string_value(type), s->config);
     int code = GO_ON;
     for (size_t i = 0; i < s->set.count && code == GO_ON; i++) code = set_key(c, *root, s->set.item[i]);
-    if (s->guided_alignment > 0 && !json_object_get(*root, "alignment_head"))
+    if (s->guided_alignment > 0 && !json_object_get(*root, "alignment_head")) {
         json_object_set_new(*root, "alignment_head", json_integer(1));
+        json_object_set_new(*root, "alignment_follows", json_true());
+    }
     return code;
 }
 

@@ -23,6 +23,7 @@ VARIANTS = {
     "pre": dict(),
     "post": dict(norm="post", activation="gelu", encoder_layers=1, decoder_layers=3),
     "learned": dict(positions="learned", tie_embeddings=False, activation="silu", alignment_layer=2, alignment_head=2),
+    "follows": dict(alignment_follows=True),
 }
 
 
@@ -127,6 +128,9 @@ class Model:
         layer = c["alignment_layer"] - 1 if c["alignment_layer"] else max(c["decoder_layers"] - 2, 0)
         weights = seen[layer]
         alignment = weights[c["alignment_head"] - 1] if c["alignment_head"] else weights.mean(0)
+        if c["alignment_follows"]:
+            end = torch.eye(len(source), dtype=alignment.dtype)[-1:]
+            alignment = torch.cat([alignment[1:], end])
         return torch.log_softmax(g @ output.T, 1), alignment
 
 
@@ -134,7 +138,7 @@ def make(folder, name, given):
     c = dict(model_type="transformer", vocab_size=V, model_size=D, feed_forward_size=F, encoder_layers=2,
              decoder_layers=2, heads=HEADS, max_positions=7, norm="pre", positions="sinusoidal", activation="relu",
              tie_embeddings=True, dropout=0, attention_dropout=0, activation_dropout=0, alignment_layer=0,
-             alignment_head=0)
+             alignment_head=0, alignment_follows=False)
     c.update(given)
     random = numpy.random.Generator(numpy.random.PCG64(list(VARIANTS).index(name) + 1))
     weights = {n: (0.6 * random.standard_normal(s)).astype(numpy.float32) for n, s in sorted(shapes(c).items())}

@@ -246,6 +246,16 @@ static attn_status read_back(beam *b, const lane *l, const ending *e, attn_hypot
     return ATTN_OK;
 }
 
+/* Each token gets the row of the step that read it. </s> was read by none: the end of the source is its counterpart;
+ * another last token keeps what was seen when it was written. */
+static void shift_alignment(attn_hypothesis *h, size_t width) {
+    float *last = h->alignment + (h->count - 1) * width;
+    memmove(h->alignment, h->alignment + width, (h->count - 1) * width * sizeof *last);
+    if (h->id[h->count - 1] != ATTN_ID_EOS) return;
+    memset(last, 0, width * sizeof *last);
+    last[width - 1] = 1;
+}
+
 /* The n best endings of a lane become hypotheses. */
 static attn_status give_hypotheses(beam *b, lane *l) {
     size_t n = ATTN_MIN((size_t)b->options->n_best, l->finished_count);
@@ -259,7 +269,9 @@ static attn_status give_hypotheses(beam *b, lane *l) {
     if (!l->search->hypothesis) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) {
         l->search->count = i + 1;
-        ATTN_TRY(read_back(b, l, &l->finished[i], &l->search->hypothesis[i]));
+        attn_hypothesis *h = &l->search->hypothesis[i];
+        ATTN_TRY(read_back(b, l, &l->finished[i], h));
+        if (h->alignment && b->model->alignment_follows) shift_alignment(h, l->width);
     }
     return ATTN_OK;
 }

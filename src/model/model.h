@@ -15,7 +15,8 @@ struct attn_model {
     const struct attn_weights *stored; /* while a folder is read: where the parameters' values come from; else NULL */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
-    size_t max_positions; /* tokens that a source or a target may have, with </s>; 0: any number */
+    bool alignment_follows; /* a token's alignment is the one seen by the step that reads the token, not writes it */
+    size_t max_positions;   /* tokens that a source or a target may have, with </s>; 0: any number */
 };
 
 /* The most beams a sentence may have. */

@@ -14,7 +14,9 @@
  * Training works on packed rows, sentence after sentence without padding. Decoding works on (B, K, ·), K beams a
  * sentence; the keys and values of the past are carried as the state.
  *
- * What is seen of a step is the cross-attention of alignment_layer: one head's, or the mean of all.
+ * What is seen of a step is the cross-attention of alignment_layer: one head's, or the mean of all. The step that
+ * writes y_i does not know it yet; with alignment_follows the alignment of y_i is what the next step sees, which reads
+ * y_i (Chen, Liu, Chen, Sun & Liu 2020, "Accurate Word Alignment Induction from Neural Machine Translation").
  *
  * What differs from the paper: sines come first, then cosines, not in turns; with norm "pre" frequencies and the first
  * position, 2, are those of fairseq; decoding starts from </s>. So a model is M2M100's ("pre") or Marian's ("post"). */
@@ -38,7 +40,7 @@ typedef struct config {
     size_t vocab_size, model_size, feed_forward_size, encoder_layers, decoder_layers, heads, max_positions;
     size_t alignment_layer, alignment_head;
     int norm, positions, activation;
-    bool tie_embeddings;
+    bool tie_embeddings, alignment_follows;
     float dropout, attention_dropout, activation_dropout;
 } config;
 
@@ -61,6 +63,7 @@ static const attn_field fields[] = {
     FIELD(activation_dropout, FLOAT, 0, 0, 0.95, NULL),
     FIELD(alignment_layer, SIZE, 0, 0, MAX_LAYERS, NULL), /* from 1; 0: the second to last */
     FIELD(alignment_head, SIZE, 0, 0, 256, NULL),         /* from 1; 0: the mean of all */
+    FIELD(alignment_follows, BOOL, 0, 0, 0, NULL),
 };
 
 typedef struct linear {
@@ -302,9 +305,11 @@ static attn_var *alignment_loss(const translator *m, attn_tape *tape, attn_var *
     int32_t *query = attn_alloc(m->base.ctx, links + 1, 2 * sizeof *query), *key = query + links;
     if (!query) return attn_tape_fail(tape, ATTN_E_NOMEM, "out of memory for %zu links", links);
     for (size_t b = 0; b < batch->batch; b++)
-        for (size_t i = 0; i < batch->links[b].count; i++, at++) {
-            query[at] = cu_q[b] + batch->links[b].link[i].target;
-            key[at] = cu_k[b] + batch->links[b].link[i].source;
+        for (size_t i = 0; i < batch->links[b].count; i++) {
+            const int32_t row = cu_q[b] + batch->links[b].link[i].target + (m->config.alignment_follows ? 1 : 0);
+            if (row >= cu_q[b + 1]) continue; /* nothing reads the last token */
+            query[at] = row;
+            key[at++] = cu_k[b] + batch->links[b].link[i].source;
         }
     const attn_guided_alignment guided = {.q = q,
                                           .k = k,
@@ -315,7 +320,7 @@ static attn_var *alignment_loss(const translator *m, attn_tape *tape, attn_var *
                                           .sequences = batch->batch,
                                           .query = query,
                                           .key = key,
-                                          .links = links};
+                                          .links = at};
     attn_var *loss = attn_tape_guided_alignment(tape, &guided, batch->guided_alignment * grad_scale);
     attn_release(m->base.ctx, query);
     return loss;
@@ -688,6 +693,7 @@ static attn_status configure(attn_model *model, const char *config_json) {
     ATTN_TRY(attn_config_write(model->ctx, &model->config, type, &m->config, fields, ATTN_COUNT(fields)));
     model->vocab_size = m->config.vocab_size;
     model->max_positions = m->config.max_positions;
+    model->alignment_follows = m->config.alignment_follows;
     return ATTN_OK;
 }
 
