@@ -15,7 +15,7 @@ static const char *const schedule_names[] = {"constant", "linear", "cosine", "in
 
 typedef struct settings {
     int model, schedule, precision;
-    const char *config, *output, *tokenizer;
+    const char *config, *output, *tokenizer, *init;
     text_list data, valid, set;
     bool resume, reverse, lowercase, augment, sample, json;
     long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, limit, valid_steps, valid_sentences,
@@ -42,6 +42,8 @@ static const option_spec options[] = {
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
     {"resume", 0, OPTION_FLAG, AT(resume), NULL,
      "go on from DIR's checkpoint, to the same bytes; the other options must be the same", 0, 0, NULL},
+    {"init", 0, OPTION_TEXT, AT(init), "DIR",
+     "begin with the weights and the tokenizer of a model of the same sizes (fine-tuning)", 0, 0, NULL},
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "lower-case everything (part of the tokenizer)", 0, 0, NULL},
     {"limit", 0, OPTION_INT, AT(limit), "N", "use the first N pairs only", 0, 1e12, NULL},
@@ -274,6 +276,10 @@ static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const 
                                  const settings *s) {
     char path[PATH_MAX];
     if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
+    if (s->init) {
+        snprintf(path, sizeof path, "%s/tokenizer.json", s->init); /* what is cut off does not exist */
+        return attn_tokenizer_load(out, ctx, path);
+    }
     if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX && access(path, F_OK) == 0)
         return attn_tokenizer_load(out, ctx, path);
     return s->model >= GPT ? text_tokenizer(ctx, out, corpus, s) : train_tokenizer(ctx, out, corpus, s);
@@ -332,6 +338,29 @@ typedef struct job {
     json_t *config;
 } job;
 
+/* The values of all parameters come from another model, which must have the same. */
+static int take_weights(const command *c, attn_model *model, const char *folder) {
+    attn_model *from;
+    if (attn_model_load(&from, cli_context(), folder) != ATTN_OK) return cli_fail_status(c);
+    const attn_parameters *to = attn_model_parameters(model), *set = attn_model_parameters(from);
+    int code = GO_ON;
+    if (attn_parameters_count(to) != attn_parameters_count(set))
+        code = cli_fail(c, "--init %s: found %zu tensors, expected %zu", folder, attn_parameters_count(set),
+                        attn_parameters_count(to));
+    for (size_t i = 0; i < attn_parameters_count(to) && code == GO_ON; i++) {
+        attn_parameter *own = attn_parameters_at(to, i), *other = attn_parameters_find(set, own->name);
+        const size_t n = attn_tensor_count(&own->value);
+        if (!other || attn_tensor_count(&other->value) != n) {
+            code = cli_fail(c, "--init %s: tensor \"%s\" is missing or has another size", folder, own->name);
+            continue;
+        }
+        memcpy(own->value.data, other->value.data, n * sizeof(float));
+        attn_parameter_touch(own);
+    }
+    attn_model_free(from);
+    return code;
+}
+
 /* Everything that can be wrong and is quickly seen comes first: the folder, the config, the files. */
 static int prepare(const command *c, const settings *s, job *j) {
     attn_context *ctx = cli_context();
@@ -352,7 +381,7 @@ static int prepare(const command *c, const settings *s, job *j) {
     }
     if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
     if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
-    return GO_ON;
+    return s->init ? take_weights(c, j->model, s->init) : GO_ON;
 }
 
 static int train(const command *c, const settings *s, job *j) {
