@@ -31,7 +31,7 @@ static int run(const command *c, int argc, char **argv) {
     if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the converted model goes");
     if (s.form == TO_HF && s.dtype)
         return cli_wrong_use(c, "found --dtype %s and --to hf, expected f32 with it", dtype_names[s.dtype]);
-    if (!cli_load_translator(c, &t, argv[first])) return EXIT_FAILED;
+    if (!cli_load_model(c, &t, argv[first])) return EXIT_FAILED;
     if (s.form == TO_HF) {
         code = EXIT_DONE;
         if (attn_model_save_hugging_face(t.model, t.tokenizer, s.output) != ATTN_OK) code = cli_fail_status(c);

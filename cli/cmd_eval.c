@@ -415,6 +415,42 @@ static int check_settings(const command *c, const settings *s) {
     return cli_check_files(c, "data", &s->data);
 }
 
+/* ---- language models --------------------------------------------------------------------------------------------- */
+
+/* Loss and perplexity of texts. */
+static bool evaluate_texts(const job *j) {
+    attn_context *ctx = cli_context();
+    attn_corpus *texts;
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    attn_loss_stats stats = {0};
+    if (attn_corpus_read_texts(&texts, ctx, j->settings->data.item, j->settings->data.count) != ATTN_OK)
+        return cli_fail_status(j->command) == EXIT_DONE;
+    bool fine = true;
+    for (size_t i = 0; i < attn_corpus_count(texts) && fine; i++) {
+        const attn_pair *text = attn_corpus_at(texts, i);
+        fine = attn_tokenize(j->translator.tokenizer, &tokens, text->target, text->target_bytes, false) == ATTN_OK;
+        int32_t *ids = fine ? malloc((tokens.count + 1) * sizeof *ids) : NULL;
+        for (size_t k = 0; ids && k < tokens.count; k++) ids[k] = tokens.token[k].id;
+        fine = ids && attn_language_loss(j->translator.model, &stats, ids, tokens.count) == ATTN_OK;
+        if (!fine) cli_fail_status(j->command);
+        free(ids);
+    }
+    attn_tokens_free(ctx, &tokens);
+    if (fine && !stats.tokens) fine = cli_fail(j->command, "found no two tokens to measure") == EXIT_DONE;
+    if (fine) {
+        const double n = (double)stats.tokens;
+        json_t *figures = json_object();
+        json_object_set_new(figures, "texts", json_integer((json_int_t)attn_corpus_count(texts)));
+        add_figure(figures, "loss", stats.nll / n);
+        add_figure(figures, "perplexity", exp(stats.nll / n));
+        add_figure(figures, "accuracy", (double)stats.correct / n);
+        json_object_set_new(figures, "tokens", json_integer((json_int_t)stats.tokens));
+        fine = put(j, figures);
+    }
+    attn_corpus_free(texts);
+    return fine;
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
@@ -422,7 +458,13 @@ static int run(const command *c, int argc, char **argv) {
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
     if ((code = check_settings(c, &s)) != GO_ON) return code;
     job j = {.command = c, .settings = &s};
-    if (!cli_load_translator(c, &j.translator, s.model)) return EXIT_FAILED;
+    if (!(s.model ? cli_load_model(c, &j.translator, s.model) : cli_load_translator(c, &j.translator, NULL)))
+        return EXIT_FAILED;
+    if (attn_model_is_language_model(j.translator.model)) {
+        const bool measured = evaluate_texts(&j);
+        cli_free_translator(&j.translator);
+        return measured ? EXIT_DONE : EXIT_FAILED;
+    }
     attn_corpus *corpus = NULL;
     bool fine = (!s.alignments || cli_attends(c, &j.translator)) &&
                 cli_read_corpus(c, &corpus, &s.data, s.reverse, s.limit) && with_corpus(&j, corpus);
@@ -436,6 +478,7 @@ const command command_eval = {
     .summary = "measure a model: BLEU, chrF, loss, length curve, alignment error rate",
     .operands = "",
     .description =
+        "Of a language model: loss and perplexity of texts, in windows of its context length.\n"
         "BLEU and chrF are sacreBLEU's (13a). With --alignments the references are forced, white space separates\n"
         "words, and each half of the sentences takes the threshold that is best on the other half.",
     .example = "  attn eval -m models/de-en --data data/tatoeba/de-en.test.tsv.xz\n"

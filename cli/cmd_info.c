@@ -69,7 +69,7 @@ static int tensors(const command *c, const settings *s, const char *path) {
 
 static int model(const command *c, const settings *s, const char *folder) {
     translator t;
-    if (!cli_load_translator(c, &t, folder)) return EXIT_FAILED;
+    if (!cli_load_model(c, &t, folder)) return EXIT_FAILED;
     json_t *root = json_loads(attn_model_config(t.model), 0, NULL);
     if (!root) root = json_object();
     attn_parameters *set = attn_model_parameters(t.model);

@@ -5,7 +5,8 @@
 #include "options.h"
 
 #define COMMAND_LIST(X) \
-    X(translate) X(train) X(eval) X(align) X(score) X(show) X(attend) X(plot) X(tokenize) X(info) X(convert) X(selftest)
+    X(translate)        \
+    X(train) X(eval) X(align) X(score) X(show) X(attend) X(plot) X(generate) X(tokenize) X(info) X(convert) X(selftest)
 
 #define COMMAND_DECLARE(name) extern const command command_##name;
 COMMAND_LIST(COMMAND_DECLARE)

@@ -200,14 +200,40 @@ bool cli_load_translator(const command *c, translator *out, const char *folder) 
 
 bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language) {
     static const char *const shipped[] = {"models/de-en", "models/en-fr"}; /* by target language */
-    char path[PATH_MAX];
     *out = (translator){NULL, NULL};
-    attn_context *ctx = cli_context();
-    if (!ctx) return false;
+    if (!cli_context()) return false;
     if (!folder && !(folder = cli_share(shipped[language]))) {
         cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped[language]);
         return false;
     }
+    if (!cli_load_model(c, out, folder)) return false;
+    if (!attn_model_is_language_model(out->model)) return true;
+    cli_fail(c, "%s: a %s model is a language model, expected a translator; attn generate continues texts", folder,
+             attn_model_type(out->model));
+    cli_free_translator(out);
+    return false;
+}
+
+bool cli_load_language_model(const command *c, translator *out, const char *folder) {
+    static const char shipped[] = "models/shakespeare";
+    *out = (translator){NULL, NULL};
+    if (!folder && !(folder = cli_share(shipped))) {
+        cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped);
+        return false;
+    }
+    if (!cli_load_model(c, out, folder)) return false;
+    if (attn_model_is_language_model(out->model)) return true;
+    cli_fail(c, "%s: a %s model translates, expected a language model; attn translate is for it", folder,
+             attn_model_type(out->model));
+    cli_free_translator(out);
+    return false;
+}
+
+bool cli_load_model(const command *c, translator *out, const char *folder) {
+    char path[PATH_MAX];
+    attn_context *ctx = cli_context();
+    *out = (translator){NULL, NULL};
+    if (!ctx) return false;
     if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX) {
         cli_fail(c, "%.60s…: the path is too long", folder);
         return false;
@@ -219,7 +245,7 @@ bool cli_load_translator_to(const command *c, translator *out, const char *folde
         return false;
     }
     size_t tokens = attn_tokenizer_size(out->tokenizer), expected = attn_model_vocab_size(out->model);
-    if (tokens == expected) return true;
+    if (tokens == expected || (tokens < expected && attn_model_is_language_model(out->model))) return true;
     cli_fail(c, "%s: found %zu tokens, expected %zu as in the model beside it", path, tokens, expected);
     cli_free_translator(out);
     return false;

@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const commands[] = {"translate", "train", "eval",     "align", "score",   "show",
-                                       "attend",    "plot",  "tokenize", "info",  "convert", "selftest"};
+static const char *const commands[] = {"translate", "train",    "eval", "align",   "score",    "show",    "attend",
+                                       "plot",      "tokenize", "info", "convert", "selftest", "generate"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* The option names of a help page, each "--name" at its place: behind two spaces and a letter or blanks. */

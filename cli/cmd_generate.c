@@ -1,0 +1,170 @@
+/* cmd_generate.c: attn generate. */
+#include "common.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct settings {
+    const char *model, *prompt, *file;
+    text_list stop;
+    long long tokens, context, top_k, seed;
+    double temperature, top_p, min_p, repetition_penalty;
+    bool slide, no_prompt, json;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const option_spec options[] = {
+    {"model", 'm', OPTION_TEXT, AT(model), "DIR",
+     "the model's folder (default: the one that ships, Shakespeare's letters)", 0, 0, NULL},
+    {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", "how the text begins; so do the operands", 0, 0, NULL},
+    {"file", 'f', OPTION_TEXT, AT(file), "FILE", "the same from a file (\"-\": standard input)", 0, 0, NULL},
+    {"tokens", 'n', OPTION_INT, AT(tokens), "N", "at most N more tokens (0: until the context is full)", 0, 1e9, NULL},
+    {"context", 'c', OPTION_INT, AT(context), "N", "tokens in all, if less than the model's context length", 1, 1e9,
+     NULL},
+    {"slide", 0, OPTION_FLAG, AT(slide), NULL, "when the context is full, go on from its last half", 0, 0, NULL},
+    {"temp", 0, OPTION_FLOAT, AT(temperature), "T", "temperature; 0: always the likeliest token (0.8)", 0, 100, NULL},
+    {"top-k", 0, OPTION_INT, AT(top_k), "K", "of the K likeliest tokens only (40; 0: all)", 0, 1e9, NULL},
+    {"top-p", 0, OPTION_FLOAT, AT(top_p), "P", "of the likeliest tokens that together have P (0.95; 1: all)", 0, 1,
+     NULL},
+    {"min-p", 0, OPTION_FLOAT, AT(min_p), "P", "of tokens with P times the likeliest one's probability (0.05)", 0, 1,
+     NULL},
+    {"repetition-penalty", 0, OPTION_FLOAT, AT(repetition_penalty), "X",
+     "makes tokens that the text has less likely (1: does not)", 0.01, 100, NULL},
+    {"seed", 's', OPTION_INT, AT(seed), "N", "of the draws: the same text each time (1)", 0, 9e15, NULL},
+    {"stop", 0, OPTION_LIST, AT(stop), "TEXT", "end before TEXT", 0, 0, NULL},
+    {"no-prompt", 0, OPTION_FLAG, AT(no_prompt), NULL, "print the continuation alone", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "prompt, continuation and why it ended as a JSON object", 0, 0, NULL},
+};
+
+static const char *end_name(attn_generate_end end) {
+    switch (end) {
+    case ATTN_GENERATE_END_TOKEN: return "end token";
+    case ATTN_GENERATE_STOP: return "stop";
+    case ATTN_GENERATE_MAX_TOKENS: return "tokens";
+    case ATTN_GENERATE_CONTEXT: return "context";
+    case ATTN_GENERATE_GOES_ON: break;
+    }
+    return "interrupted";
+}
+
+/* The prompt as malloc'd text; NULL, said, if there is none. */
+static char *read_prompt(const command *c, const settings *s, char **words, int n, int *code) {
+    const int given = (s->prompt != NULL) + (s->file != NULL) + (n > 0);
+    char *text = NULL;
+    *code = EXIT_FAILED;
+    if (given != 1) {
+        *code = cli_wrong_use(
+            c, given ? "the prompt is given %d times, expected once" : "found no prompt, expected TEXT, -p or -f",
+            given);
+        return NULL;
+    }
+    if (s->file) {
+        char *read;
+        if (attn_read_text(cli_context(), &read, NULL, s->file) != ATTN_OK) {
+            cli_fail_status(c);
+            return NULL;
+        }
+        text = strdup(read);
+        attn_text_free(cli_context(), read);
+    } else {
+        text = s->prompt ? strdup(s->prompt) : cli_join(c, words, n);
+    }
+    if (!text) cli_fail_memory(c);
+    else if (!cli_check_text(c, s->file ? s->file : "the prompt", 0, text, strlen(text))) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* Prints pieces as they come. */
+static int stream(const command *c, const settings *s, attn_generator *g, const char *prompt) {
+    char *all = NULL;
+    size_t all_bytes = 0;
+    FILE *kept = s->json ? open_memstream(&all, &all_bytes) : NULL;
+    if (s->json && !kept) return cli_fail_memory(c);
+    FILE *out = kept ? kept : stdout;
+    if (!s->json && !s->no_prompt) fputs(prompt, stdout);
+    int code = EXIT_DONE;
+    while (code == EXIT_DONE && !cli_interrupted) {
+        const char *text;
+        size_t bytes;
+        if (!s->json && !cli_flush()) break;
+        if (attn_generator_next(g, &text, &bytes) != ATTN_OK) code = cli_fail_status(c);
+        else if (bytes == 0) break;
+        else fwrite(text, 1, bytes, out);
+    }
+    const attn_generate_end end = attn_generator_end(g);
+    if (!s->json) fputc('\n', stdout);
+    if (kept && fclose(kept) != 0) code = cli_fail_memory(c);
+    if (s->json && code == EXIT_DONE) {
+        json_t *root = json_object();
+        json_object_set_new(root, "prompt", json_string(prompt));
+        json_object_set_new(root, "text", json_stringn(all, all_bytes));
+        json_object_set_new(root, "end", json_string(end_name(end)));
+        cli_put_json(root, JSON_COMPACT);
+    }
+    free(all);
+    return code;
+}
+
+static int generate(const command *c, const settings *s, const translator *t, const char *prompt) {
+    attn_generate_options o = ATTN_GENERATE_OPTIONS_INIT;
+    o.max_tokens = (size_t)s->tokens, o.context = (size_t)s->context;
+    o.temperature = (float)s->temperature, o.top_k = (size_t)s->top_k, o.top_p = (float)s->top_p;
+    o.min_p = (float)s->min_p, o.repetition_penalty = (float)s->repetition_penalty, o.seed = (uint64_t)s->seed;
+    o.stop = s->stop.item, o.stops = s->stop.count, o.slide = s->slide;
+    attn_generator *g;
+    if (attn_generator_create(&g, t->model, t->tokenizer, &o) != ATTN_OK) return cli_fail_status(c);
+    int code =
+        attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt) : cli_fail_status(c);
+    if (code == EXIT_DONE && attn_generator_end(g) == ATTN_GENERATE_CONTEXT) {
+        const size_t length = attn_model_context_length(t->model);
+        const size_t limit = o.context && o.context < length ? o.context : length;
+        if (s->tokens)
+            code = cli_fail(c,
+                            "the context of %zu tokens was full before -n %lld tokens came; a smaller -n, or --slide "
+                            "to go on from its last half",
+                            limit, s->tokens);
+        else cli_note("the context of %zu tokens is full; --slide goes on from its last half", limit);
+    }
+    attn_generator_free(g);
+    return code;
+}
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repetition_penalty = 1, .seed = 1};
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code != GO_ON) return code;
+    if (!s.model) { /* its context is short */
+        s.slide = true;
+        if (!s.tokens) s.tokens = 500;
+    }
+    if (!cli_context()) return EXIT_FAILED;
+    char *prompt = read_prompt(c, &s, argv + first, argc - first, &code);
+    if (!prompt) return code;
+    translator t;
+    code = EXIT_FAILED;
+    if (cli_load_language_model(c, &t, s.model)) {
+        cli_catch_interrupt();
+        code = generate(c, &s, &t, prompt);
+        cli_free_translator(&t);
+    }
+    free(prompt);
+    return code;
+}
+
+const command command_generate = {
+    .name = "generate",
+    .summary = "continue a text with a language model",
+    .operands = "[TEXT...]",
+    .description =
+        "Prints the prompt and what the model thinks comes next, as it comes. The same seed gives the same text, on\n"
+        "any number of threads. Models are folders as transformers writes them: GPT-2, Llama, Mistral, Qwen2,\n"
+        "Qwen3, Gemma 2 and 3.",
+    .example = "  attn generate \"ROMEO:\"\n"
+               "  attn generate -m out/gpt -p \"KING RICHARD\" -n 400 --slide --temp 0.7",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};
