@@ -29,6 +29,12 @@ for model in rnn bahdanau luong bahdanau-bf16 bahdanau-i8; do
     cp $model/config.json "$seeds/config/$model"
     { cat $model/config.json && printf '\0' && cat $model/model.safetensors; } >"$seeds/model/$model"
 done
+for model in gpt2 llama3_old qwen2 gemma3; do
+    golden=$root/tests/golden/gpt/$model
+    cp $golden/config.json "$seeds/config/$model"
+    [ $model = qwen2 ] || { cat $golden/config.json && printf '\0' && cat $golden/model.safetensors; } >"$seeds/model/$model"
+done
+rm -f "$seeds/model/qwen2"
 cp "$root/tests/golden/blocks.gguf" "$seeds/gguf/all"
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"
