@@ -157,9 +157,11 @@ PyObject *after_fork(PyObject *module, PyObject *unused);
 METHOD_LIST(METHOD_DECLARATION)
 #undef METHOD_DECLARATION
 
-/* ---- types: _attn_memory.c, _attn_cache.c; new references ---------------------------------------------- */
+/* ---- types: _attn_memory.c, _attn_cache.c, _attn_tokenizer.c; new references
+ * ---------------------------------------------- */
 
 PyObject *memory_type(void); /* memory that goes to another library by DLPack */
 PyObject *cache_type(void);  /* keys and values of growing sequences */
+PyObject *tokenizer_type(void);
 
 #endif

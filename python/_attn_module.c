@@ -22,10 +22,16 @@ static bool add_type(PyObject *module, const char *name, PyObject *(*make)(void)
     return added;
 }
 
+#ifdef ATTN_CORE_ONLY
+static bool add_tokenizer(PyObject *module) { return module != NULL; }
+#else
+static bool add_tokenizer(PyObject *module) { return add_type(module, "Tokenizer", tokenizer_type); }
+#endif
+
 PyMODINIT_FUNC PyInit__attn(void);
 PyMODINIT_FUNC PyInit__attn(void) {
     PyObject *module = context_start() ? PyModule_Create(&definition) : NULL;
-    if (!add_type(module, "Memory", memory_type) || !add_type(module, "Cache", cache_type) ||
+    if (!add_type(module, "Memory", memory_type) || !add_type(module, "Cache", cache_type) || !add_tokenizer(module) ||
         PyModule_AddStringConstant(module, "version", ATTN_VERSION) != 0)
         Py_CLEAR(module);
     return module;

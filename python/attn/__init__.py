@@ -15,10 +15,11 @@ from ._attention import attention, attention_backward, attention_scores, attenti
 from ._attn import cpu_level, set_cpu_level, set_num_threads
 from ._cache import KVCache
 from ._layers import gelu, gru, layer_norm, log_softmax, rms_norm, softmax
+from ._tokenizer import Tokenizer
 
 __all__ = ["attention", "attention_backward", "attention_weights", "attention_scores", "additive_attention",
            "additive_attention_backward", "dot_attention", "dot_attention_backward", "KVCache", "rotary_embedding",
-           "softmax", "log_softmax", "gelu", "layer_norm", "rms_norm", "gru", "set_num_threads", "cpu_level",
+           "softmax", "log_softmax", "gelu", "layer_norm", "rms_norm", "gru", "Tokenizer", "set_num_threads", "cpu_level",
            "set_cpu_level"]
 __version__ = _attn.version
 

@@ -26,6 +26,13 @@ bool attn_begins_segment(int32_t c) {
     return true;
 }
 
+/* The points are the characters of text[first, end). */
+static bool is_same(const attn_code_points *points, const char *text, size_t first, size_t end) {
+    size_t i = 0;
+    while (first < end && i < points->count && attn_utf8_next(text, end, &first) == points->c[i]) i++;
+    return first == end && i == points->count;
+}
+
 /* Writes the first n points, made of in[first, end), and moves those behind them to the front. */
 static attn_status put_segment(attn_work *work, attn_traced *out, const attn_traced *in, size_t first, size_t end,
                                size_t n, bool compose) {
@@ -36,7 +43,9 @@ static attn_status put_segment(attn_work *work, attn_traced *out, const attn_tra
     memcpy(behind, points->c + n, rest * sizeof *behind);
     points->count = n;
     ATTN_TRY(attn_arrange(work->ctx, points, compose));
-    for (size_t i = 0; i < points->count; i++) {
+    bool same = is_same(points, in->text.data, first, end);
+    if (same) attn_traced_copy(out, in, first, end); /* each comes from itself alone */
+    for (size_t i = 0; i < points->count && !same; i++) {
         char encoded[4];
         attn_traced_put(out, encoded, attn_utf8_put(encoded, points->c[i]), in, first, end);
     }
