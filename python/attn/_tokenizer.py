@@ -18,7 +18,9 @@ class Tokenizer:
             raise NotImplementedError("this build of attn has the operations alone: tokenizers need one without -Dcore_only=true")
         self._tokenizer = _attn.Tokenizer(os.fsencode(path))
 
-    def __len__(self):
+    @property
+    def size(self):
+        """Ids are 0 to size − 1."""
         return self._tokenizer.size()
 
     def _rows(self, text, add_special, special_as_text):

@@ -89,6 +89,12 @@ def test_gpt2(gpt2, tmp_path):
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
     theirs.save(str(tmp_path / "tokenizer.json"))
     ours = attn.Tokenizer(tmp_path / "encoder.json")
+    assert ours.size == 50257 and ours.find("<|endoftext|>") == 50256 and ours.piece(50256) == "<|endoftext|>"
+    assert ours.piece(50257) is None and ours.find("no such piece") is None
+    with pytest.raises(ValueError, match="found id"):
+        ours.decode([50257])
+    with pytest.raises(OSError, match="nowhere"):
+        attn.Tokenizer(tmp_path / "nowhere.json")
     assert ours.encode("Kannst du mir helfen diesen Satz zu übersetzen") == [
         42, 1236, 301, 7043, 5720, 932, 41037, 10564, 268, 7031, 89, 1976, 84, 6184, 120, 1213, 316, 4801]
     same(ours, theirs, strings(["<|endoftext|>"]))
