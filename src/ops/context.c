@@ -58,6 +58,7 @@ attn_status attn_context_create(attn_context **gives, const attn_context_options
 void attn_context_free(attn_context *ctx) {
     if (!ctx) return;
     attn_pool_free(ctx, ctx->pool);
+    attn_release(ctx, ctx->spare);
     attn_allocator allocator = ctx->allocator; /* ctx is its own memory's allocator */
     allocator.release(allocator.user, ctx);
 }

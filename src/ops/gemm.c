@@ -20,6 +20,7 @@ enum {
     SET_ELEMENTS = 1024,     /* share a set of the L1 cache (4 KB) */
     PACK_ELEMENTS = 1 << 14, /* packed on one thread */
     PACK_PANELS = 8,         /* packed together: 512 bytes of a row */
+    MOST_SPARE = 64 << 20,   /* bytes of a packed right side that a context keeps for the next one */
 };
 
 /* ---- packing ------------------------------------------------------------------------------------ */
@@ -226,12 +227,14 @@ attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return att
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n) {
     if (gemm->m > ATTN_GEMM_ROWS || k > STRIP_DEPTH) {
-        attn_packed packed = ATTN_PACKED_INIT;
-        ATTN_TRY(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, row, column, k, n));
+        attn_packed packed = {.data = ctx->spare, .bytes = ctx->spare_bytes};
+        ctx->spare = NULL, ctx->spare_bytes = 0;
+        attn_status status = attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, row, column, k, n);
         attn_gemm with = *gemm;
         with.b = &packed;
-        attn_status status = attn_gemm_run(ctx, &with);
-        attn_packed_free(ctx, &packed);
+        if (status == ATTN_OK) status = attn_gemm_run(ctx, &with);
+        if (packed.bytes > MOST_SPARE) attn_packed_free(ctx, &packed);
+        ctx->spare = packed.data, ctx->spare_bytes = packed.bytes;
         return status;
     }
     struct gemm_job job = {.kernels = ctx->kernels, .n = 1};

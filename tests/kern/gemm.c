@@ -292,6 +292,33 @@ static void test_pack_again(void **state) {
     }
 }
 
+/* Products that pack their right sides into the memory of the one before give the bits of packed ones. */
+static void test_matmul_again(void **state) {
+    (void)state;
+    static const size_t sizes[][3] = {{100, 40, 30}, {130, 20, 17}, {100, 90, 70}, {97, 1, 1}, {100, 40, 30}};
+    for_each_level(ctx, 2) {
+        uint64_t seed = 12;
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            const size_t m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
+            operand a = make_operand(m, k, PLAIN, GUARD_AFTER, &seed),
+                    b = make_operand(k, n, PLAIN, GUARD_AFTER, &seed);
+            operand c = make_operand(m, n, PLAIN, GUARD_AFTER, &seed),
+                    d = make_operand(m, n, PLAIN, GUARD_AFTER, &seed);
+            attn_tensor ta = attn_tensor_f32(a.data, 2, m, k), tb = attn_tensor_f32(b.data, 2, k, n),
+                        tc = attn_tensor_f32(c.data, 2, m, n);
+            assert_int_equal(attn_matmul(ctx, &tc, &ta, &tb, NULL, NULL, ATTN_IDENTITY, false), ATTN_OK);
+            attn_packed packed = ATTN_PACKED_INIT;
+            assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b.data, b.row, 1, k, n), ATTN_OK);
+            attn_gemm g = {
+                .m = m, .a = a.data, .a_row = a.row, .a_column = 1, .b = &packed, .c = d.data, .c_row = d.row};
+            assert_int_equal(attn_gemm_run(ctx, &g), ATTN_OK);
+            assert_memory_equal(c.data, d.data, m * n * sizeof(float));
+            attn_packed_free(ctx, &packed);
+        }
+        guarded_free_all();
+    }
+}
+
 static void test_column_sums(void **state) {
     (void)state;
     static const size_t sizes[][2] = {{0, 5}, {1, 1}, {7, 67}, {256, 33}, {600, 130}, {257, 64}};
@@ -387,9 +414,10 @@ static void test_matmul_bf16(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_small_sizes), cmocka_unit_test(test_around_blocks), cmocka_unit_test(test_zero_sizes),
-        cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_run_many),      cmocka_unit_test(test_pack_again),
-        cmocka_unit_test(test_column_sums), cmocka_unit_test(test_linear),        cmocka_unit_test(test_matmul_bf16),
+        cmocka_unit_test(test_small_sizes),  cmocka_unit_test(test_around_blocks), cmocka_unit_test(test_zero_sizes),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_run_many),      cmocka_unit_test(test_pack_again),
+        cmocka_unit_test(test_column_sums),  cmocka_unit_test(test_linear),        cmocka_unit_test(test_matmul_bf16),
+        cmocka_unit_test(test_matmul_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
