@@ -21,10 +21,29 @@ static void touch_values(const attn_gguf *file) {
     }
 }
 
+/* The file lies there. */
+static int try_tokenizer(const char *path, size_t size) {
+    static const char text[] = "Das ist gut. <s> l\xe2\x80\x99homme\t1,000.5 \xc3\xa4 \xf0\x9f\x98\x80";
+    attn_context *ctx = fuzz_begin(64 * size + (4 << 20));
+    attn_tokenizer *tokenizer;
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    if (attn_tokenizer_load(&tokenizer, ctx, path) != ATTN_OK) {
+        FUZZ_CHECK(!tokenizer && attn_error(ctx)[0]);
+        return fuzz_end();
+    }
+    (void)attn_tokenize(tokenizer, &tokens, text, sizeof text - 1, true);
+    for (size_t i = 0; i < tokens.count; i++)
+        FUZZ_CHECK((size_t)tokens.token[i].id < attn_tokenizer_size(tokenizer) && tokens.token[i].end <= tokens.bytes);
+    attn_tokens_free(ctx, &tokens);
+    attn_tokenizer_free(tokenizer);
+    return fuzz_end();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     attn_context *ctx = fuzz_begin(4 * size + (1 << 20));
     attn_gguf *file;
-    if (attn_gguf_open(&file, ctx, fuzz_file("x.gguf", data, size)) != ATTN_OK) {
+    const char *path = fuzz_file("x.gguf", data, size);
+    if (attn_gguf_open(&file, ctx, path) != ATTN_OK) {
         FUZZ_CHECK(!file && attn_error(ctx)[0]);
         return fuzz_end();
     }
@@ -39,5 +58,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (size_t at = 0; at < t->count; at += elements) attn_gguf_dequantise(block, t, at, elements);
     }
     attn_gguf_close(file);
-    return fuzz_end();
+    fuzz_end();
+    return try_tokenizer(path, size);
 }

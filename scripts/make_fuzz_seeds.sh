@@ -38,11 +38,16 @@ rm -f "$seeds/model/qwen2"
 cp "$root/tests/golden/blocks.gguf" "$seeds/gguf/all"
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"
-python3 - "$root/tests/golden/pipelines.json.xz" "$seeds/tokenizer" <<'END'
-import json, lzma, sys
-for row in json.load(lzma.open(sys.argv[1]))["pipelines"]:
+python3 - "$root/tests/golden/pipelines.json.xz" "$seeds" <<'END'
+import base64, json, lzma, sys
+golden = json.load(lzma.open(sys.argv[1]))
+for row in golden["pipelines"]:
     if row["name"] in ("llama3", "roberta", "bert", "xlmr", "clip", "prefix", "split-next"):
-        json.dump(row["tokenizer"], open(f"{sys.argv[2]}/{row['name']}", "w"), ensure_ascii=False, separators=(",", ":"))
+        json.dump(row["tokenizer"], open(f"{sys.argv[2]}/tokenizer/{row['name']}", "w"), ensure_ascii=False, separators=(",", ":"))
+for row in golden["files"]:
+    if row["name"] in ("unigram-rules", "bpe-plain", "gguf-gpt2", "gguf-llama"):
+        folder = "gguf" if row["ending"] == ".gguf" else "tokenizer"
+        open(f"{sys.argv[2]}/{folder}/{row['name']}", "wb").write(base64.b64decode(row["file"]))
 END
 
 { printf t && cat pairs.tsv; } >"$seeds/corpus/tsv"
