@@ -16,15 +16,16 @@ printf 'Der Hund schläft.\tThe dog sleeps.\nDie Katze, groß\tThe big cat\nL’
 train() { # folder, options…
     out=$1
     shift
-    "$attn" train -q -d pairs.tsv --valid pairs.tsv --vocab-size 300 --steps 2 --warmup 1 --set hidden_size=1 \
-        --set embedding_size=1 "$@" -o "$out"
+    "$attn" train -q -d pairs.tsv --valid pairs.tsv --vocab-size 300 --steps 2 --warmup 1 "$@" -o "$out"
 }
-train rnn --model rnn --set num_layers=2 --set readout=maxout
-train bahdanau --lowercase --set attention_size=2 --set tie_embeddings=false
-train luong --set score=general --set input_feeding=true --set reset_after=false --set attention_size=1
+small='--set hidden_size=1 --set embedding_size=1'
+train rnn --model rnn $small --set num_layers=2 --set readout=maxout
+train bahdanau --lowercase $small --set attention_size=2 --set tie_embeddings=false
+train transformer --model transformer --set model_size=4 --set heads=2 --set feed_forward_size=3 --set encoder_layers=1 --set decoder_layers=2
+train luong $small --set score=general --set input_feeding=true --set reset_after=false --set attention_size=1
 for dtype in bf16 i8; do "$attn" convert bahdanau --dtype $dtype -o bahdanau-$dtype; done
 
-for model in rnn bahdanau luong bahdanau-bf16 bahdanau-i8; do
+for model in rnn bahdanau luong transformer bahdanau-bf16 bahdanau-i8; do
     cp $model/model.safetensors "$seeds/safetensors/$model"
     cp $model/config.json "$seeds/config/$model"
     { cat $model/config.json && printf '\0' && cat $model/model.safetensors; } >"$seeds/model/$model"
