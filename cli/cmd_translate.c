@@ -11,7 +11,7 @@ typedef struct settings {
     const char *model, *alignment;
     long long beam_size, n_best, max_length, max_source, batch_size, split_words;
     int to, precision;
-    double length_penalty;
+    double length_penalty, coverage_penalty;
     bool show, no_show, explain, json;
 } settings;
 
@@ -28,6 +28,8 @@ static const option_spec options[] = {
     {"precision", 0, OPTION_CHOICE, AT(precision), "NAME", "of products with weights (f32): f32, or the faster bf16", 0,
      0, cli_precisions},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
+    {"coverage-penalty", 0, OPTION_FLOAT, AT(coverage_penalty), "B",
+     "add B times the sum over source tokens of log min(1, what looked at it) to a score (0)", 0, 10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
     {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
     {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
@@ -260,6 +262,7 @@ static int run(const command *c, int argc, char **argv) {
     j.options.beam_size = (int)s.beam_size;
     j.options.n_best = s.n_best ? (int)s.n_best : 1;
     j.options.length_penalty = (float)s.length_penalty;
+    j.options.coverage_penalty = (float)s.coverage_penalty;
     j.options.max_length = (int)s.max_length;
     j.options.batch_size = (int)s.batch_size;
     j.options.max_source_tokens = (size_t)s.max_source;

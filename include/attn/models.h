@@ -53,12 +53,14 @@ ATTN_API attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, con
 
 typedef struct attn_translate_options {
     size_t struct_size;
-    int beam_size;            /* 5; 1 is greedy */
-    int n_best;               /* 1; ≤ beam_size; fewer come where fewer ended within max_length */
-    float length_penalty;     /* α of score / length^α, 1.0 */
-    int max_length;           /* tokens; 0: 2 × source + 10. If no hypothesis ends before, they have no </s> */
-    int batch_size;           /* sentences decoded together at most, 32 */
-    bool trace;               /* keep energies, contexts and states of each hypothesis */
+    int beam_size;        /* 5; 1 is greedy */
+    int n_best;           /* 1; ≤ beam_size; fewer come where fewer ended within max_length */
+    float length_penalty; /* α of score / length^α, 1.0 */
+    float coverage_penalty; /* β: β Σ_j log min(1, Σ_i α_ij) is added to a score (Wu et al. 2016, (14)), so that source
+                               tokens that nothing looked at cost; 0 */
+    int max_length;         /* tokens; 0: 2 × source + 10. If no hypothesis ends before, they have no </s> */
+    int batch_size;         /* sentences decoded together at most, 32 */
+    bool trace;             /* keep energies, contexts and states of each hypothesis */
     size_t max_source_tokens; /* longer texts, given translations too, are ATTN_E_ARGUMENT; 1000; 0: no limit */
     size_t split_words;       /* attn_translate: a text is cut into sentences, and these into clauses of at most so many
                                  words; each is translated by itself, and they are put together again: one hypothesis,
@@ -67,7 +69,7 @@ typedef struct attn_translate_options {
     bool posterior;           /* of given translations: alignment is P(j | y_1 … y_i) instead of α_ij; see below */
 } attn_translate_options;
 #define ATTN_TRANSLATE_OPTIONS_INIT \
-    { sizeof(attn_translate_options), 5, 1, 1.0f, 0, 32, false, 1000, 0, ATTN_F32, false }
+    { sizeof(attn_translate_options), 5, 1, 1.0f, 0.0f, 0, 32, false, 1000, 0, ATTN_F32, false }
 
 typedef struct attn_hypothesis {
     char *text; /* NUL-terminated */
@@ -76,7 +78,7 @@ typedef struct attn_hypothesis {
     attn_token *span; /* (count) bytes and word of each id in text */
     size_t count;
     float *log_prob;  /* (count) */
-    float score;      /* Σ log p / count^α */
+    float score;      /* Σ log p / count^α, and the penalty of coverage */
     float *alignment; /* (count, S) over source tokens, </s> included; rows sum to 1. NULL for "rnn" */
     float *energy;    /* (count, S), with trace */
     float *context;   /* (count, context_size), with trace */

@@ -35,6 +35,7 @@ typedef struct lane { /* one sentence while it is searched */
     node *node;          /* (steps, K) */
     float *alignment;    /* (steps, K, width) */
     float *energy, *context, *state;
+    float *seen; /* (width) scratch: what each source token got of the alignment */
     size_t node_capacity, alignment_capacity, energy_capacity, context_capacity, state_capacity;
     double score[ATTN_MAX_BEAM]; /* of the alive beams */
     ending finished[2 * ATTN_MAX_BEAM];
@@ -82,10 +83,25 @@ static double final_score(const beam *b, double score, size_t length) {
     return score / pow((double)length, (double)b->options->length_penalty);
 }
 
+/* Σ_j log min(1, Σ_i α_ij) of the hypothesis that ends with a child of `parent` in this step. */
+static double coverage(const beam *b, lane *l, size_t step, int32_t parent) {
+    double sum = 0;
+    memset(l->seen, 0, l->width * sizeof *l->seen);
+    for (size_t i = step + 1; i-- > 0;) {
+        const float *row = l->alignment + (i * b->k + (size_t)parent) * l->width;
+        for (size_t j = 0; j < l->width; j++) l->seen[j] += row[j];
+        if (i > 0) parent = l->node[(i - 1) * b->k + (size_t)parent].parent;
+    }
+    for (size_t j = 0; j < l->width; j++) sum += log(fmax(fmin((double)l->seen[j], 1), 1e-9));
+    return sum;
+}
+
 static void finish(beam *b, lane *l, size_t step, const candidate *c) {
     if (l->finished_count == ATTN_COUNT(l->finished)) return;
-    l->finished[l->finished_count++] =
-        (ending){step, c->parent, c->token, c->log_prob, final_score(b, c->score, step + 1)};
+    double score = final_score(b, c->score, step + 1);
+    if (b->options->coverage_penalty > 0 && l->alignment)
+        score += (double)b->options->coverage_penalty * coverage(b, l, step, c->parent);
+    l->finished[l->finished_count++] = (ending){step, c->parent, c->token, c->log_prob, score};
 }
 
 /* Candidates of one sentence from the K·n top rows; sorted. 2K of them always hold K that do not end. */
@@ -441,6 +457,8 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
         b->slot[i] = i;
         b->lane[i].search = &sentences[i];
         b->lane[i].width = width;
+        if (b->options->coverage_penalty > 0 && !(b->lane[i].seen = attn_alloc(b->ctx, width, sizeof(float))))
+            return ATTN_E_NOMEM;
         b->lane[i].limit = b->options->max_length > 0 ? (size_t)b->options->max_length : 2 * width + 10;
         if (b->model->max_positions) b->lane[i].limit = ATTN_MIN(b->lane[i].limit, b->model->max_positions);
         sentences[i].hypothesis = NULL;
@@ -452,6 +470,7 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
 static void clean_up(beam *b) {
     for (size_t i = 0; b->lane && i < b->lanes; i++) {
         attn_release(b->ctx, b->lane[i].node);
+        attn_release(b->ctx, b->lane[i].seen);
         attn_release(b->ctx, b->lane[i].alignment);
         attn_release(b->ctx, b->lane[i].energy);
         attn_release(b->ctx, b->lane[i].context);

@@ -6,6 +6,9 @@
 
 #define SMALL_RNN "\"embedding_size\": 6, \"hidden_size\": 8"
 #define SMALL SMALL_RNN ", \"attention_size\": 5"
+#define WIDER_TRANSFORMER                                                                                      \
+    "\"vocab_size\": 37, \"model_size\": 24, \"heads\": 3, \"feed_forward_size\": 20, \"encoder_layers\": 1, " \
+    "\"decoder_layers\": 2"
 #define WIDER_RNN "\"vocab_size\": 37, \"embedding_size\": 20, \"hidden_size\": 24"
 #define WIDER WIDER_RNN ", \"attention_size\": 18"
 
@@ -14,6 +17,9 @@ static const char *const models[] = {
     "{\"model_type\": \"bahdanau\", " WIDER "}",
     "{\"model_type\": \"bahdanau\", \"score\": \"dot\", \"input_feeding\": true, \"reset_after\": false, " WIDER "}",
     "{\"model_type\": \"bahdanau\", \"num_layers\": 2, \"readout\": \"maxout\", \"tie_embeddings\": false, " WIDER "}",
+    "{\"model_type\": \"transformer\", " WIDER_TRANSFORMER "}",
+    "{\"model_type\": \"transformer\", \"norm\": \"post\", \"alignment_head\": 2, \"alignment_layer\": "
+    "2, " WIDER_TRANSFORMER "}",
 };
 
 static attn_translate_options options_of(int beam, int n_best, int max_length) {
@@ -344,7 +350,17 @@ static void check_hypothesis(const attn_model *model, const attn_search *search,
         }
         assert_true(!h->alignment || fabs(row - 1) < 1e-5);
     }
-    float score = (float)(sum / pow((double)h->count, (double)options->length_penalty));
+    sum /= pow((double)h->count, (double)options->length_penalty);
+    if (options->coverage_penalty > 0 && h->alignment) {
+        double covered = 0;
+        for (size_t j = 0; j < width; j++) {
+            float seen = 0;
+            for (size_t t = h->count; t-- > 0;) seen += h->alignment[t * width + j];
+            covered += log(fmin((double)seen, 1));
+        }
+        sum += (double)options->coverage_penalty * covered;
+    }
+    float score = (float)sum;
     assert_memory_equal(&h->score, &score, sizeof score);
     attn_search forced = {.source = search->source, .forced = h->id, .forced_count = h->count};
     search_ok(model, &forced, 1, options);
@@ -363,11 +379,12 @@ static void test_hypotheses(void **state) {
         attn_translate_options options = options_of(5, 5, 0);
         options.trace = true;
         options.length_penalty = 0.7f;
+        options.coverage_penalty = m % 2 ? 0.5f : 0;
         search_ok(model, b.search, SENTENCES, &options);
         for (size_t i = 0; i < SENTENCES; i++) {
             const attn_search *s = &b.search[i];
             assert_in_range(s->count, 1, 5);
-            assert_int_equal(s->context_size, 48);
+            assert_int_equal(s->context_size, strcmp(attn_model_type(model), "transformer") ? 48 : 24);
             assert_int_equal(s->state_size, 24);
             for (size_t n = 0; n < s->count; n++) {
                 const attn_hypothesis *h = &s->hypothesis[n];

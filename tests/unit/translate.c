@@ -197,7 +197,7 @@ static void test_defaults(void **state) {
     fixture f;
     attn_translation a[2], b[2];
     make_fixture(&f, test_context(1), "bahdanau");
-    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0, 32, false, 1000, 0, ATTN_F32, false};
+    attn_translate_options options = {sizeof options, 5, 1, 1.0f, 0.0f, 0, 32, false, 1000, 0, ATTN_F32, false};
     translate(&f, a, texts, 2, NULL);
     translate(&f, b, texts, 2, &options);
     for (size_t i = 0; i < 2; i++) same_translation(&a[i], &b[i]);
