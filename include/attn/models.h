@@ -80,7 +80,7 @@ typedef struct attn_hypothesis {
     float *log_prob;  /* (count) */
     float score;      /* Σ log p / count^α, and the penalty of coverage */
     float *alignment; /* (count, S) over source tokens, </s> included; rows sum to 1. NULL for "rnn" */
-    float *energy;    /* (count, S), with trace */
+    float *energy;    /* (count, S), with trace; NULL for "rnn" and "transformer" */
     float *context;   /* (count, context_size), with trace */
     float *state;     /* (count, state_size), with trace */
 } attn_hypothesis;
