@@ -55,8 +55,8 @@ typedef struct attn_generate_options {
 ATTN_API attn_status attn_generator_create(attn_generator **gives, const attn_model *model,
                                            const attn_tokenizer *tokenizer, const attn_generate_options *options);
 ATTN_API void attn_generator_free(attn_generator *generator);
-/* Adds to the text; what was generated before stays part of it. More than the context holds is ATTN_E_SHAPE, with its
- * length and what to do, and changes nothing. */
+/* Adds to the text, which begins with what the tokenizer puts before one; what was generated before stays part of it.
+ * More than the context holds is ATTN_E_SHAPE, with its length and what to do, and changes nothing. */
 ATTN_API attn_status attn_generator_prompt(attn_generator *generator, const char *text, size_t bytes);
 ATTN_API attn_status attn_generator_prompt_ids(attn_generator *generator, const int32_t *ids, size_t n);
 /* The next piece of the text, UTF-8, valid until the next call; *bytes 0: it has ended. Depends on the prompts, the

@@ -37,6 +37,7 @@ typedef struct attn_gpt_config {
     float norm_epsilon, rope_theta, local_theta, query_scalar, attention_softcap, final_softcap, init_range;
     float embedding_dropout, attention_dropout, residual_dropout;
     attn_rope rope, local_rope; /* of full and of sliding layers */
+    int32_t begin;              /* "bos_token_id"; −1: none */
     int32_t ends[ATTN_GPT_MAX_ENDS];
     size_t end_count;
 } attn_gpt_config;

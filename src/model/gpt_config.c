@@ -267,9 +267,12 @@ static attn_status read_layers(const reader *r) {
     return ATTN_OK;
 }
 
-/* Tokens that end a text: one id or several; an id the vocabulary lacks ends nothing. */
+/* Tokens that begin and end a text: for the end one id or several; an id the vocabulary lacks is none. */
 static void read_ends(const reader *r) {
     attn_gpt_config *c = &r->m->config;
+    const json_t *begin = json_object_get(r->root, "bos_token_id");
+    const json_int_t first = json_is_integer(begin) ? json_integer_value(begin) : -1;
+    c->begin = first >= 0 && first < (json_int_t)c->vocab_size ? (int32_t)first : -1;
     const json_t *ends = json_object_get(r->root, "eos_token_id");
     const size_t n = json_is_array(ends) ? json_array_size(ends) : 1;
     for (size_t i = 0; i < n && c->end_count < ATTN_GPT_MAX_ENDS; i++) {
@@ -348,6 +351,7 @@ static json_t *layers_json(const attn_gpt *m) {
 }
 
 static json_t *ends_json(const attn_gpt_config *c) {
+    if (c->end_count == 0) return json_null();
     if (c->end_count == 1) return json_integer(c->ends[0]);
     json_t *ends = json_array();
     for (size_t i = 0; i < c->end_count; i++) json_array_append_new(ends, json_integer(c->ends[i]));
@@ -370,7 +374,9 @@ attn_status attn_gpt_write_config(attn_gpt *m) {
         failed |= json_object_set_new(root, "layer_types", layers_json(m)) != 0;
     if (field_of(f, "sliding_window") && c->window == 0)
         failed |= json_object_set_new(root, "sliding_window", json_null()) != 0;
-    if (c->end_count) failed |= json_object_set_new(root, "eos_token_id", ends_json(c)) != 0;
+    json_t *begin = c->begin < 0 ? json_null() : json_integer(c->begin);
+    failed |= json_object_set_new(root, "bos_token_id", begin) != 0; /* else transformers takes its own defaults */
+    failed |= json_object_set_new(root, "eos_token_id", ends_json(c)) != 0;
     if (failed) {
         json_decref(root);
         root = NULL;
