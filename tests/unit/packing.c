@@ -59,8 +59,9 @@ static void test_texts(void **state) {
     assert_int_equal(attn_corpus_count(corpus), 2);
     assert_int_equal(attn_corpus_count(rest), 2);
     assert_string_equal(attn_corpus_at(rest, 1)->target, "gr");
-    assert_fails(ctx, attn_corpus_split_texts(&rest, corpus, 2), ATTN_E_ARGUMENT, "expected 0 to 1");
     attn_corpus_free(rest);
+    assert_fails(ctx, attn_corpus_split_texts(&rest, corpus, 2), ATTN_E_ARGUMENT, "expected 0 to 1");
+    assert_null(rest);
     attn_corpus_free(corpus);
 }
 
