@@ -32,8 +32,8 @@ static const option_spec options[] = {
      "add B times the sum over source tokens of log min(1, what looked at it) to a score (0)", 0, 10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
     {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
-    {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
-     NULL},
+    {"max-source", 0, OPTION_INT, AT(max_source), "N",
+     "refuse texts of more than N tokens (1000; 20000 where they are cut; 0: no limit)", 0, 1e9, NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (32)", 1, 4096, NULL},
     {"alignment", 'a', OPTION_TEXT, AT(alignment), "HOW",
      "print the word alignment too: soft, hard, or a threshold such as 0.2 (Pharaoh)", 0, 0, NULL},
@@ -248,8 +248,7 @@ static bool read_alignment(job *j, const char *text) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {
-        .beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = CLI_MAX_SOURCE, .split_words = 50};
+    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = -1, .split_words = 50};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     job j = {.command = c, .settings = &s, .options = ATTN_TRANSLATE_OPTIONS_INIT, .terminal = cli_terminal(stdout)};
@@ -258,6 +257,8 @@ static int run(const command *c, int argc, char **argv) {
                              s.alignment);
     if (s.n_best > s.beam_size)
         return cli_wrong_use(c, "--n-best: found %lld, expected at most the beam size %lld", s.n_best, s.beam_size);
+    const bool cuts = s.split_words && s.n_best <= 1 && !s.explain;
+    if (s.max_source < 0) s.max_source = cuts ? CLI_MAX_CUT_SOURCE : CLI_MAX_SOURCE;
     if (s.show && s.no_show) return cli_wrong_use(c, "found --show and --no-show, expected one of them");
     j.options.beam_size = (int)s.beam_size;
     j.options.n_best = s.n_best ? (int)s.n_best : 1;

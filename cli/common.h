@@ -8,7 +8,7 @@
 #include <jansson.h>
 #include <signal.h>
 
-enum { CLI_MAX_THREADS = 1024, CLI_MAX_LINE = 16 << 20, CLI_MAX_SOURCE = 1000 };
+enum { CLI_MAX_THREADS = 1024, CLI_MAX_LINE = 16 << 20, CLI_MAX_SOURCE = 1000, CLI_MAX_CUT_SOURCE = 20000 };
 
 /* ---- the context and messages -------------------------------------------------------------------------------- */
 

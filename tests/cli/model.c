@@ -120,7 +120,7 @@ static void test_bad_lines(void **state) {
     memcpy(text, "Ein Mann\n", 9);
     o = translate(text, BYTES); /* 10 MB without a space */
     assert_code(o, 1);
-    assert_says(o, "(stdin):2: found 10485751 bytes, expected at most 1000 tokens");
+    assert_says(o, "(stdin):2: found 10485751 bytes, expected at most 20000 tokens");
     assert_int_equal(count_lines(o->out), 1);
     o = run_with(&(conditions){.input = text, .input_bytes = BYTES},
                  (const char *const[]){"eval", "-m", attends, "-d", "-", NULL});
@@ -133,9 +133,13 @@ static void test_bad_lines(void **state) {
     assert_says(o, "(stdin):1: found 10485751 bytes, expected at most 1000 tokens");
     size_t at = 0;
     for (size_t i = 0; i < WORDS; i++) at += (size_t)sprintf(text + at, "x ");
-    o = translate(text, at);
+    o = run_with(&(conditions){.input = text, .input_bytes = at},
+                 (const char *const[]){"translate", "-m", attends, "--split-words", "0", NULL});
     assert_code(o, 1);
     assert_says(o, "expected at most 1000 (--max-source)");
+    o = translate(text, at); /* in pieces */
+    assert_code(o, 0);
+    assert_int_equal(count_lines(o->out), 1);
     o = RUN("translate", "-m", attends, "--max-source", "2", "Der Hund singt.");
     assert_code(o, 1);
     assert_says(o, "the text: found ");
