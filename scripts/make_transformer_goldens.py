@@ -6,16 +6,14 @@ or batches. Each folder is a model with expected.safetensors beside it, as make_
 
 Needs torch, numpy and safetensors. Usage: scripts/make_transformer_goldens.py [FOLDER]
 """
-import json
 import math
 import sys
 from pathlib import Path
 
 import numpy
 import torch
-from safetensors.numpy import save_file
 
-from make_translator_goldens import EOS, PAD, SCALE, SMOOTHING, SOURCES, TARGETS, padded
+from make_translator_goldens import EOS, SMOOTHING, SOURCES, TARGETS, batch_tensors, write
 
 V, D, F, HEADS = 11, 8, 10, 2
 
@@ -143,14 +141,7 @@ def make(folder, name, given):
     random = numpy.random.Generator(numpy.random.PCG64(list(VARIANTS).index(name) + 1))
     weights = {n: (0.6 * random.standard_normal(s)).astype(numpy.float32) for n, s in sorted(shapes(c).items())}
     p = {n: torch.tensor(w, dtype=torch.float64, requires_grad=True) for n, w in weights.items()}
-    steps, batch, width = max(map(len, TARGETS)), len(SOURCES), max(map(len, SOURCES))
-    expected = {
-        "source": padded(SOURCES, PAD), "source_lengths": numpy.array([len(s) for s in SOURCES], numpy.int32),
-        "target_in": padded([[0] + t[:-1] for t in TARGETS], PAD), "target_out": padded(TARGETS, -1),
-        "target_lengths": numpy.array([len(t) for t in TARGETS], numpy.int32),
-        "log_prob": numpy.zeros((steps, batch), numpy.float32),
-        "alignment": numpy.zeros((steps, batch, width), numpy.float32),
-    }
+    expected = batch_tensors(("alignment",))
     loss, nll, model = 0, 0, Model(c, p)
     for b, (source, target) in enumerate(zip(SOURCES, TARGETS)):
         rows, alignment = model.decode(source, target)
@@ -159,18 +150,7 @@ def make(folder, name, given):
             loss = loss - (1 - SMOOTHING) * rows[i, token] - SMOOTHING * rows[i].mean()
             expected["log_prob"][i, b] = rows[i, token].item()
         expected["alignment"][:len(target), b, :len(source)] = alignment.detach().numpy()
-    (SCALE * loss).backward()
-    expected["loss"], expected["nll"] = numpy.array([loss.item()]), numpy.array([nll.item()])
-    for n, w in p.items():
-        expected["grad." + n] = w.grad.numpy().astype(numpy.float32)
-
-    here = Path(folder) / name
-    here.mkdir(parents=True, exist_ok=True)
-    (here / "config.json").write_text(json.dumps(c, indent=2) + "\n")
-    save_file(weights, here / "model.safetensors", {"format": "pt"})
-    save_file(expected, here / "expected.safetensors")
-    for file in here.iterdir():
-        file.chmod(0o644)
+    write(Path(folder) / name, c, weights, p, expected, loss, nll)
 
 
 if __name__ == "__main__":

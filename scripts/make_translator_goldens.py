@@ -190,6 +190,32 @@ def padded(sequences, fill):
     return out
 
 
+def batch_tensors(seen):
+    """The batch, and zeros for what is expected of it: log_prob (T, B), and (T, B, S) for each name in seen."""
+    steps, batch, width = max(map(len, TARGETS)), len(SOURCES), max(map(len, SOURCES))
+    return {
+        "source": padded(SOURCES, PAD), "source_lengths": numpy.array([len(s) for s in SOURCES], numpy.int32),
+        "target_in": padded([[BOS] + t[:-1] for t in TARGETS], PAD), "target_out": padded(TARGETS, -1),
+        "target_lengths": numpy.array([len(t) for t in TARGETS], numpy.int32),
+        "log_prob": numpy.zeros((steps, batch), numpy.float32),
+        **{key: numpy.zeros((steps, batch, width), numpy.float32) for key in seen},
+    }
+
+
+def write(here, config, weights, parameters, expected, loss, nll):
+    """The model's folder, and expected with the sums of the losses and the gradients of all parameters beside it."""
+    (SCALE * loss).backward()
+    expected["loss"], expected["nll"] = numpy.array([loss.item()]), numpy.array([nll.item()])
+    for n, w in parameters.items():
+        expected["grad." + n] = w.grad.numpy().astype(numpy.float32)
+    here.mkdir(parents=True, exist_ok=True)
+    (here / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(weights, here / "model.safetensors", {"format": "pt"})
+    save_file(expected, here / "expected.safetensors")
+    for file in here.iterdir():
+        file.chmod(0o644)
+
+
 def make(folder, name, given):
     c = dict(vocab_size=V, embedding_size=E, hidden_size=H, attention_size=A, num_layers=1, score="additive",
              readout="tanh", conditional_gru=False, input_feeding=False, tie_embeddings=True, reset_after=True, embedding_dropout=0,
@@ -199,16 +225,7 @@ def make(folder, name, given):
     weights = {n: (0.6 * random.standard_normal(s)).astype(numpy.float32) for n, s in sorted(shapes(c).items())}
     p = {n: torch.tensor(w, dtype=torch.float64, requires_grad=True) for n, w in weights.items()}
 
-    steps, batch, width = max(map(len, TARGETS)), len(SOURCES), max(map(len, SOURCES))
-    expected = {
-        "source": padded(SOURCES, PAD), "source_lengths": numpy.array([len(s) for s in SOURCES], numpy.int32),
-        "target_in": padded([[BOS] + t[:-1] for t in TARGETS], PAD), "target_out": padded(TARGETS, -1),
-        "target_lengths": numpy.array([len(t) for t in TARGETS], numpy.int32),
-        "log_prob": numpy.zeros((steps, batch), numpy.float32),
-    }
-    if c["model_type"] == "bahdanau":
-        for key in ("alignment", "posterior"):
-            expected[key] = numpy.zeros((steps, batch, width), numpy.float32)
+    expected = batch_tensors(("alignment", "posterior") if c["model_type"] == "bahdanau" else ())
     loss, nll = 0, 0
     for b, (source, target) in enumerate(zip(SOURCES, TARGETS)):
         rows, alignment, posterior = decode(c, p, source, target)
@@ -219,20 +236,9 @@ def make(folder, name, given):
         if alignment is not None:
             expected["alignment"][:len(target), b, :len(source)] = alignment.detach().numpy()
             expected["posterior"][:len(target), b, :len(source)] = posterior.numpy()
-    (SCALE * loss).backward()
-    expected["loss"], expected["nll"] = numpy.array([loss.item()]), numpy.array([nll.item()])
-    for n, w in p.items():
-        expected["grad." + n] = w.grad.numpy().astype(numpy.float32)
-
-    here = Path(folder) / name
-    here.mkdir(parents=True, exist_ok=True)
     meaningless = () if c["model_type"] == "bahdanau" else ("attention_size", "score", "conditional_gru")
     config = {key: value for key, value in c.items() if key not in meaningless}
-    (here / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(weights, here / "model.safetensors", {"format": "pt"})
-    save_file(expected, here / "expected.safetensors")
-    for file in here.iterdir():
-        file.chmod(0o644)
+    write(Path(folder) / name, config, weights, p, expected, loss, nll)
 
 
 if __name__ == "__main__":

@@ -246,27 +246,19 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
-/* Adds parameters one after the other; the first failure is kept. */
 typedef struct builder {
+    attn_builder all;
     attn_gpt *m;
-    attn_status status;
     size_t layer;
 } builder;
-
-static attn_parameter *add(builder *b, const char *name, attn_init init, float scale, size_t rows, size_t columns) {
-    attn_parameter *p = NULL;
-    const size_t shape[2] = {rows, columns};
-    if (b->status == ATTN_OK) b->status = attn_model_add(&b->m->base, &p, name, init, scale, columns ? 2 : 1, shape);
-    return p;
-}
 
 static attn_gpt_linear add_linear(builder *b, const char *name, size_t out, size_t in, bool bias, float scale) {
     char full[96];
     attn_gpt_linear l = {NULL, NULL};
     snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
-    l.w = add(b, full, ATTN_INIT_NORMAL, scale, out, in);
+    l.w = attn_builder_add(&b->all, full, ATTN_INIT_NORMAL, scale, out, in);
     snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
-    if (bias) l.b = add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    if (bias) l.b = attn_builder_add(&b->all, full, ATTN_INIT_ZERO, 0, out, 0);
     return l;
 }
 
@@ -274,9 +266,9 @@ static attn_gpt_linear add_norm(builder *b, const char *name, size_t size, bool 
     char full[96];
     attn_gpt_linear n = {NULL, NULL};
     snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
-    n.w = add(b, full, ATTN_INIT_ONE, 0, size, 0);
+    n.w = attn_builder_add(&b->all, full, ATTN_INIT_ONE, 0, size, 0);
     snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
-    if (bias) n.b = add(b, full, ATTN_INIT_ZERO, 0, size, 0);
+    if (bias) n.b = attn_builder_add(&b->all, full, ATTN_INIT_ZERO, 0, size, 0);
     return n;
 }
 
@@ -289,11 +281,12 @@ static void add_projections(builder *b, attn_gpt_layer *layer, bool bias) {
     char full[96];
     for (size_t i = 0; i < 3; i++) {
         snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, names[i]);
-        all[i]->w = add(b, full, ATTN_INIT_NORMAL, c->init_range, i ? keys : c->heads * c->head_size, c->hidden_size);
+        all[i]->w = attn_builder_add(&b->all, full, ATTN_INIT_NORMAL, c->init_range, i ? keys : c->heads * c->head_size,
+                                     c->hidden_size);
     }
     for (size_t i = 0; bias && i < 3; i++) {
         snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, names[i]);
-        all[i]->b = add(b, full, ATTN_INIT_ZERO, 0, i ? keys : c->heads * c->head_size, 0);
+        all[i]->b = attn_builder_add(&b->all, full, ATTN_INIT_ZERO, 0, i ? keys : c->heads * c->head_size, 0);
     }
 }
 
@@ -321,16 +314,20 @@ static void add_layer(builder *b) {
 static attn_status add_parameters(attn_model *model) {
     attn_gpt *m = (attn_gpt *)model;
     const attn_gpt_config *c = &m->config;
-    builder b = {m, ATTN_OK, 0};
-    m->tokens = add(&b, "tokens.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
+    builder b = {{model, ATTN_OK}, m, 0};
+    m->tokens =
+        attn_builder_add(&b.all, "tokens.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
     if (m->family->layer_norm)
-        m->positions = add(&b, "positions.weight", ATTN_INIT_NORMAL, c->init_range, c->context, c->hidden_size);
-    for (; b.layer < c->num_layers && b.status == ATTN_OK; b.layer++) add_layer(&b);
-    m->final_norm.w = add(&b, "final_norm.weight", ATTN_INIT_ONE, 0, c->hidden_size, 0);
-    if (m->family->layer_norm) m->final_norm.b = add(&b, "final_norm.bias", ATTN_INIT_ZERO, 0, c->hidden_size, 0);
-    m->head =
-        c->tie ? m->tokens : add(&b, "head.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
-    return b.status;
+        m->positions =
+            attn_builder_add(&b.all, "positions.weight", ATTN_INIT_NORMAL, c->init_range, c->context, c->hidden_size);
+    for (; b.layer < c->num_layers && b.all.status == ATTN_OK; b.layer++) add_layer(&b);
+    m->final_norm.w = attn_builder_add(&b.all, "final_norm.weight", ATTN_INIT_ONE, 0, c->hidden_size, 0);
+    if (m->family->layer_norm)
+        m->final_norm.b = attn_builder_add(&b.all, "final_norm.bias", ATTN_INIT_ZERO, 0, c->hidden_size, 0);
+    m->head = c->tie ? m->tokens
+                     : attn_builder_add(&b.all, "head.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size,
+                                        c->hidden_size);
+    return b.all.status;
 }
 
 static void clear(attn_model *model) { attn_release(model->ctx, ((attn_gpt *)model)->layer); }

@@ -3,14 +3,14 @@
  * norm "pre" is M2M100 (Fan et al. 2021), norm "post" Marian (Junczys-Dowmunt et al. 2018): the same equations and the
  * same numbers under other names. What neither of them can say is refused by the key's name. */
 #include "io/file.h"
-#include "model/model.h"
+#include "model/weights.h"
 #include <attn/io.h>
 
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME = 160, PATH = 4096 };
+enum { NAME = 160 };
 
 /* ---- names -------------------------------------------------------------------------------------------- */
 
@@ -124,13 +124,12 @@ static json_t *tokenizer_json(const json_t *config) {
 
 /* Takes root. */
 static attn_status write_json(attn_context *ctx, const char *folder, const char *file, json_t *root) {
-    char path[PATH];
+    char path[ATTN_MODEL_PATH];
     char *text;
     attn_status status = attn_json_text(ctx, &text, root);
     if (status != ATTN_OK) return status;
-    if (snprintf(path, PATH, "%s/%s", folder, file) >= PATH)
-        status = attn_fail(ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
-    else status = attn_file_write(ctx, path, text, strlen(text));
+    status = attn_model_path(ctx, path, folder, file);
+    if (status == ATTN_OK) status = attn_file_write(ctx, path, text, strlen(text));
     attn_release(ctx, text);
     return status;
 }
@@ -141,7 +140,7 @@ static attn_status write_weights(const attn_model *model, const char *folder, bo
     attn_context *ctx = model->ctx;
     const size_t n = attn_parameters_count(model->parameters);
     attn_named_tensor *tensors = attn_alloc_zero(ctx, n + 1, sizeof *tensors);
-    char(*names)[NAME] = attn_alloc(ctx, n, sizeof *names), path[PATH];
+    char(*names)[NAME] = attn_alloc(ctx, n, sizeof *names), path[ATTN_MODEL_PATH];
     float *no_bias = attn_alloc_zero(ctx, model->vocab_size, sizeof *no_bias); /* Marian's bias of the output */
     attn_status status = tensors && names && no_bias ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
@@ -151,8 +150,7 @@ static attn_status write_weights(const attn_model *model, const char *folder, bo
         tensors[i] = (attn_named_tensor){names[i], p->value};
     }
     const attn_key_value metadata = {"format", "pt"};
-    if (status == ATTN_OK && snprintf(path, PATH, "%s/model.safetensors", folder) >= PATH)
-        status = attn_fail(ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
+    if (status == ATTN_OK) status = attn_model_path(ctx, path, folder, "model.safetensors");
     if (status == ATTN_OK) {
         tensors[n] =
             (attn_named_tensor){"final_logits_bias", attn_tensor_f32(no_bias, 2, (size_t)1, model->vocab_size)};
@@ -166,7 +164,7 @@ static attn_status write_weights(const attn_model *model, const char *folder, bo
 
 attn_status attn_model_save_hugging_face(const attn_model *model, const attn_tokenizer *tokenizer, const char *folder) {
     attn_context *ctx = model->ctx;
-    char path[PATH];
+    char path[ATTN_MODEL_PATH];
     if (model->class != &attn_class_transformer)
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "model_type \"%s\" has no form there, expected \"transformer\"",
                          model->class->type);
@@ -179,8 +177,7 @@ attn_status attn_model_save_hugging_face(const attn_model *model, const attn_tok
     if (status == ATTN_OK) status = write_json(ctx, folder, "config.json", config_json(config, pre, model->vocab_size));
     if (status == ATTN_OK) status = write_json(ctx, folder, "generation_config.json", generation_json(config));
     if (status == ATTN_OK) status = write_json(ctx, folder, "tokenizer_config.json", tokenizer_json(config));
-    if (status == ATTN_OK && snprintf(path, PATH, "%s/tokenizer.json", folder) >= PATH)
-        status = attn_fail(ctx, ATTN_E_ARGUMENT, "%.60s…: the path is too long", folder);
+    if (status == ATTN_OK) status = attn_model_path(ctx, path, folder, "tokenizer.json");
     if (status == ATTN_OK) status = attn_tokenizer_save(tokenizer, path);
     json_decref(config);
     return status;

@@ -65,6 +65,15 @@ attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *
                          : attn_parameters_add(model->parameters, out, name, init, scale, rank, shape);
 }
 
+attn_parameter *attn_builder_add(attn_builder *builder, const char *name, attn_init init, float scale, size_t rows,
+                                 size_t columns) {
+    attn_parameter *p = NULL;
+    const size_t shape[2] = {rows, columns};
+    if (builder->status == ATTN_OK)
+        builder->status = attn_model_add(builder->model, &p, name, init, scale, columns ? 2 : 1, shape);
+    return p;
+}
+
 void attn_model_free(attn_model *model) {
     if (!model) return;
     if (model->class->clear) model->class->clear(model);

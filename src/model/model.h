@@ -97,6 +97,15 @@ attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const ch
 attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
                            int rank, const size_t *shape);
 
+/* Adds parameters one after the other; the first failure is kept, and what comes after it is NULL. columns 0: a vector.
+ */
+typedef struct attn_builder {
+    attn_model *model;
+    attn_status status;
+} attn_builder;
+attn_parameter *attn_builder_add(attn_builder *builder, const char *name, attn_init init, float scale, size_t rows,
+                                 size_t columns);
+
 /* A parameter from the folder that is being read. */
 attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
                               int rank, const size_t *shape);

@@ -303,68 +303,55 @@ static attn_var *step(const attn_model *model, attn_tape *tape, attn_decoder *de
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
-/* Adds parameters one after the other; the first failure is kept. */
-typedef struct builder {
-    attn_model *model;
-    attn_status status;
-} builder;
-
-static attn_parameter *add(builder *b, const char *name, attn_init init, float scale, size_t rows, size_t columns) {
-    attn_parameter *p = NULL;
-    size_t shape[2] = {rows, columns};
-    if (b->status == ATTN_OK) b->status = attn_model_add(b->model, &p, name, init, scale, columns ? 2 : 1, shape);
-    return p;
-}
-
-static linear add_linear(builder *b, const char *name, size_t out, size_t in, bool bias) {
+static linear add_linear(attn_builder *b, const char *name, size_t out, size_t in, bool bias) {
     char full[96];
     linear l = {NULL, NULL};
     snprintf(full, sizeof full, "%s.weight", name);
-    l.w = add(b, full, ATTN_INIT_XAVIER, 1, out, in);
+    l.w = attn_builder_add(b, full, ATTN_INIT_XAVIER, 1, out, in);
     if (!bias) return l;
     snprintf(full, sizeof full, "%s.bias", name);
-    l.b = add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    l.b = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, out, 0);
     return l;
 }
 
-static attn_gru_weights add_gru(builder *b, const char *name, size_t hidden, size_t in) {
+static attn_gru_weights add_gru(attn_builder *b, const char *name, size_t hidden, size_t in) {
     char full[96];
     attn_gru_weights g;
     snprintf(full, sizeof full, "%s.weight_input", name);
-    g.w = add(b, full, ATTN_INIT_XAVIER, 1, 3 * hidden, in);
+    g.w = attn_builder_add(b, full, ATTN_INIT_XAVIER, 1, 3 * hidden, in);
     snprintf(full, sizeof full, "%s.weight_recurrent", name);
-    g.u = add(b, full, ATTN_INIT_ORTHOGONAL, 1, 3 * hidden, hidden);
+    g.u = attn_builder_add(b, full, ATTN_INIT_ORTHOGONAL, 1, 3 * hidden, hidden);
     snprintf(full, sizeof full, "%s.bias_input", name);
-    g.b = add(b, full, ATTN_INIT_ZERO, 0, 3 * hidden, 0);
+    g.b = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, 3 * hidden, 0);
     snprintf(full, sizeof full, "%s.bias_recurrent", name);
-    g.c = add(b, full, ATTN_INIT_ZERO, 0, 3 * hidden, 0);
+    g.c = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, 3 * hidden, 0);
     return g;
 }
 
-static void add_embeddings(translator *m, builder *b) {
+static void add_embeddings(translator *m, attn_builder *b) {
     const config *c = &m->config;
     float scale = 1.0f / sqrtf((float)c->embedding_size);
     if (c->tie_embeddings) {
         m->source_embedding = m->target_embedding = m->output.w =
-            add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
+            attn_builder_add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
     } else {
         m->source_embedding =
-            add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
+            attn_builder_add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
         m->target_embedding =
-            add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
-        m->output.w = add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
+            attn_builder_add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
+        m->output.w = attn_builder_add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->embedding_size);
     }
-    m->output.b = add(b, "output.bias", ATTN_INIT_ZERO, 0, c->vocab_size, 0);
+    m->output.b = attn_builder_add(b, "output.bias", ATTN_INIT_ZERO, 0, c->vocab_size, 0);
 }
 
-static void add_attention(translator *m, builder *b) {
+static void add_attention(translator *m, attn_builder *b) {
     const config *c = &m->config;
     size_t h = c->hidden_size;
     if (c->score == SCORE_ADDITIVE || c->score == SCORE_CONCAT) {
         m->attention_query = add_linear(b, "attention.query", c->attention_size, h, true);
         m->attention_key = add_linear(b, "attention.key", c->attention_size, 2 * h, false);
-        m->attention_v = add(b, "attention.v", ATTN_INIT_UNIFORM, sqrtf(6.0f / (float)(c->attention_size + 1)),
-                             c->attention_size, 0);
+        m->attention_v = attn_builder_add(b, "attention.v", ATTN_INIT_UNIFORM,
+                                          sqrtf(6.0f / (float)(c->attention_size + 1)), c->attention_size, 0);
     } else if (c->score == SCORE_GENERAL) {
         m->attention_key = add_linear(b, "attention.key", h, 2 * h, false);
     }
@@ -373,7 +360,7 @@ static void add_attention(translator *m, builder *b) {
 static attn_status add_parameters(attn_model *model) {
     translator *m = (translator *)model;
     const config *c = &m->config;
-    builder b = {model, ATTN_OK};
+    attn_builder b = {model, ATTN_OK};
     size_t e = c->embedding_size, h = c->hidden_size, out = c->readout == READOUT_MAXOUT ? 2 * e : e;
     moment when = attention_moment(m);
     char name[64];
@@ -386,23 +373,24 @@ static attn_status add_parameters(attn_model *model) {
         snprintf(name, sizeof name, "decoder.%zu.first_state", l);
         m->first_state[l] = add_linear(&b, name, h, h, true);
         snprintf(name, sizeof name, "decoder.%zu.weight_recurrent", l);
-        m->recurrent_u[l] = add(&b, name, ATTN_INIT_ORTHOGONAL, 1, 3 * h, h);
+        m->recurrent_u[l] = attn_builder_add(&b, name, ATTN_INIT_ORTHOGONAL, 1, 3 * h, h);
         snprintf(name, sizeof name, "decoder.%zu.bias_recurrent", l);
-        m->recurrent_c[l] = add(&b, name, ATTN_INIT_ZERO, 0, 3 * h, 0);
+        m->recurrent_c[l] = attn_builder_add(&b, name, ATTN_INIT_ZERO, 0, 3 * h, 0);
         snprintf(name, sizeof name, "decoder.%zu.input", l);
         if (l > 0) m->gates_above[l] = add_linear(&b, name, 3 * h, h, true);
         else m->gates_y = add_linear(&b, name, 3 * h, e, true);
     }
     if (when != AFTER_STATE) m->gates_c = add_linear(&b, "decoder.0.context", 3 * h, 2 * h, when == WITHIN_STATE);
     if (when == WITHIN_STATE) {
-        m->conditional_u = add(&b, "decoder.0.conditional.weight_recurrent", ATTN_INIT_ORTHOGONAL, 1, 3 * h, h);
-        m->conditional_c = add(&b, "decoder.0.conditional.bias_recurrent", ATTN_INIT_ZERO, 0, 3 * h, 0);
+        m->conditional_u =
+            attn_builder_add(&b, "decoder.0.conditional.weight_recurrent", ATTN_INIT_ORTHOGONAL, 1, 3 * h, h);
+        m->conditional_c = attn_builder_add(&b, "decoder.0.conditional.bias_recurrent", ATTN_INIT_ZERO, 0, 3 * h, 0);
     }
-    if (c->input_feeding) m->gates_feed = add(&b, "decoder.0.feed.weight", ATTN_INIT_XAVIER, 1, 3 * h, e);
+    if (c->input_feeding) m->gates_feed = attn_builder_add(&b, "decoder.0.feed.weight", ATTN_INIT_XAVIER, 1, 3 * h, e);
     if (m->attends) add_attention(m, &b);
     m->readout_y = add_linear(&b, "readout.input", out, e, true);
-    m->readout_c = add(&b, "readout.context.weight", ATTN_INIT_XAVIER, 1, out, 2 * h);
-    m->readout_s = add(&b, "readout.state.weight", ATTN_INIT_XAVIER, 1, out, h);
+    m->readout_c = attn_builder_add(&b, "readout.context.weight", ATTN_INIT_XAVIER, 1, out, 2 * h);
+    m->readout_s = attn_builder_add(&b, "readout.state.weight", ATTN_INIT_XAVIER, 1, out, h);
     return b.status;
 }
 

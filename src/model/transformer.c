@@ -577,38 +577,25 @@ static attn_status look(const attn_model *model, attn_tape *tape, attn_var **wei
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
-/* Adds parameters one after the other; the first failure is kept. */
-typedef struct builder {
-    attn_model *model;
-    attn_status status;
-} builder;
-
-static attn_parameter *add(builder *b, const char *name, attn_init init, float scale, size_t rows, size_t columns) {
-    attn_parameter *p = NULL;
-    const size_t shape[2] = {rows, columns};
-    if (b->status == ATTN_OK) b->status = attn_model_add(b->model, &p, name, init, scale, columns ? 2 : 1, shape);
-    return p;
-}
-
-static linear add_linear(builder *b, const char *prefix, const char *name, size_t out, size_t in) {
+static linear add_linear(attn_builder *b, const char *prefix, const char *name, size_t out, size_t in) {
     char full[96];
     snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    linear l = {add(b, full, ATTN_INIT_XAVIER, 1, out, in), NULL};
+    linear l = {attn_builder_add(b, full, ATTN_INIT_XAVIER, 1, out, in), NULL};
     snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    l.b = add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    l.b = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, out, 0);
     return l;
 }
 
-static norm add_norm(builder *b, const char *prefix, const char *name, size_t d) {
+static norm add_norm(attn_builder *b, const char *prefix, const char *name, size_t d) {
     char full[96];
     snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    norm n = {add(b, full, ATTN_INIT_ONE, 0, d, 0), NULL};
+    norm n = {attn_builder_add(b, full, ATTN_INIT_ONE, 0, d, 0), NULL};
     snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    n.bias = add(b, full, ATTN_INIT_ZERO, 0, d, 0);
+    n.bias = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, d, 0);
     return n;
 }
 
-static attention_block add_attention(builder *b, const char *layer, const char *name, size_t d) {
+static attention_block add_attention(attn_builder *b, const char *layer, const char *name, size_t d) {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%s.%s", layer, name);
     attention_block block = {.norm = add_norm(b, prefix, "norm", d)};
@@ -619,7 +606,7 @@ static attention_block add_attention(builder *b, const char *layer, const char *
     return block;
 }
 
-static feed_forward_block add_feed_forward(builder *b, const char *layer, size_t d, size_t inner) {
+static feed_forward_block add_feed_forward(attn_builder *b, const char *layer, size_t d, size_t inner) {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%s.feed_forward", layer);
     feed_forward_block block = {.norm = add_norm(b, prefix, "norm", d)};
@@ -628,27 +615,31 @@ static feed_forward_block add_feed_forward(builder *b, const char *layer, size_t
     return block;
 }
 
-static void add_embeddings(translator *m, builder *b) {
+static void add_embeddings(translator *m, attn_builder *b) {
     const config *c = &m->config;
     const float scale = 1 / sqrtf((float)c->model_size);
     if (c->tie_embeddings) {
         m->source_embedding = m->target_embedding = m->output =
-            add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+            attn_builder_add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
     } else {
-        m->source_embedding = add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-        m->target_embedding = add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-        m->output = add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+        m->source_embedding =
+            attn_builder_add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+        m->target_embedding =
+            attn_builder_add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
+        m->output = attn_builder_add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
     }
     if (c->positions == POSITIONS_SINUSOIDAL) return;
-    m->source_positions = add(b, "encoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
-    m->target_positions = add(b, "decoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
+    m->source_positions =
+        attn_builder_add(b, "encoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
+    m->target_positions =
+        attn_builder_add(b, "decoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
 }
 
 static attn_status add_parameters(attn_model *model) {
     translator *m = (translator *)model;
     const config *c = &m->config;
     const size_t d = c->model_size, inner = c->feed_forward_size;
-    builder b = {model, ATTN_OK};
+    attn_builder b = {model, ATTN_OK};
     char layer[32];
     add_embeddings(m, &b);
     for (size_t l = 0; l < c->encoder_layers; l++) {

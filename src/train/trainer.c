@@ -239,6 +239,8 @@ attn_packing_options attn_train_packing(const attn_trainer *trainer, bool shuffl
 
 static attn_status build_epoch(attn_trainer *trainer) {
     const attn_train_options *options = &trainer->options;
+    if (options->guided_alignment > 0 && !trainer->guide)
+        ATTN_TRY(attn_guide_create(&trainer->guide, trainer->ctx, trainer->train));
     attn_batching_options batching = {
         .batch_tokens = options->batch_tokens,
         .max_tokens = options->max_tokens,
@@ -409,8 +411,6 @@ static attn_status train(attn_trainer *trainer) {
     ATTN_TRY(check_inputs(trainer));
     ATTN_TRY(attn_train_describe(trainer));
     ATTN_TRY(make_state(trainer));
-    if (trainer->options.guided_alignment > 0)
-        ATTN_TRY(attn_guide_create(&trainer->guide, trainer->ctx, trainer->train));
     ATTN_TRY(begin_or_resume(trainer));
     ATTN_TRY(run(trainer));
     attn_train_event event = {.kind = ATTN_TRAIN_DONE};

@@ -218,16 +218,9 @@ static attn_var *build_layer_dropped(check *c, attn_tape *tape, attn_var *const 
     X(layer, layer_dropped, true)          \
     X(projections, projections, false)
 
-#define CASE_FUNCTION(prepare, build, random_forward)                      \
-    static void test_##build(void **state) {                               \
-        (void)state;                                                       \
-        check_gradients(prepare_##prepare, build_##build, random_forward); \
-    }
-CASES(CASE_FUNCTION)
+CASES(CHECK_FUNCTION)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-#define CASE_ROW(prepare, build, random_forward) cmocka_unit_test(test_##build),
-        CASES(CASE_ROW)};
+    const struct CMUnitTest tests[] = {CASES(CHECK_ROW)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,14 @@ attn_parameter *check_find(check *c, const char *name);
 
 void check_gradients(check_prepare *prepare, check_build *build, bool random_forward);
 
+/* For a list of cases X(prepare, build, random_forward): the test functions, and their rows of the table. */
+#define CHECK_FUNCTION(prepare, build, random_forward)                     \
+    static void test_##build(void **state) {                               \
+        (void)state;                                                       \
+        check_gradients(prepare_##prepare, build_##build, random_forward); \
+    }
+#define CHECK_ROW(prepare, build, random_forward) cmocka_unit_test(test_##build),
+
 #define SHAPE(...) ((const size_t[]){__VA_ARGS__})
 
 #endif

@@ -1,35 +1,15 @@
 /* text_formats.c: tokenizers in other forms than tokenizer.json: GPT-2's two files, SentencePiece's models, GGUF's
  * metadata, held to the ids of the packages they come from (scripts/make_pipeline_goldens.py); tiktoken's refusals. */
-#include "unit/text_support.h"
+#include "unit/text_golden.h"
 
 #include <attn/gguf.h>
-#include <jansson.h>
 
 #include "text/charsmap.h"
 #include "text/formats.h"
 
-static memory m;
-static attn_context *ctx;
-static json_t *golden;
-
 static int set_up(void **state) {
     (void)state;
-    char *text;
-    size_t bytes;
-    ctx = memory_context(&m);
-    CHECK_OK(ctx, attn_read_text(ctx, &text, &bytes, source_path("tests/golden/pipelines.json.xz")));
-    golden = json_loadb(text, bytes, JSON_ALLOW_NUL, NULL);
-    attn_text_free(ctx, text);
-    assert_non_null(golden);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    json_decref(golden);
-    attn_context_free(ctx);
-    assert_int_equal(m.live, 0);
-    return 0;
+    return open_golden("tests/golden/pipelines.json.xz");
 }
 
 static const char *const files[] = {"x.model", "x.gguf", "vocab.json", "merges.txt", "saved.json"};

@@ -1,34 +1,12 @@
 /* text_pipeline.c: small tokenizers that have every part of tokenizer.json between them, held to what the package
  * `tokenizers` makes of some texts (scripts/make_pipeline_goldens.py); and what is damaged. */
-#include "unit/text_support.h"
-
-#include <jansson.h>
+#include "unit/text_golden.h"
 
 #include "text/pipeline.h"
 
-static memory m;
-static attn_context *ctx;
-static json_t *golden;
-
 static int set_up(void **state) {
     (void)state;
-    char *text;
-    size_t bytes;
-    json_error_t error;
-    ctx = memory_context(&m);
-    CHECK_OK(ctx, attn_read_text(ctx, &text, &bytes, source_path("tests/golden/pipelines.json.xz")));
-    golden = json_loadb(text, bytes, JSON_ALLOW_NUL, &error);
-    attn_text_free(ctx, text);
-    if (!golden) fail_msg("pipelines.json: line %d: %s", error.line, error.text);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    json_decref(golden);
-    attn_context_free(ctx);
-    assert_int_equal(m.live, 0);
-    return 0;
+    return open_golden("tests/golden/pipelines.json.xz");
 }
 
 static attn_tokenizer *parse(json_t *json) {

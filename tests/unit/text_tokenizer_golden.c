@@ -1,27 +1,9 @@
 /* text_tokenizer_golden.c: ids and texts as the package `tokenizers` gives them (scripts/make_tokenizer_goldens.py). */
-#include "unit/text_support.h"
-
-#include <jansson.h>
-
-static memory m;
-static attn_context *ctx;
-static json_t *golden;
+#include "unit/text_golden.h"
 
 static int set_up(void **state) {
     (void)state;
-    json_error_t error;
-    ctx = memory_context(&m);
-    golden = json_load_file(source_path("tests/golden/tokenizer_cases.json"), JSON_ALLOW_NUL, &error);
-    assert_non_null(golden);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    json_decref(golden);
-    attn_context_free(ctx);
-    assert_int_equal(m.live, 0);
-    return 0;
+    return open_golden("tests/golden/tokenizer_cases.json");
 }
 
 static attn_tokenizer *load(const char *name) {
