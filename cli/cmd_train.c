@@ -17,9 +17,9 @@ typedef struct settings {
     int model, schedule, precision;
     const char *config, *output, *tokenizer, *init;
     text_list data, valid, set;
-    bool resume, reverse, lowercase, augment, sample, json;
-    long long vocab_size, max_steps, batch_tokens, max_tokens, warmup, seed, limit, valid_steps, valid_sentences,
-        patience, average, concatenate_words;
+    bool resume, reverse, lowercase, augment, sample, json, recompute;
+    long long vocab_size, max_steps, batch_tokens, accumulate, max_tokens, warmup, seed, limit, valid_steps,
+        valid_sentences, patience, average, concatenate_words;
     double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
         weight_decay, guided_alignment, holdout;
 } settings;
@@ -55,6 +55,9 @@ static const option_spec options[] = {
     {"steps", 0, OPTION_INT, AT(max_steps), "N", "stop after N steps", 0, 1e12, NULL},
     {"minutes", 0, OPTION_FLOAT, AT(minutes), "N", "stop after N minutes; the schedule ends there too", 0, 1e6, NULL},
     {"batch-tokens", 'b', OPTION_INT, AT(batch_tokens), "N", "target tokens a batch (4000)", 1, 1e7, NULL},
+    {"accumulate", 0, OPTION_INT, AT(accumulate), "N", "batches a step, their gradients added up (1)", 1, 1e6, NULL},
+    {"recompute", 0, OPTION_FLAG, AT(recompute), NULL,
+     "run each layer again in the backward pass: less memory, a third more time, the same result", 0, 0, NULL},
     {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N",
      "leave out pairs longer than N tokens (100); language models: tokens of a window (the context length)", 2, 1e7,
      NULL},
@@ -309,6 +312,8 @@ static void fill_options(attn_train_options *o, const settings *s) {
     o->max_steps = (size_t)s->max_steps;
     o->max_seconds = 60 * s->minutes;
     o->batch_tokens = (size_t)s->batch_tokens;
+    o->accumulate = (size_t)s->accumulate;
+    o->recompute = s->recompute;
     o->max_tokens = (size_t)s->max_tokens;
     o->schedule = (attn_schedule)s->schedule;
     o->learning_rate = (float)s->learning_rate;
@@ -424,6 +429,7 @@ static settings default_settings(void) {
                       .vocab_size = 8000,
                       .epochs = o.epochs,
                       .batch_tokens = (long long)o.batch_tokens,
+                      .accumulate = (long long)o.accumulate,
                       .max_tokens = (long long)o.max_tokens,
                       .learning_rate = 1e-3,
                       .warmup = (long long)o.warmup_steps,

@@ -22,6 +22,7 @@ VARIANTS = {
     "post": dict(norm="post", activation="gelu", encoder_layers=1, decoder_layers=3),
     "learned": dict(positions="learned", tie_embeddings=False, activation="silu", alignment_layer=2, alignment_head=2),
     "follows": dict(alignment_follows=True),
+    "swiglu": dict(activation="swiglu"),
 }
 
 
@@ -47,6 +48,8 @@ def shapes(c):
                     s[f"{side}.{l}.{block}.{part}.weight"], s[f"{side}.{l}.{block}.{part}.bias"] = (D, D), (D,)
             at = f"{side}.{l}.feed_forward"
             norm(at)
+            if c["activation"] == "swiglu":
+                s[at + ".gate.weight"], s[at + ".gate.bias"] = (F, D), (F,)
             s[at + ".in.weight"], s[at + ".in.bias"] = (F, D), (F,)
             s[at + ".out.weight"], s[at + ".out.bias"] = (D, F), (D,)
         if c["norm"] == "pre":
@@ -83,6 +86,9 @@ class Model:
         return self.linear(torch.cat(out, 1), at + ".out"), torch.stack(weights)
 
     def feed_forward(self, x, at):
+        if self.c["activation"] == "swiglu":
+            gate = torch.nn.functional.silu(self.linear(x, at + ".gate"))
+            return self.linear(gate * self.linear(x, at + ".in"), at + ".out")
         act = getattr(torch.nn.functional, self.c["activation"])
         return self.linear(act(self.linear(x, at + ".in")), at + ".out")
 

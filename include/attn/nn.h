@@ -84,6 +84,14 @@ ATTN_API void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step);
  * values, gradients), stay f32. Twice as fast where the processor multiplies pairs of bf16 (AVX512_BF16), and slower
  * elsewhere. Before the first operation or after a reset; stays. */
 ATTN_API attn_status attn_tape_precision(attn_tape *tape, attn_dtype dtype);
+/* y = part(tape, arg, x), where y has as many elements as x[0]; n ≤ 4 inputs. After attn_tape_recompute(tape, true) a
+ * recording tape keeps x and y alone, and backward runs the part again: the memory of one part instead of all of them
+ * for the time of one more forward pass, and the same bits (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
+ * Cost"). So a part reads no variables but x, leaves none, does the same both times, and what arg points to stays until
+ * backward ends. */
+typedef attn_var *attn_tape_part(attn_tape *tape, void *arg, attn_var *const *x);
+ATTN_API attn_var *attn_tape_run(attn_tape *tape, attn_tape_part *part, void *arg, attn_var *const *x, size_t n);
+ATTN_API void attn_tape_recompute(attn_tape *tape, bool on); /* stays */
 ATTN_API attn_status attn_tape_status(const attn_tape *tape);
 /* Ends what follows with a failure of the model's own; the text goes to the context. */
 ATTN_API attn_var *attn_tape_fail(attn_tape *tape, attn_status status, const char *format, ...) ATTN_PRINTF(3, 4);

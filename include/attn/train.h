@@ -35,6 +35,8 @@ typedef struct attn_train_options {
     size_t max_steps;                          /* 0: none; the smaller of the two counts */
     double max_seconds;                        /* 0: none; ends there as after the last step, and see attn_schedule */
     size_t batch_tokens;                       /* target tokens a batch, padding included; 4000 */
+    size_t accumulate;                         /* batches a step: their gradients are added up; 1 */
+    bool recompute;                            /* layers are run again in backward, not kept: less memory, same bits */
     size_t max_tokens;                         /* longer pairs are left out (counted and said); 100. Texts are read
                                                   in windows of so many tokens, or of the model's context length */
     attn_schedule schedule;                    /* LINEAR */

@@ -168,6 +168,29 @@ static attn_var *block(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h
     return project(m, tape, inner, layer->down, h, layer->mlp_out_norm);
 }
 
+/* A layer as a part of the tape that need not be kept (attn_tape_run). */
+typedef struct layer_pass {
+    const attn_gpt *m;
+    size_t layer;
+    attn_gpt_rows rows;
+    angles turn;
+    bool turns;
+} layer_pass;
+
+static attn_var *run_layer_pass(attn_tape *tape, void *arg, attn_var *const *x) {
+    const layer_pass *p = arg;
+    return block(p->m, tape, p->layer, x[0], &p->rows, p->turns ? &p->turn : NULL);
+}
+
+static attn_var *run_layer(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h, const attn_gpt_rows *rows,
+                           const angles *turn) {
+    layer_pass *p = attn_tape_memory(tape, 1, sizeof *p);
+    if (!p) return NULL;
+    *p = (layer_pass){.m = m, .layer = l, .rows = *rows, .turns = turn != NULL};
+    if (turn) p->turn = *turn;
+    return attn_tape_run(tape, run_layer_pass, p, &h, 1);
+}
+
 static attn_var *embed(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows) {
     attn_var *h = attn_tape_embedding(tape, m->tokens, rows->id, 1, &rows->count);
     if (m->family->scale_embeddings) h = attn_tape_scale(tape, h, sqrtf((float)m->config.hidden_size));
@@ -197,7 +220,7 @@ attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_row
     if (!tape->record && !kept) return NULL;
     for (size_t l = 0; h && l < m->config.num_layers; l++) {
         const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        h = block(m, tape, l, h, rows, turn[m->layer[l].sliding]);
+        h = run_layer(m, tape, l, h, rows, turn[m->layer[l].sliding]);
         if (!h || tape->record) continue;
         attn_copy_floats(tape->ctx, kept, h->value.data, elements);
         attn_arena_rewind(&tape->arena, mark);

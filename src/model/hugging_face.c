@@ -65,6 +65,8 @@ static attn_status check(attn_context *ctx, const json_t *config) {
                          text_of(config, "positions"));
     if (!json_is_true(json_object_get(config, "tie_embeddings")))
         return attn_fail(ctx, ATTN_E_UNSUPPORTED, "config: \"tie_embeddings\": false has no form there, expected true");
+    if (!strcmp(text_of(config, "activation"), "swiglu"))
+        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "config: \"activation\": \"swiglu\" has no form there");
     return ATTN_OK;
 }
 

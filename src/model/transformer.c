@@ -5,7 +5,8 @@
  *   attention    MHA(Q, K, V) = [head_1 … head_H] W_o, head_h = softmax(Q_h K_hᵀ / √D) V_h, D = d / H
  *   encoder      h ← h + MHA(h, h, h);  h ← h + FFN(h)                                     N times   (S, d)
  *   decoder      g ← g + MHA(g, g, g), causal;  g ← g + MHA(g, h, h);  g ← g + FFN(g)      M times   (T, d)
- *   feed-forward FFN(h) = W_2 act(W_1 h + b_1) + b_2
+ *   feed-forward FFN(h) = W_2 act(W_1 h + b_1) + b_2,  or  W_2 (silu(W_g h + b_g) ∘ (W_1 h + b_1)) + b_2   ("swiglu",
+ *                Shazeer 2020)
  *   output       p(y_i) = softmax(E g_i)
  * A layer norm reads what enters each of the sums (norm "pre", and one more follows the last layer; Xiong et al. 2020)
  * or what leaves it (norm "post", the paper's). In training every term that is added is dropped out, and so are the
@@ -21,6 +22,7 @@
  * What differs from the paper: sines come first, then cosines, not in turns; with norm "pre" frequencies and the first
  * position, 2, are those of fairseq; decoding starts from </s>. So a model is M2M100's ("pre") or Marian's ("post"). */
 #include "model/model.h"
+#include "nn/tape.h"
 #include <attn/weights.h>
 
 #include <math.h>
@@ -33,8 +35,9 @@ enum { MAX_LAYERS = 12 };
 
 static const char *const norm_names[] = {"pre", "post", NULL};
 static const char *const position_names[] = {"sinusoidal", "learned", NULL};
-static const char *const activation_names[] = {"relu", "gelu", "gelu_tanh", "silu", NULL};
-static const attn_activation activations[] = {ATTN_RELU, ATTN_GELU, ATTN_GELU_TANH, ATTN_SILU};
+enum { SWIGLU = 4 };
+static const char *const activation_names[] = {"relu", "gelu", "gelu_tanh", "silu", "swiglu", NULL};
+static const attn_activation activations[] = {ATTN_RELU, ATTN_GELU, ATTN_GELU_TANH, ATTN_SILU, ATTN_SILU};
 
 typedef struct config {
     size_t vocab_size, model_size, feed_forward_size, encoder_layers, decoder_layers, heads, max_positions;
@@ -82,7 +85,7 @@ typedef struct attention_block {
 
 typedef struct feed_forward_block {
     norm norm;
-    linear in, out;
+    linear in, gate, out; /* gate: "swiglu" */
 } feed_forward_block;
 
 typedef struct encoder_layer {
@@ -137,7 +140,9 @@ static attn_var *leave(const translator *m, attn_tape *tape, attn_var *h, attn_v
 
 static attn_var *feed_forward(const translator *m, attn_tape *tape, attn_var *h, const feed_forward_block *block) {
     attn_var *x = enter(m, tape, h, &block->norm);
-    x = attn_tape_linear(tape, x, block->in.w, block->in.b, NULL, activations[m->config.activation]);
+    const attn_activation act = activations[m->config.activation];
+    if (block->gate.w) x = attn_tape_gate(tape, linear_of(tape, x, &block->gate), linear_of(tape, x, &block->in), act);
+    else x = attn_tape_linear(tape, x, block->in.w, block->in.b, NULL, act);
     x = attn_tape_dropout(tape, x, m->config.activation_dropout);
     return leave(m, tape, h, linear_of(tape, x, &block->out), &block->norm);
 }
@@ -213,11 +218,43 @@ static attn_var *embed(const translator *m, attn_tape *tape, attn_parameter *tab
     return attn_tape_dropout(tape, e, m->config.dropout);
 }
 
+/* A layer as a part of the tape that need not be kept (attn_tape_run). */
+typedef struct layer_pass {
+    const translator *m;
+    size_t layer;
+    attn_attention_options self, cross;
+    attn_var *q, *k; /* out: of the cross-attention */
+} layer_pass;
+
+static layer_pass *pass_of(const translator *m, attn_tape *tape, size_t layer, const attn_attention_options *self,
+                           const attn_attention_options *cross) {
+    layer_pass *p = attn_tape_memory(tape, 1, sizeof *p);
+    if (p) *p = (layer_pass){m, layer, *self, cross ? *cross : *self, NULL, NULL};
+    return p;
+}
+
+static attn_var *encoder_pass(attn_tape *tape, void *arg, attn_var *const *x) {
+    const layer_pass *p = arg;
+    const encoder_layer *layer = &p->m->encoder[p->layer];
+    return feed_forward(p->m, tape, self_attention(p->m, tape, x[0], &layer->self, &p->self), &layer->feed_forward);
+}
+
+/* x: the target's states, the source's. */
+static attn_var *decoder_pass(attn_tape *tape, void *arg, attn_var *const *x) {
+    layer_pass *p = arg;
+    const decoder_layer *layer = &p->m->decoder[p->layer];
+    attn_var *h = self_attention(p->m, tape, x[0], &layer->self, &p->self);
+    const attn_keys_values source = keys_values(tape, x[1], &layer->cross);
+    p->k = source.k;
+    h = cross_attention(p->m, tape, h, source, &layer->cross, &p->cross, &p->q);
+    return feed_forward(p->m, tape, h, &layer->feed_forward);
+}
+
 static attn_var *encode_source(const translator *m, attn_tape *tape, const sequences *source) {
     attn_var *h = embed(m, tape, m->source_embedding, m->source_positions, source, source->longest - 1);
-    for (size_t l = 0; l < m->config.encoder_layers; l++) {
-        h = self_attention(m, tape, h, &m->encoder[l].self, &source->options);
-        h = feed_forward(m, tape, h, &m->encoder[l].feed_forward);
+    for (size_t l = 0; h && l < m->config.encoder_layers; l++) {
+        layer_pass *p = pass_of(m, tape, l, &source->options, NULL);
+        h = p ? attn_tape_run(tape, encoder_pass, p, &h, 1) : NULL;
     }
     return m->config.norm == NORM_PRE ? norm_of(tape, h, &m->encoder_norm) : h;
 }
@@ -260,17 +297,17 @@ static attn_var *weights_of(const translator *m, attn_tape *tape, const attn_var
 
 /* ---- training: packed rows ------------------------------------------------------------------------ */
 
-/* Packs time-major ids (T, B); `first` (or −1: what is there) stands in for every sentence's first. targets may be
- * NULL. The memory is the tape's caller's: one allocation of rows · 3 + batch + 1. */
-static attn_status pack(const translator *m, sequences *seq, int32_t **memory, int32_t **targets, const int32_t *ids,
-                        const int32_t *next, const int32_t *lengths, size_t batch, int32_t first) {
+/* Packs time-major ids (T, B); `first` (or −1: what is there) stands in for every sentence's first. next (NULL: none)
+ * becomes *targets. In the tape's memory, where backward may read it again. */
+static bool pack(attn_tape *tape, sequences *seq, int32_t **targets, const int32_t *ids, const int32_t *next,
+                 const int32_t *lengths, size_t batch, int32_t first) {
     size_t rows = 0, longest = 0;
     for (size_t b = 0; b < batch; b++) {
         rows += (size_t)lengths[b];
         longest = ATTN_MAX(longest, (size_t)lengths[b]);
     }
-    int32_t *all = *memory = attn_alloc(m->base.ctx, 3 * rows + batch + 1, sizeof *all);
-    if (!all) return ATTN_E_NOMEM;
+    int32_t *all = attn_tape_memory(tape, 3 * rows + batch + 1, sizeof *all);
+    if (!all) return false;
     int32_t *positions = all + rows, *out = positions + rows, *cu = out + rows;
     size_t r = 0;
     for (size_t b = 0; b < batch; b++) {
@@ -285,8 +322,8 @@ static attn_status pack(const translator *m, sequences *seq, int32_t **memory, i
     *seq = (sequences){all, positions, 1, {rows, 0}, longest, ATTN_ATTENTION_OPTIONS_INIT};
     seq->options.cu_q = seq->options.cu_k = cu;
     seq->options.sequences = batch;
-    if (targets) *targets = out;
-    return ATTN_OK;
+    *targets = out;
+    return true;
 }
 
 static size_t alignment_layer(const translator *m) {
@@ -336,15 +373,12 @@ static attn_var *packed_loss(const translator *m, attn_tape *tape, const sequenc
     causal.causal = ATTN_CAUSAL_TOP_LEFT;
     cross.cu_k = source->options.cu_k;
     attn_var *h = embed(m, tape, m->target_embedding, m->target_positions, target, target->longest - 1);
-    for (size_t l = 0; l < m->config.decoder_layers; l++) {
-        const decoder_layer *layer = &m->decoder[l];
-        h = self_attention(m, tape, h, &layer->self, &causal);
-        attn_var *q;
-        const attn_keys_values kv = keys_values(tape, memory, &layer->cross);
-        h = cross_attention(m, tape, h, kv, &layer->cross, &cross, &q);
-        if (guides && l == alignment_layer(m))
-            guided = alignment_loss(m, tape, q, kv.k, cross.cu_q, cross.cu_k, batch, grad_scale);
-        h = feed_forward(m, tape, h, &layer->feed_forward);
+    for (size_t l = 0; h && l < m->config.decoder_layers; l++) {
+        const bool taught = guides && l == alignment_layer(m);
+        layer_pass *p = pass_of(m, tape, l, &causal, &cross);
+        attn_var *const x[] = {h, memory};
+        h = !p ? NULL : taught ? decoder_pass(tape, p, x) : attn_tape_run(tape, decoder_pass, p, x, 2);
+        if (taught && p) guided = alignment_loss(m, tape, p->q, p->k, cross.cu_q, cross.cu_k, batch, grad_scale);
     }
     attn_var *words = attn_tape_cross_entropy(tape, predict(m, tape, h), targets, label_smoothing, grad_scale, stats);
     return guides ? attn_tape_add(tape, words, guided) : words;
@@ -354,19 +388,12 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
                       float grad_scale, attn_loss_stats *stats) {
     const translator *m = (const translator *)model;
     sequences source, target;
-    int32_t *source_memory = NULL, *target_memory = NULL, *targets = NULL;
-    attn_var *out = NULL;
-    attn_status status =
-        pack(m, &source, &source_memory, NULL, batch->source, NULL, batch->source_lengths, batch->batch, -1);
-    if (status == ATTN_OK)
-        status = pack(m, &target, &target_memory, &targets, batch->target_in, batch->target_out, batch->target_lengths,
-                      batch->batch, ATTN_ID_EOS);
-    if (status == ATTN_OK)
-        out = packed_loss(m, tape, &source, &target, targets, batch, label_smoothing, grad_scale, stats);
-    else attn_tape_fail(tape, status, "%s", attn_error(model->ctx));
-    attn_release(model->ctx, source_memory);
-    attn_release(model->ctx, target_memory);
-    return out;
+    int32_t *targets;
+    if (!pack(tape, &source, &targets, batch->source, NULL, batch->source_lengths, batch->batch, -1) ||
+        !pack(tape, &target, &targets, batch->target_in, batch->target_out, batch->target_lengths, batch->batch,
+              ATTN_ID_EOS))
+        return NULL;
+    return packed_loss(m, tape, &source, &target, targets, batch, label_smoothing, grad_scale, stats);
 }
 
 /* ---- decoding: the same equations, a step at a time, K beams ---------------------------------------- */
@@ -606,10 +633,11 @@ static attention_block add_attention(attn_builder *b, const char *layer, const c
     return block;
 }
 
-static feed_forward_block add_feed_forward(attn_builder *b, const char *layer, size_t d, size_t inner) {
+static feed_forward_block add_feed_forward(attn_builder *b, const char *layer, size_t d, size_t inner, bool gated) {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%s.feed_forward", layer);
     feed_forward_block block = {.norm = add_norm(b, prefix, "norm", d)};
+    if (gated) block.gate = add_linear(b, prefix, "gate", inner, d);
     block.in = add_linear(b, prefix, "in", inner, d);
     block.out = add_linear(b, prefix, "out", d, inner);
     return block;
@@ -639,19 +667,20 @@ static attn_status add_parameters(attn_model *model) {
     translator *m = (translator *)model;
     const config *c = &m->config;
     const size_t d = c->model_size, inner = c->feed_forward_size;
+    const bool gated = c->activation == SWIGLU;
     attn_builder b = {model, ATTN_OK};
     char layer[32];
     add_embeddings(m, &b);
     for (size_t l = 0; l < c->encoder_layers; l++) {
         snprintf(layer, sizeof layer, "encoder.%zu", l);
         m->encoder[l].self = add_attention(&b, layer, "self", d);
-        m->encoder[l].feed_forward = add_feed_forward(&b, layer, d, inner);
+        m->encoder[l].feed_forward = add_feed_forward(&b, layer, d, inner, gated);
     }
     for (size_t l = 0; l < c->decoder_layers; l++) {
         snprintf(layer, sizeof layer, "decoder.%zu", l);
         m->decoder[l].self = add_attention(&b, layer, "self", d);
         m->decoder[l].cross = add_attention(&b, layer, "cross", d);
-        m->decoder[l].feed_forward = add_feed_forward(&b, layer, d, inner);
+        m->decoder[l].feed_forward = add_feed_forward(&b, layer, d, inner, gated);
     }
     if (c->norm == NORM_PRE) {
         m->encoder_norm = add_norm(&b, "encoder", "norm", d);

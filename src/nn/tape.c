@@ -324,6 +324,24 @@ static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const att
     return attn_column_sums(tape->ctx, &sums, &dy, true);
 }
 
+attn_status attn_tape_visit(attn_tape *tape) {
+    for (attn_node *node = tape->last; node; node = node->previous) {
+        attn_var *out = node->out;
+        for (int i = 0; i < 2; i++)
+            if (out->shadow[i] && !attn_tape_check(tape, attn_grad_pass(tape, out, out->shadow[i])))
+                return tape->status;
+        if (!out->grad_written) continue;
+        if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
+    }
+    const attn_gather *before = NULL;
+    for (attn_gather *gather = tape->gathers; gather; before = gather, gather = gather->next) {
+        attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
+        if (!attn_tape_check(tape, finish_gather(tape, gather, before))) return tape->status;
+        attn_arena_rewind(&tape->arena, mark);
+    }
+    return ATTN_OK;
+}
+
 attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
     ATTN_TRY(attn_tape_status(tape));
     if (!loss || loss->tape != tape || attn_tensor_count(&loss->value) != 1)
@@ -340,19 +358,5 @@ attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
     float *one = attn_grad_begin(tape, loss, &accumulate);
     if (!one) return attn_tape_check(tape, ATTN_E_NOMEM), tape->status;
     *one = accumulate ? *one + 1 : 1;
-    for (attn_node *node = tape->last; node; node = node->previous) {
-        attn_var *out = node->out;
-        for (int i = 0; i < 2; i++)
-            if (out->shadow[i] && !attn_tape_check(tape, attn_grad_pass(tape, out, out->shadow[i])))
-                return tape->status;
-        if (!out->grad_written) continue;
-        if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
-    }
-    const attn_gather *before = NULL;
-    for (attn_gather *gather = tape->gathers; gather; before = gather, gather = gather->next) {
-        attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        if (!attn_tape_check(tape, finish_gather(tape, gather, before))) return tape->status;
-        attn_arena_rewind(&tape->arena, mark);
-    }
-    return ATTN_OK;
+    return attn_tape_visit(tape);
 }

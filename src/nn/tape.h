@@ -17,6 +17,7 @@
 /* Every operation with a backward, by its function attn_backward_NAME. */
 #define ATTN_OPERATION_LIST(X) \
     X(input)                   \
+    X(recompute)               \
     X(linear)                  \
     X(embedding)               \
     X(dropout)                 \
@@ -89,6 +90,7 @@ typedef struct attn_gather {
 struct attn_tape {
     attn_context *ctx;
     bool record, done; /* done: backward was run */
+    bool recompute;    /* attn_tape_run keeps a part's inputs and result alone */
     attn_status status;
     char text[1024]; /* the first failure's sentence */
     uint64_t seed, step, position;
@@ -141,6 +143,9 @@ attn_status attn_grad_add(attn_tape *tape, attn_var *var, const float *grad);
 /* Notes rows for dW += dyᵀ x and db += Σ dy, done when backward ends. */
 attn_status attn_tape_gather(attn_tape *tape, attn_parameter *w, attn_parameter *b, const float *x, const float *dy,
                              size_t rows);
+
+/* Visits all nodes from the last to the first, then does what was gathered. */
+attn_status attn_tape_visit(attn_tape *tape);
 
 /* ---- small tools ---------------------------------------------------------------------------- */
 

@@ -124,13 +124,23 @@ static attn_status update_parameters(attn_trainer *trainer, double rate, double 
     return ATTN_OK;
 }
 
-static attn_status forward_backward(attn_trainer *trainer, attn_pair_batch *batch, attn_loss_stats *stats) {
+/* Target tokens of the batches first … end−1 of the epoch. */
+static attn_status count_tokens(attn_trainer *trainer, size_t first, size_t end, size_t *tokens) {
+    attn_pair_batch batch;
+    *tokens = 0;
+    for (size_t i = first; i < end; i++) {
+        ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
+        for (size_t b = 0; b < batch.batch; b++) *tokens += (size_t)batch.target_lengths[b];
+    }
+    return ATTN_OK;
+}
+
+/* Adds the gradients of one batch, the index-th of its step. */
+static attn_status add_gradients(attn_trainer *trainer, attn_pair_batch *batch, size_t index, size_t tokens,
+                                 attn_loss_stats *stats) {
     const attn_train_options *options = &trainer->options;
-    size_t tokens = 0;
-    for (size_t b = 0; b < batch->batch; b++) tokens += (size_t)batch->target_lengths[b];
     attn_tape_reset(trainer->tape);
-    attn_tape_seed(trainer->tape, options->seed, trainer->state.step + 1);
-    attn_parameters_zero_grad(trainer->parameters);
+    attn_tape_seed(trainer->tape, options->seed, trainer->state.step * options->accumulate + index + 1);
     batch->guided_alignment = options->guided_alignment;
     attn_var *loss =
         attn_model_loss(trainer->model, trainer->tape, batch, options->label_smoothing, 1 / (float)tokens, stats);
@@ -138,14 +148,29 @@ static attn_status forward_backward(attn_trainer *trainer, attn_pair_batch *batc
     return attn_tape_backward(trainer->tape, loss);
 }
 
+/* The gradients of the step's batches, which end where the epoch does. */
+static attn_status forward_backward(attn_trainer *trainer, attn_loss_stats *stats) {
+    attn_train_state *state = &trainer->state;
+    const size_t first = (size_t)state->position;
+    const size_t end = ATTN_MIN(first + trainer->options.accumulate, trainer->epoch.batches);
+    size_t tokens;
+    attn_pair_batch batch;
+    ATTN_TRY(count_tokens(trainer, first, end, &tokens));
+    attn_parameters_zero_grad(trainer->parameters);
+    for (size_t i = first; i < end; i++) {
+        ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
+        ATTN_TRY(add_gradients(trainer, &batch, i - first, tokens, stats));
+    }
+    state->position = end;
+    return ATTN_OK;
+}
+
 /* Leaves loss, nll, rate and norm in the event. */
 static attn_status train_step(attn_trainer *trainer, attn_train_event *event, step_sums *sums) {
     attn_train_state *state = &trainer->state;
     const attn_train_options *options = &trainer->options;
-    attn_pair_batch batch;
     attn_loss_stats stats = {0};
-    ATTN_TRY(attn_epoch_batch(&trainer->epoch, (size_t)state->position, &batch));
-    ATTN_TRY(forward_backward(trainer, &batch, &stats));
+    ATTN_TRY(forward_backward(trainer, &stats));
     double tokens = stats.tokens ? (double)stats.tokens : 1, norm, seconds = 0;
     event->loss = stats.loss / tokens;
     event->nll = stats.nll / tokens;
@@ -158,7 +183,7 @@ static attn_status train_step(attn_trainer *trainer, attn_train_event *event, st
     event->learning_rate = attn_schedule_rate(options, state->step + 1, state->steps, seconds, state->halvings);
     ATTN_TRY(update_parameters(trainer, event->learning_rate, scale));
     state->step++;
-    if (++state->position == trainer->epoch.batches) {
+    if (state->position == trainer->epoch.batches) {
         state->position = 0;
         state->epoch++;
         trainer->epoch_built = false;
@@ -351,6 +376,7 @@ static attn_status make_state(attn_trainer *trainer) {
     }
     ATTN_TRY(attn_tape_create(&trainer->tape, ctx, true));
     ATTN_TRY(attn_tape_precision(trainer->tape, trainer->options.precision));
+    attn_tape_recompute(trainer->tape, trainer->options.recompute);
     return attn_tape_create(&trainer->quiet, ctx, false);
 }
 
@@ -361,7 +387,8 @@ static attn_status begin(attn_trainer *trainer) {
     char path[ATTN_TRAIN_PATH];
     ATTN_TRY(build_epoch(trainer));
     state->steps = UINT64_MAX;
-    if (options->epochs > 0) state->steps = (uint64_t)fmax(1, ceil(options->epochs * (double)trainer->epoch.batches));
+    const size_t batches = trainer->epoch.batches, steps = (batches + options->accumulate - 1) / options->accumulate;
+    if (options->epochs > 0) state->steps = (uint64_t)fmax(1, ceil(options->epochs * (double)steps));
     if (options->max_steps) state->steps = ATTN_MIN(state->steps, options->max_steps);
     ATTN_TRY(attn_train_path(trainer, path, "tokenizer.json"));
     ATTN_TRY(attn_tokenizer_save(trainer->tokenizer, path));

@@ -46,7 +46,7 @@ static void check_look(const char *name) {
 
 #define GOLDEN(name) \
     static void test_##name(void **state) { (void)state, check_folder("transformer", #name), check_look(#name); }
-#define GOLDEN_LIST(X) X(pre) X(post) X(learned) X(follows)
+#define GOLDEN_LIST(X) X(pre) X(post) X(learned) X(follows) X(swiglu)
 GOLDEN_LIST(GOLDEN)
 
 int main(void) {

@@ -106,8 +106,8 @@ static inline void toy_folder(char name[64]) {
 }
 
 static inline void toy_remove(const char *folder) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %.127s", folder);
     assert_int_equal(system(command), 0);
 }
 

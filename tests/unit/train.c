@@ -124,6 +124,80 @@ static void test_threads(void **state) {
     }
 }
 
+/* Layers that are run again in backward: the same bits, with dropout, gates, and a head that is taught. */
+static void test_recompute(void **state) {
+    (void)state;
+    char folder[2][64], config[512];
+    for (int i = 0; i < 2; i++) {
+        attn_context *ctx = context(2);
+        struct toy toy;
+        attn_train_options options;
+        toy_make(&toy, ctx, 100, 2);
+        attn_model_free(toy.model);
+        snprintf(config, sizeof config,
+                 "{\"model_type\": \"transformer\", \"vocab_size\": %zu, \"model_size\": 16, \"heads\": 2, "
+                 "\"feed_forward_size\": 20, \"activation\": \"swiglu\", \"dropout\": 0.1, \"alignment_head\": 1, "
+                 "\"activation_dropout\": 0.1, \"encoder_layers\": 2}",
+                 attn_tokenizer_size(toy.tokenizer));
+        assert_ok(attn_model_create(&toy.model, ctx, config, 3));
+        toy_folder(folder[i]);
+        toy_options(&options, folder[i], 25);
+        options.guided_alignment = 0.2f;
+        options.recompute = i;
+        assert_ok(train_toy(&toy, &options, NULL, NULL));
+        toy_free(&toy);
+        attn_context_free(ctx);
+    }
+    toy_same_folder(folder[0], folder[1]);
+    for (int i = 0; i < 2; i++) toy_remove(folder[i]);
+}
+
+struct step_seen {
+    double loss, norm;
+    size_t steps;
+};
+
+static bool first_step(void *user, const attn_train_event *event) {
+    struct step_seen *seen = user;
+    if (event->kind == ATTN_TRAIN_STEP && seen->steps++ == 0) seen->loss = event->loss, seen->norm = event->grad_norm;
+    return true;
+}
+
+/* Many batches in a step are one large batch. */
+static void test_accumulate(void **state) {
+    (void)state;
+    struct step_seen seen[3] = {{0}};
+    for (int i = 0; i < 3; i++) {
+        attn_context *ctx = context(2);
+        struct toy toy;
+        attn_train_options options;
+        char folder[64], config[256];
+        toy_make(&toy, ctx, 100, 2);
+        attn_model_free(toy.model);
+        snprintf(
+            config, sizeof config,
+            "{\"model_type\": \"transformer\", \"vocab_size\": %zu, \"model_size\": 16, \"heads\": 2, \"dropout\": 0, "
+            "\"attention_dropout\": 0}",
+            attn_tokenizer_size(toy.tokenizer));
+        assert_ok(attn_model_create(&toy.model, ctx, config, 3));
+        toy_folder(folder);
+        toy_options(&options, folder, 0);
+        options.epochs = 1;
+        options.batch_tokens = i == 0 ? 100000 : 60;
+        options.accumulate = i == 0 ? 1 : i == 1 ? 1000000 : 3;
+        assert_ok(train_toy(&toy, &options, first_step, &seen[i]));
+        toy_free(&toy);
+        attn_context_free(ctx);
+        toy_remove(folder);
+    }
+    assert_int_equal(seen[0].steps, 1);
+    assert_int_equal(seen[1].steps, 1);
+    assert_true(seen[2].steps > 2);
+    assert_true(fabs(seen[1].loss / seen[0].loss - 1) < 1e-6);
+    assert_true(fabs(seen[1].norm / seen[0].norm - 1) < 1e-5);
+    assert_true(fabs(seen[2].loss / seen[0].loss - 1) > 1e-6);
+}
+
 /* Without validation data: no BLEU, the result is the mean. */
 static void test_no_valid(void **state) {
     (void)state;
@@ -536,6 +610,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedules),  cmocka_unit_test(test_journal),
         cmocka_unit_test(test_bad_inputs), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_recompute),  cmocka_unit_test(test_accumulate),
         cmocka_unit_test(test_no_valid),   cmocka_unit_test(test_time_and_patience),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_no_growth),  cmocka_unit_test(test_out_of_memory),

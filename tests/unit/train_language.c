@@ -58,6 +58,7 @@ static attn_status train(const char *folder, const char *out, int threads, bool 
     char path[PATH];
     snprintf(path, sizeof path, "%s/%s", folder, out);
     o.folder = path, o.resume = resume, o.epochs = 0, o.max_steps = STEPS, o.batch_tokens = 128, o.valid_steps = 40;
+    o.recompute = resume; /* the same bytes with it */
     o.learning_rate = 1e-2f, o.warmup_steps = 10, o.label_smoothing = 0, o.average = 1;
     const attn_status status = attn_train(model, tokenizer, corpus, valid, &o, on_event, r);
     if (status != ATTN_OK && status != ATTN_E_INTERRUPTED) fail_msg("%s", attn_error(ctx));
