@@ -194,6 +194,25 @@ const char *const cli_precisions[] = {"f32", "bf16", NULL};
 
 attn_dtype cli_precision(int place) { return place ? ATTN_BF16 : ATTN_F32; }
 
+/* ---- models ----------------------------------------------------------------------------------------------------- */
+
+typedef enum model_kind { KIND_TRANSLATOR, KIND_LANGUAGE, KIND_ENCODER } model_kind;
+
+/* False after saying what the model is for, and freeing it. */
+static bool is_of_kind(const command *c, translator *t, const char *folder, model_kind expected) {
+    static const char *const names[] = {"a translator", "a language model", "an encoder"};
+    static const char *const uses[] = {"attn translate is for it", "attn generate continues texts with it",
+                                       "attn embed makes vectors of texts with it"};
+    const model_kind found = attn_model_is_language_model(t->model) ? KIND_LANGUAGE
+                             : attn_model_is_encoder(t->model)      ? KIND_ENCODER
+                                                                    : KIND_TRANSLATOR;
+    if (found == expected) return true;
+    cli_fail(c, "%s: a %s model is %s, expected %s; %s", folder, attn_model_type(t->model), names[found],
+             names[expected], uses[found]);
+    cli_free_translator(t);
+    return false;
+}
+
 bool cli_load_translator(const command *c, translator *out, const char *folder) {
     return cli_load_translator_to(c, out, folder, 0);
 }
@@ -207,11 +226,7 @@ bool cli_load_translator_to(const command *c, translator *out, const char *folde
         return false;
     }
     if (!cli_load_model(c, out, folder)) return false;
-    if (!attn_model_is_language_model(out->model)) return true;
-    cli_fail(c, "%s: a %s model is a language model, expected a translator; attn generate continues texts", folder,
-             attn_model_type(out->model));
-    cli_free_translator(out);
-    return false;
+    return is_of_kind(c, out, folder, KIND_TRANSLATOR);
 }
 
 bool cli_load_language_model(const command *c, translator *out, const char *folder) {
@@ -222,11 +237,11 @@ bool cli_load_language_model(const command *c, translator *out, const char *fold
         return false;
     }
     if (!cli_load_model(c, out, folder)) return false;
-    if (attn_model_is_language_model(out->model)) return true;
-    cli_fail(c, "%s: a %s model translates, expected a language model; attn translate is for it", folder,
-             attn_model_type(out->model));
-    cli_free_translator(out);
-    return false;
+    return is_of_kind(c, out, folder, KIND_LANGUAGE);
+}
+
+bool cli_load_encoder(const command *c, translator *out, const char *folder) {
+    return cli_load_model(c, out, folder) && is_of_kind(c, out, folder, KIND_ENCODER);
 }
 
 bool cli_load_model(const command *c, translator *out, const char *folder) {
@@ -245,7 +260,9 @@ bool cli_load_model(const command *c, translator *out, const char *folder) {
         return false;
     }
     size_t tokens = attn_tokenizer_size(out->tokenizer), expected = attn_model_vocab_size(out->model);
-    if (tokens == expected || (tokens < expected && attn_model_is_language_model(out->model))) return true;
+    if (tokens == expected ||
+        (tokens < expected && (attn_model_is_language_model(out->model) || attn_model_is_encoder(out->model))))
+        return true;
     cli_fail(c, "%s: found %zu tokens, expected %zu as in the model beside it", path, tokens, expected);
     cli_free_translator(out);
     return false;

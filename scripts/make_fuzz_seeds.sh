@@ -36,6 +36,9 @@ for model in gpt2 llama3_old qwen2 gemma3; do
     [ $model = qwen2 ] || { cat $golden/config.json && printf '\0' && cat $golden/model.safetensors; } >"$seeds/model/$model"
 done
 rm -f "$seeds/model/qwen2"
+golden=$root/tests/golden/bert/masked
+cp $golden/config.json "$seeds/config/bert"
+{ cat $golden/config.json && printf '\0' && cat $golden/model.safetensors; } >"$seeds/model/bert"
 cp "$root/tests/golden/blocks.gguf" "$seeds/gguf/all"
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"

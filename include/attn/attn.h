@@ -14,6 +14,7 @@
 #include <attn/gguf.h>
 #include <attn/models.h>
 #include <attn/generate.h>
+#include <attn/encoder.h>
 #include <attn/train.h>
 #include <attn/viz.h>
 

@@ -127,6 +127,12 @@ ATTN_API attn_status attn_look_at_pair(const attn_model *model, float **weights,
                                        const attn_look *look, const int32_t *source, size_t source_count,
                                        const int32_t *target, size_t target_count);
 
+/* The same for one text of n tokens that a language model or an encoder (attn/encoder.h) reads: weights (n, n), row i
+ * of token i. layer from 0, or ATTN_LAST_LAYER; head from 1, 0: the mean of all. types: of an encoder's tokens, or
+ * NULL. Gives *weights (attn_text_free). */
+ATTN_API attn_status attn_look_at_text(const attn_model *model, float **weights, size_t layer, size_t head,
+                                       const int32_t *ids, const int32_t *types, size_t n);
+
 /* Token alignment (T, S) → word alignment (words of target, words of source): summed over a source word's tokens,
  * averaged over a target word's; special tokens left out; rows are made to sum to 1 again where renormalise. out:
  * (*rows, *columns), gives (attn_text_free). */

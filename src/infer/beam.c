@@ -491,8 +491,7 @@ attn_status attn_beam_search(const attn_model *model, attn_search *sentences, si
 attn_status attn_beam_search_with(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
                                   const attn_translate_options *options) {
     if (!model->class->encode)
-        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model is a language model: it does not translate",
-                         model->class->type);
+        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model does not translate", model->class->type);
     bool forced = n > 0 && sentences[0].forced;
     beam b = {.model = model, .ctx = model->ctx, .options = options, .tapes = tapes, .lanes = n, .active = n};
     b.k = forced ? 1 : (size_t)options->beam_size;

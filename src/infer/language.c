@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-bool attn_model_is_language_model(const attn_model *model) { return !model->class->encode; }
+bool attn_model_is_language_model(const attn_model *model) { return model->class->loss && !model->class->encode; }
 
 size_t attn_model_context_length(const attn_model *model) { return model->max_positions; }
 

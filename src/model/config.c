@@ -113,6 +113,74 @@ attn_status attn_config_read(attn_context *ctx, void *config, const char *model_
     return status;
 }
 
+/* ---- what package transformers writes ------------------------------------------------------------------- */
+
+const char *const attn_foreign_activations[] = {"gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu", "swish", NULL};
+
+attn_activation attn_foreign_activation(int choice) {
+    static const attn_activation activations[] = {ATTN_GELU_TANH, ATTN_GELU_TANH, ATTN_GELU,
+                                                  ATTN_RELU,      ATTN_SILU,      ATTN_SILU};
+    return activations[choice];
+}
+
+static attn_status check_fixed(attn_context *ctx, const json_t *root, const struct attn_fixed_key *fixed) {
+    for (; fixed->key; fixed++) {
+        json_t *found = json_object_get(root, fixed->key), *want = json_loads(fixed->value, JSON_DECODE_ANY, NULL);
+        if (!want) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the config");
+        const bool same = !found || json_is_null(found) || json_equal(found, want) ||
+                          (json_is_number(found) && json_number_value(found) == json_number_value(want));
+        json_decref(want);
+        if (!same)
+            return attn_fail(ctx, ATTN_E_UNSUPPORTED, "config: \"%s\": expected %s, found another value", fixed->key,
+                             fixed->value);
+    }
+    return ATTN_OK;
+}
+
+static const attn_field *find_field(const attn_field *fields, size_t n, const char *key) {
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(fields[i].key, key)) return &fields[i];
+    return NULL;
+}
+
+static bool is_known(const char *key, const attn_foreign_keys *keys) {
+    for (const char *const *passed = keys->passed; *passed; passed++)
+        if (!strcmp(key, *passed)) return true;
+    for (const struct attn_fixed_key *fixed = keys->fixed; fixed->key; fixed++)
+        if (!strcmp(key, fixed->key)) return true;
+    return !strcmp(key, "model_type") || key[0] == '_';
+}
+
+/* The keys of the table as an object by itself. */
+static attn_status select_keys(attn_context *ctx, json_t *out, json_t *root, const attn_field *fields, size_t n,
+                               const attn_foreign_keys *keys) {
+    const bool foreign = json_object_get(root, "architectures") || json_object_get(root, "transformers_version");
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) {
+        const attn_field *field = find_field(fields, n, key);
+        if (!field && !foreign && !is_known(key, keys))
+            return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
+        if (!field) continue;
+        if (!json_is_null(value)) json_object_set(out, key, value);
+        else if (field->kind <= ATTN_FIELD_FLOAT && field->low == 0) json_object_set_new(out, key, json_integer(0));
+    }
+    return ATTN_OK;
+}
+
+attn_status attn_config_read_foreign(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
+                                     size_t n, json_t *root, const attn_foreign_keys *keys) {
+    ATTN_TRY(check_fixed(ctx, root, keys->fixed));
+    json_t *selected = json_object();
+    if (!selected) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the config");
+    attn_status status = select_keys(ctx, selected, root, fields, n, keys);
+    if (status == ATTN_OK) status = read_object(ctx, config, model_type, fields, n, selected);
+    json_decref(selected);
+    return status;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------- */
+
 /* The float as the shortest decimal that reads back as it, so that 0.3 is written 0.3. */
 static double shortest(float x) {
     char text[32];

@@ -220,12 +220,7 @@ attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_row
     if (!tape->record && !kept) return NULL;
     for (size_t l = 0; h && l < m->config.num_layers; l++) {
         const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        h = run_layer(m, tape, l, h, rows, turn[m->layer[l].sliding]);
-        if (!h || tape->record) continue;
-        attn_copy_floats(tape->ctx, kept, h->value.data, elements);
-        attn_arena_rewind(&tape->arena, mark);
-        const attn_tensor value = attn_tensor_f32(kept, 2, rows->count, m->config.hidden_size);
-        h = attn_tape_var_of(tape, &value, false);
+        h = attn_tape_keep_alone(tape, run_layer(m, tape, l, h, rows, turn[m->layer[l].sliding]), mark, kept);
     }
     return norm(m, tape, h, m->final_norm);
 }
@@ -371,7 +366,7 @@ ATTN_GPT_LIST(CLASS)
 
 const attn_gpt *attn_gpt_of(const attn_model *model) {
     if (model->class->loss == loss) return (const attn_gpt *)model;
-    attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model translates: it is no language model", model->class->type);
+    attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model is no language model", model->class->type);
     return NULL;
 }
 

@@ -10,12 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const activation_names[] = {"gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu", "swish", NULL};
-static const attn_activation activations[] = {ATTN_GELU_TANH, ATTN_GELU_TANH, ATTN_GELU,
-                                              ATTN_RELU,      ATTN_SILU,      ATTN_SILU};
-enum { GELU_NEW, GELU_TANH, GELU, RELU, SILU };
-
-attn_activation attn_gpt_activation(const attn_gpt_config *config) { return activations[config->activation]; }
+attn_activation attn_gpt_activation(const attn_gpt_config *config) {
+    return attn_foreign_activation(config->activation);
+}
 
 /* ---- the keys of each family -------------------------------------------------------------------------- */
 
@@ -32,7 +29,7 @@ static const attn_field gpt2_fields[] = {
     FIELD("n_layer", SIZE, num_layers, 12, 1, ATTN_GPT_MAX_LAYERS, NULL),
     SIZE("n_head", heads, 12, 1),
     SIZE("n_inner", inner_size, 0, 0),
-    FIELD("activation_function", CHOICE, activation, GELU_NEW, 0, 0, activation_names),
+    FIELD("activation_function", CHOICE, activation, ATTN_FOREIGN_GELU_NEW, 0, 0, attn_foreign_activations),
     FIELD("layer_norm_epsilon", FLOAT, norm_epsilon, 1e-5, 0, 1, NULL),
     FIELD("initializer_range", FLOAT, init_range, 0.02, 0, 1, NULL),
     DROPOUT("embd_pdrop", embedding_dropout),
@@ -52,13 +49,13 @@ static const attn_field gpt2_fields[] = {
         FIELD("initializer_range", FLOAT, init_range, 0.02, 0, 1, NULL),                                   \
         DROPOUT("attention_dropout", attention_dropout), FLAG("tie_word_embeddings", tie, tied)
 #define HEAD_SIZE(fallback) FIELD("head_dim", SIZE, head_size, fallback, 0, 576, NULL)
-#define SILU_ACT FIELD("hidden_act", CHOICE, activation, SILU, 0, 0, activation_names)
+#define SILU_ACT FIELD("hidden_act", CHOICE, activation, ATTN_FOREIGN_SILU, 0, 0, attn_foreign_activations)
 #define WINDOW(fallback) FIELD("sliding_window", SIZE, window, fallback, 0, INT32_MAX, NULL)
 #define QWEN_WINDOW \
     FLAG("use_sliding_window", use_window, 0), WINDOW(4096), SIZE("max_window_layers", first_window_layer, 28, 0)
-#define GEMMA_FIELDS                                                                                                 \
-    FIELD("hidden_activation", CHOICE, activation, GELU_TANH, 0, 0, activation_names), HEAD_SIZE(256), WINDOW(4096), \
-        FLAG("attention_bias", attention_bias, 0),                                                                   \
+#define GEMMA_FIELDS                                                                                        \
+    FIELD("hidden_activation", CHOICE, activation, ATTN_FOREIGN_GELU_TANH, 0, 0, attn_foreign_activations), \
+        HEAD_SIZE(256), WINDOW(4096), FLAG("attention_bias", attention_bias, 0),                            \
         FIELD("query_pre_attn_scalar", FLOAT, query_scalar, 256, 1e-6, 1e9, NULL)
 
 static const attn_field llama_fields[] = {LLAMA_FIELDS(2048, 0, 1e4), HEAD_SIZE(0), SILU_ACT,
@@ -99,19 +96,31 @@ static const attn_gpt_family families[] = {
      .scale_embeddings = true},
 };
 
-/* Keys that would change what a model computes: the only values that are understood, as JSON. */
-static const struct {
-    const char *key, *value;
-} fixed[] = {
-    {"scale_attn_by_inverse_layer_idx", "false"}, {"scale_attn_weights", "true"},   {"add_cross_attention", "false"},
-    {"use_bidirectional_attention", "false"},     {"partial_rotary_factor", "1.0"}, {"quantization_config", "null"},
+static const struct attn_fixed_key fixed[] = {
+    {"scale_attn_by_inverse_layer_idx", "false"},
+    {"scale_attn_weights", "true"},
+    {"add_cross_attention", "false"},
+    {"use_bidirectional_attention", "false"},
+    {"partial_rotary_factor", "1.0"},
+    {"quantization_config", "null"},
+    {NULL, NULL},
 };
 
 /* Keys that are read here, beside those of the tables. */
-static const char *const nested[] = {
-    "rope_parameters",        "rope_scaling", "layer_types", "eos_token_id", "architectures", "bos_token_id",
-    "transformers_version",   "pad_token_id", "dtype",       "torch_dtype",  "use_cache",     "n_ctx",
-    "reorder_and_upcast_attn"};
+static const char *const nested[] = {"rope_parameters",
+                                     "rope_scaling",
+                                     "layer_types",
+                                     "eos_token_id",
+                                     "architectures",
+                                     "bos_token_id",
+                                     "transformers_version",
+                                     "pad_token_id",
+                                     "dtype",
+                                     "torch_dtype",
+                                     "use_cache",
+                                     "n_ctx",
+                                     "reorder_and_upcast_attn",
+                                     NULL};
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
 
@@ -121,55 +130,16 @@ typedef struct reader {
     json_t *root;
 } reader;
 
-static attn_status check_fixed(const reader *r) {
-    for (size_t i = 0; i < ATTN_COUNT(fixed); i++) {
-        json_t *found = json_object_get(r->root, fixed[i].key);
-        json_t *want = json_loads(fixed[i].value, JSON_DECODE_ANY, NULL);
-        if (!want) return attn_fail(r->ctx, ATTN_E_NOMEM, "out of memory: the config");
-        const bool same = !found || json_is_null(found) || json_equal(found, want) ||
-                          (json_is_number(found) && json_number_value(found) == json_number_value(want));
-        json_decref(want);
-        if (!same)
-            return attn_fail(r->ctx, ATTN_E_UNSUPPORTED, "config: \"%s\": expected %s, found another value",
-                             fixed[i].key, fixed[i].value);
-    }
-    return ATTN_OK;
-}
-
 static const attn_field *field_of(const attn_gpt_family *family, const char *key) {
     for (size_t i = 0; i < family->field_count; i++)
         if (!strcmp(family->fields[i].key, key)) return &family->fields[i];
     return NULL;
 }
 
-/* The keys of the family's table as an object by itself; null where a number may be 0 stands for 0: "none". */
-static attn_status select_keys(const reader *r, json_t *out) {
-    const bool foreign = json_object_get(r->root, "architectures") || json_object_get(r->root, "transformers_version");
-    const char *key;
-    json_t *value;
-    json_object_foreach(r->root, key, value) {
-        const attn_field *field = field_of(r->m->family, key);
-        bool known = foreign || !strcmp(key, "model_type") || key[0] == '_';
-        for (size_t i = 0; i < ATTN_COUNT(nested); i++) known |= !strcmp(key, nested[i]);
-        for (size_t i = 0; i < ATTN_COUNT(fixed); i++) known |= !strcmp(key, fixed[i].key);
-        if (!field && !known) return attn_fail(r->ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
-        if (!field) continue;
-        if (!json_is_null(value)) json_object_set(out, key, value);
-        else if (field->kind <= ATTN_FIELD_FLOAT && field->low == 0) json_object_set_new(out, key, json_integer(0));
-    }
-    return ATTN_OK;
-}
-
 static attn_status read_fields(const reader *r) {
-    json_t *selected = json_object();
+    static const attn_foreign_keys keys = {nested, fixed};
     const attn_gpt_family *f = r->m->family;
-    char *text = NULL;
-    attn_status status = selected ? select_keys(r, selected) : ATTN_E_NOMEM;
-    if (status == ATTN_OK) status = attn_json_text(r->ctx, &text, selected);
-    else json_decref(selected);
-    if (status == ATTN_OK) status = attn_config_read(r->ctx, &r->m->config, f->type, f->fields, f->field_count, text);
-    attn_release(r->ctx, text);
-    return status;
+    return attn_config_read_foreign(r->ctx, &r->m->config, f->type, f->fields, f->field_count, r->root, &keys);
 }
 
 static attn_status rope_number(attn_context *ctx, float *out, const json_t *object, const char *key, double fallback) {
@@ -308,7 +278,6 @@ static attn_status complete(const reader *r) {
 
 static attn_status read_root(reader *r) {
     attn_gpt *m = r->m;
-    ATTN_TRY(check_fixed(r));
     ATTN_TRY(read_fields(r));
     ATTN_TRY(complete(r));
     m->layer = attn_alloc_zero(r->ctx, m->config.num_layers, sizeof *m->layer);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const attn_model_class *const classes[] = {&attn_class_rnn, &attn_class_bahdanau, &attn_class_transformer,
+                                                  &attn_class_bert,
 #define GPT_POINTER(name, type) &attn_class_##name,
                                                   ATTN_GPT_LIST(GPT_POINTER)};
 
@@ -87,35 +88,12 @@ const char *attn_model_type(const attn_model *model) { return model->class->type
 const char *attn_model_config(const attn_model *model) { return model->config; }
 size_t attn_model_vocab_size(const attn_model *model) { return model->vocab_size; }
 
-attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *rows, size_t *columns,
-                              const attn_look *look, const int32_t *source, size_t source_count, const int32_t *target,
-                              size_t target_count) {
-    attn_context *ctx = model->ctx;
-    *weights = NULL;
-    if (!model->class->look)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "the %s model has no heads to look at", model->class->type);
-    if (!source_count || !target_count)
-        return attn_fail(ctx, ATTN_E_SHAPE, "%zu source and %zu target tokens, expected at least one of each",
-                         source_count, target_count);
-    attn_tape *tape;
-    attn_var *seen;
-    ATTN_TRY(attn_tape_create(&tape, ctx, false));
-    attn_status status = model->class->look(model, tape, &seen, look, source, source_count, target, target_count);
-    if (status == ATTN_OK) {
-        const attn_tensor *t = attn_var_value(seen);
-        *rows = t->shape[1], *columns = t->shape[2];
-        *weights = attn_alloc(ctx, *rows * *columns, sizeof **weights);
-        if (*weights) memcpy(*weights, t->data, *rows * *columns * sizeof **weights);
-        else status = ATTN_E_NOMEM;
-    }
-    attn_tape_free(tape);
-    return status;
-}
-
 attn_var *attn_model_loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
                           float grad_scale, attn_loss_stats *stats) {
     const attn_pair_batch *b = batch;
     const bool translates = model->class->encode != NULL;
+    if (!model->class->loss)
+        return attn_tape_fail(tape, ATTN_E_UNSUPPORTED, "a %s model is not trained here", model->class->type);
     if ((translates && (!b->source || !b->source_lengths)) || !b->target_in || !b->target_out)
         return attn_tape_fail(tape, ATTN_E_ARGUMENT, "loss: source, source_lengths, target_in or target_out is NULL");
     if (!b->batch || (translates && !b->source_steps) || !b->target_steps)

@@ -59,6 +59,7 @@ typedef struct attn_model_class {
     /* Adds the parameters by attn_model_add. */
     attn_status (*add_parameters)(attn_model *model);
     void (*clear)(attn_model *model); /* releases what the model has besides; NULL: nothing */
+    /* NULL, as encode and step are: an encoder, which is not trained here. */
     attn_var *(*loss)(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
                       float grad_scale, attn_loss_stats *stats);
     /* Encodes source (S, B) for `beams` beams each; fills decoder. NULL, as step is: a language model. */
@@ -73,6 +74,9 @@ typedef struct attn_model_class {
     /* The weights (1, rows, columns) of one head on a pair of id sequences; NULL: the model has no such heads. */
     attn_status (*look)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count);
+    /* The same (1, n, n) while the model reads one text; look->kind says nothing. types may be NULL. */
+    attn_status (*look_at_text)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+                                const int32_t *ids, const int32_t *types, size_t n);
 
     /* Of files that others write too; NULL: parameters are stored under their names, and nothing else is. */
     attn_status (*recognise)(attn_model *model, const attn_weights *weights); /* before parameters are added */
@@ -80,7 +84,7 @@ typedef struct attn_model_class {
     bool (*ignores)(const attn_model *model, const char *stored); /* tensors that are no weights */
 } attn_model_class;
 
-extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer;
+extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_transformer, attn_class_bert;
 /* The language models (gpt.h): X(name, "model_type"). */
 #define ATTN_GPT_LIST(X) \
     X(gpt2, "gpt2")      \
@@ -110,6 +114,20 @@ attn_parameter *attn_builder_add(attn_builder *builder, const char *name, attn_i
 attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
                               int rank, const size_t *shape);
 
+/* ---- a look at heads: look.c -------------------------------------------------------------------- */
+
+/* An attention that was computed: q (B, T, heads·D), k (B, S, key_heads·D), or without B for one sequence, and its LSE.
+ */
+typedef struct attn_head_of {
+    const attn_var *q, *k, *lse;
+    size_t heads, key_heads;
+    size_t head; /* from 1; 0: the mean of all */
+} attn_head_of;
+/* Its weights (B, T, S), without gradient. */
+attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, const attn_attention_options *options);
+/* Puts a number in the place of ATTN_LAST_LAYER; fails with a layer or head that there is not. */
+attn_status attn_look_resolve(attn_context *ctx, attn_look *look, size_t layers, size_t heads);
+
 /* ---- configuration: a table of fields makes reader, writer and checks ------------------------ */
 
 typedef enum attn_field_kind { ATTN_FIELD_SIZE, ATTN_FIELD_FLOAT, ATTN_FIELD_BOOL, ATTN_FIELD_CHOICE } attn_field_kind;
@@ -127,8 +145,29 @@ typedef struct attn_field {
  * refused, and so is one without a meaning for model_type: its field gets the default. */
 attn_status attn_config_read(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
                              size_t n, const char *json);
-/* Gives the indented text of root, and takes root, which may be NULL: out of memory. */
+/* What else a config.json of package transformers holds, beside the keys of the table. */
+typedef struct attn_foreign_keys {
+    const char *const *passed; /* NULL-terminated: read elsewhere, or without a meaning here */
+    /* Would change what a model computes: the only value that is understood, as JSON. The last one's key is NULL. */
+    const struct attn_fixed_key { const char *key, *value; } * fixed;
+} attn_foreign_keys;
+/* The same from such a file's object: null where a number may be 0 stands for 0, "none", else for the default. A file
+ * that says which program wrote it ("architectures" or "transformers_version") may hold keys that say nothing here;
+ * elsewhere an unknown key is an error. */
 struct json_t;
+attn_status attn_config_read_foreign(attn_context *ctx, void *config, const char *model_type, const attn_field *fields,
+                                     size_t n, struct json_t *root, const attn_foreign_keys *keys);
+/* Activations as such files name them; choice is an index of the names. */
+enum {
+    ATTN_FOREIGN_GELU_NEW,
+    ATTN_FOREIGN_GELU_TANH,
+    ATTN_FOREIGN_GELU,
+    ATTN_FOREIGN_RELU,
+    ATTN_FOREIGN_SILU,
+};
+extern const char *const attn_foreign_activations[];
+attn_activation attn_foreign_activation(int choice);
+/* Gives the indented text of root, and takes root, which may be NULL: out of memory. */
 attn_status attn_json_text(attn_context *ctx, char **text, struct json_t *root);
 /* Gives the JSON text of all fields that model_type has. */
 attn_status attn_config_write(attn_context *ctx, char **json, const char *model_type, const void *config,

@@ -23,7 +23,6 @@
  * position, 2, are those of fairseq; decoding starts from </s>. So a model is M2M100's ("pre") or Marian's ("post"). */
 #include "model/model.h"
 #include "nn/tape.h"
-#include <attn/weights.h>
 
 #include <math.h>
 #include <stdio.h>
@@ -269,30 +268,8 @@ static attn_var *predict(const translator *m, attn_tape *tape, attn_var *h) {
 /* The weights (B, T, S) of a head (from 1; 0: the mean of all). q (B, T, d), k (B, S, d), lse (B, H, T). */
 static attn_var *weights_of(const translator *m, attn_tape *tape, const attn_var *q, const attn_var *k,
                             const attn_var *lse, size_t head, const attn_attention_options *options) {
-    if (!q || !k || !lse) return NULL;
-    const size_t heads = m->config.heads, d = m->config.model_size, size = d / heads, seen = head ? 1 : heads;
-    const size_t batch = attn_var_value(q)->shape[0], T = attn_var_value(q)->shape[1], S = attn_var_value(k)->shape[1];
-    const int32_t chosen = (int32_t)head - 1;
-    attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){batch, T, S});
-    attn_var *all = attn_tape_zeros(tape, 4, (const size_t[]){batch, seen, T, S});
-    if (!out || !all) return NULL;
-    const ptrdiff_t row = (ptrdiff_t)d, column = (ptrdiff_t)size;
-    const attn_tensor by_head[2] = {
-        {attn_var_value(q)->data, ATTN_F32, 4, {batch, heads, T, size}, {(ptrdiff_t)T * row, column, row, 1}},
-        {attn_var_value(k)->data, ATTN_F32, 4, {batch, heads, S, size}, {(ptrdiff_t)S * row, column, row, 1}},
-    };
-    attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
-    look.weights = attn_var_value(all);
-    if (head) look.heads = &chosen, look.head_count = 1;
-    const attn_status status =
-        attn_attention_weights(m->base.ctx, &look, &by_head[0], &by_head[1], attn_var_value(lse), options);
-    if (status != ATTN_OK) return attn_tape_fail(tape, status, "%s", attn_error(m->base.ctx));
-    const float *weights = attn_var_value(all)->data;
-    float *mean = attn_var_value(out)->data;
-    for (size_t b = 0; b < batch; b++, mean += T * S)
-        for (size_t h = 0; h < seen; h++)
-            for (size_t i = 0; i < T * S; i++) mean[i] += *weights++ / (float)seen;
-    return out;
+    const attn_head_of from = {q, k, lse, m->config.heads, m->config.heads, head};
+    return attn_tape_head_weights(tape, &from, options);
 }
 
 /* ---- training: packed rows ------------------------------------------------------------------------ */
@@ -587,10 +564,7 @@ static attn_status look(const attn_model *model, attn_tape *tape, attn_var **wei
     const translator *m = (const translator *)model;
     const size_t layers = look->kind == ATTN_LOOK_ENCODER ? m->config.encoder_layers : m->config.decoder_layers;
     attn_look seen = *look;
-    if (seen.layer == ATTN_LAST_LAYER) seen.layer = layers - 1;
-    if (seen.layer >= layers || seen.head > m->config.heads)
-        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "layer %zu, head %zu: the model has %zu layers of %zu heads",
-                         seen.layer + 1, seen.head, layers, m->config.heads);
+    ATTN_TRY(attn_look_resolve(model->ctx, &seen, layers, m->config.heads));
     const size_t most = ATTN_MAX(source_count, target_count);
     int32_t *positions = attn_alloc(model->ctx, most + target_count, sizeof *positions), *in = positions + most;
     if (!positions) return ATTN_E_NOMEM;

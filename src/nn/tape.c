@@ -128,6 +128,15 @@ attn_var *attn_tape_var_of(attn_tape *tape, const attn_tensor *value, bool needs
     return var;
 }
 
+attn_var *attn_tape_keep_alone(attn_tape *tape, attn_var *x, attn_arena_mark mark, float *kept) {
+    if (!x || tape->record) return x;
+    attn_tensor value = x->value;
+    attn_copy_floats(tape->ctx, kept, x->value.data, attn_tensor_count(&x->value));
+    attn_arena_rewind(&tape->arena, mark);
+    value.data = kept;
+    return attn_tape_var_of(tape, &value, false);
+}
+
 attn_var *attn_tape_var(attn_tape *tape, int rank, const size_t *shape, bool needs_grad) {
     size_t n = 1;
     if (rank < 0 || rank > ATTN_MAX_RANK)

@@ -118,6 +118,9 @@ void *attn_tape_memory(attn_tape *tape, size_t count, size_t size);
 void *attn_tape_copy(attn_tape *tape, const void *data, size_t count, size_t size);
 /* A variable with memory for its value, which is not cleared; NULL, with the tape failed. */
 attn_var *attn_tape_var(attn_tape *tape, int rank, const size_t *shape, bool needs_grad);
+/* x alone of what was made since the mark, its value in `kept`; the rest of that memory is taken back. Nothing on a
+ * tape that records. */
+attn_var *attn_tape_keep_alone(attn_tape *tape, attn_var *x, attn_arena_mark mark, float *kept);
 /* A variable whose value is memory that is there. */
 attn_var *attn_tape_var_of(attn_tape *tape, const attn_tensor *value, bool needs_grad);
 /* The same shape as t but for the last dimension. */

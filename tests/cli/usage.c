@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const commands[] = {"translate", "train",    "eval", "align",   "score",    "show",    "attend",
-                                       "plot",      "tokenize", "info", "convert", "selftest", "generate"};
+static const char *const commands[] = {"translate", "train",    "eval", "align",   "score",    "show",     "attend",
+                                       "plot",      "tokenize", "info", "convert", "selftest", "generate", "embed"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* The option names of a help page, each "--name" at its place: behind two spaces and a letter or blanks. */
@@ -232,8 +232,8 @@ static void test_closed_pipe(void **state) {
 static void test_missing_files(void **state) {
     (void)state;
     const char *none = in_folder("none");
-    static const char *const texts[] = {"translate", "show", "tokenize"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const texts[] = {"translate", "show", "tokenize", "embed"};
+    for (size_t i = 0; i < 4; i++) {
         const outcome *o = RUN(texts[i], "-m", none, "Hund");
         assert_code(o, 1);
         assert_says(o, none);

@@ -1,0 +1,100 @@
+/* embed.c: attn embed, with the tiny encoder of tests/golden. */
+#include "cli/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char encoder[256];
+
+static int set_up(void **state) {
+    const char *source = getenv("ATTN_TEST_SOURCE");
+    snprintf(encoder, sizeof encoder, "%s/tests/golden/bert/bert", source ? source : ".");
+    return make_folder(state);
+}
+
+static void test_operands(void **state) {
+    (void)state;
+    const outcome *o = RUN("embed", "-m", encoder, "a b c");
+    assert_code(o, 0);
+    assert_int_equal(count_lines(o->out), 1);
+    size_t numbers = 1;
+    for (const char *at = o->out; *at; at++) numbers += *at == ' ';
+    assert_int_equal(numbers, 12);
+    o = RUN("embed", "-m", encoder, "a b", "c", "a b"); /* cosines, 1 of a text and itself */
+    assert_code(o, 0);
+    assert_int_equal(count_lines(o->out), 4);
+    assert_prints(o, "  1.000  1 a b\n");
+    assert_prints(o, "  1.000  3 a b\n");
+    json_t *root = parse_lines(RUN("embed", "-m", encoder, "--json", "--cosine", "a b"));
+    assert_true(json_number_value(json_array_get(json_array_get(json_object_get(root, "cosine"), 0), 0)) > 0.999999);
+    json_decref(root);
+    o = RUN("embed", "-m", encoder, "--vectors", "a b", "c", "--pooling", "cls", "--no-normalize");
+    assert_int_equal(count_lines(o->out), 2);
+}
+
+static void test_lines(void **state) {
+    (void)state;
+    enum { LINES = 1200 };
+    char *text = malloc(LINES * 4), *one;
+    size_t at = 0;
+    for (size_t i = 0; i < LINES; i++) at += (size_t)sprintf(text + at, i % 2 ? "a b\n" : "c\n");
+    one = strdup(RUN("embed", "-m", encoder, "a b")->out);
+    const outcome *o = RUN_INPUT(text, "embed", "-m", encoder);
+    assert_code(o, 0);
+    assert_int_equal(count_lines(o->out), LINES);
+    const char *second = strchr(o->out, '\n') + 1;
+    assert_memory_equal(second, one, strlen(one));
+    o = RUN_INPUT(text, "embed", "-m", encoder, "-o", in_folder("x.npy"));
+    assert_code(o, 0);
+    assert_non_null(strstr(o->err, "x.npy: 1200 vectors of 12"));
+    size_t bytes;
+    char *file = read_file(in_folder("x.npy"), &bytes);
+    assert_int_equal(bytes, 128 + LINES * 12 * 4);
+    free(file);
+    free(one);
+    free(text);
+    assert_string_equal(RUN_INPUT("", "embed", "-m", encoder)->out, "");
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    char letters[200] = "";
+    for (size_t i = 0; i < 60; i++) strcat(letters, "a ");
+    const outcome *o = RUN("embed", "-m", encoder, letters);
+    assert_code(o, 1);
+    assert_says(o, "the text: found 62 tokens, expected at most 40 (--truncate cuts)");
+    assert_code(RUN("embed", "-m", encoder, "--truncate", letters), 0);
+    o = RUN_INPUT("a\n\xFF\n", "embed", "-m", encoder);
+    assert_code(o, 1);
+    assert_says(o, "(stdin):2: found 0xFF");
+    o = RUN("embed", "a");
+    assert_code(o, 2);
+    assert_says(o, "-m DIR is missing");
+    assert_code(RUN("embed", "-m", encoder, "-o", "x.txt", "a"), 2);
+    o = RUN("translate", "-m", encoder, "a");
+    assert_code(o, 1);
+    assert_says(o, "a bert model is an encoder, expected a translator; attn embed makes vectors of texts with it");
+    o = RUN("generate", "-m", encoder, "a");
+    assert_says(o, "expected a language model");
+    o = RUN("train", "--model", "transformer", "--init", encoder, "-d", encoder, "-o", in_folder("out"));
+    assert_code(o, 1);
+}
+
+static void test_info(void **state) {
+    (void)state;
+    const outcome *o = RUN("info", encoder);
+    assert_code(o, 0);
+    assert_prints(o, "bert");
+    assert_prints(o, "layers.1.attention_norm.weight F32 (12)");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_info),
+    };
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
+}
