@@ -238,6 +238,7 @@ static attn_status train_tokenizer(attn_context *ctx, attn_tokenizer **out, cons
         attn_bpe_options bpe = ATTN_BPE_OPTIONS_INIT;
         bpe.vocab_size = (size_t)s->vocab_size;
         bpe.lowercase = s->lowercase;
+        bpe.tags = true;
         status = attn_tokenizer_train_bpe(out, ctx, lines, bytes, 2 * n, &bpe);
     }
     free(lines);

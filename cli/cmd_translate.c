@@ -8,9 +8,9 @@
 enum { CHUNK = 256 }; /* lines of stdin translated together */
 
 typedef struct settings {
-    const char *model, *alignment;
+    const char *model, *alignment, *to;
     long long beam_size, n_best, max_length, max_source, batch_size, split_words;
-    int to, precision;
+    int precision;
     double length_penalty, coverage_penalty;
     bool show, no_show, explain, json;
 } settings;
@@ -19,8 +19,9 @@ typedef struct settings {
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
-    {"to", 0, OPTION_CHOICE, AT(to), "LANG",
-     "the model that ships for English from German, or French from English (en)", 0, 0, cli_languages},
+    {"to", 0, OPTION_TEXT, AT(to), "LANG",
+     "the model that ships for en, from German, or fr, from English (en); with -m DIR a language that it has a tag for",
+     0, 0, NULL},
     {"split-words", 0, OPTION_INT, AT(split_words), "N",
      "translate sentence by sentence, and those of more than N words clause by clause (50; 0: a text as it is)", 0, 1e6,
      NULL},
@@ -53,6 +54,7 @@ typedef struct job {
     attn_translate_options options;
     enum alignment_kind alignment;
     double threshold;
+    char tag[24]; /* before each text, with a space behind; "" */
     bool show;
     terminal terminal;
 } job;
@@ -186,6 +188,17 @@ static bool translate(const job *j, const char *const *texts, const size_t *byte
     return cli_flush() && fine;
 }
 
+/* Text with the tag before it; NULL, after saying so, where there is no memory. */
+static char *with_tag(const job *j, const char *text, size_t bytes, size_t *all) {
+    const size_t tag = strlen(j->tag);
+    char *out = malloc(tag + bytes + 1);
+    if (!out) return cli_fail_memory(j->command), NULL;
+    memcpy(out, j->tag, tag);
+    memcpy(out + tag, text, bytes);
+    out[ *all = tag + bytes] = '\0';
+    return out;
+}
+
 static bool check(const job *j, attn_tokens *tokens, const char *name, size_t line, const char *text, size_t bytes) {
     return cli_check_text(j->command, name, line, text, bytes) &&
            cli_check_length(j->command, j->translator.tokenizer, tokens, name, line, text, bytes,
@@ -204,11 +217,9 @@ static bool translate_stream(const job *j) {
         bool good = true;
         more = cli_read_line(j->command, &reader);
         if (more && check(j, &tokens, reader.name, reader.line, reader.text, reader.bytes)) {
-            bytes[n] = reader.bytes;
-            texts[n] = malloc(reader.bytes + 1);
+            texts[n] = with_tag(j, reader.text, reader.bytes, &bytes[n]);
             good = texts[n] != NULL;
-            if (good) memcpy(texts[n++], reader.text, reader.bytes + 1);
-            else cli_fail_memory(j->command);
+            n += good;
         } else {
             good = !more;
         }
@@ -226,11 +237,14 @@ static bool translate_stream(const job *j) {
 
 static bool translate_operands(const job *j, char **words, int n) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
-    char *text = cli_join(j->command, words, n);
+    char *text = cli_join(j->command, words, n), *tagged = NULL;
+    size_t bytes;
     bool fine = text && check(j, &tokens, "the text", 0, text, strlen(text)) &&
-                translate(j, (const char *const *)&text, NULL, 1);
+                (tagged = with_tag(j, text, strlen(text), &bytes)) &&
+                translate(j, (const char *const *)&tagged, &bytes, 1);
     attn_tokens_free(cli_context(), &tokens);
     free(text);
+    free(tagged);
     return fine;
 }
 
@@ -245,6 +259,22 @@ static bool read_alignment(job *j, const char *text) {
         return end != text && !*end && j->threshold >= 0 && j->threshold <= 1;
     }
     return true;
+}
+
+/* The place of --to among the languages of the models that ship; −1: there is none. */
+static int shipped_language(const char *to) {
+    for (int i = 0; to && cli_languages[i]; i++)
+        if (!strcmp(to, cli_languages[i])) return i;
+    return to ? -1 : 0;
+}
+
+/* The tag of --to, which the model that was loaded must know. */
+static bool choose_tag(job *j, const char *to) {
+    const int n = snprintf(j->tag, sizeof j->tag, "<2%.16s> ", to);
+    if (attn_tokenizer_tag(j->translator.tokenizer, NULL, j->tag, (size_t)n) == (size_t)n - 1) return true;
+    cli_fail(j->command, "--to: found \"%s\", but the model %s was not trained with the tag <2%s>", to,
+             j->settings->model, to);
+    return false;
 }
 
 static int run(const command *c, int argc, char **argv) {
@@ -272,10 +302,11 @@ static int run(const command *c, int argc, char **argv) {
     j.options.split_words = (size_t)s.split_words;
     bool operands = first < argc && !(first + 1 == argc && !strcmp(argv[first], "-"));
     j.show = !s.no_show && (s.show || (operands && j.terminal.is_terminal && !s.json && j.alignment == ALIGN_NONE));
-    if (s.model && s.to)
-        return cli_wrong_use(c, "found --model and --to, expected one of them: --to names a model that ships");
-    if (!cli_load_translator_to(c, &j.translator, s.model, s.to)) return EXIT_FAILED;
-    bool fine = (j.alignment == ALIGN_NONE && !s.show) || cli_attends(c, &j.translator);
+    const int language = s.model ? 0 : shipped_language(s.to);
+    if (language < 0) return cli_wrong_use(c, "--to: found \"%s\", expected en or fr; or -m DIR with it", s.to);
+    if (!cli_load_translator_to(c, &j.translator, s.model, language)) return EXIT_FAILED;
+    bool fine = !s.model || !s.to || choose_tag(&j, s.to);
+    fine = fine && ((j.alignment == ALIGN_NONE && !s.show) || cli_attends(c, &j.translator));
     if (fine) fine = operands ? translate_operands(&j, argv + first, argc - first) : translate_stream(&j);
     cli_free_translator(&j.translator);
     return fine ? EXIT_DONE : EXIT_FAILED;

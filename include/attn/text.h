@@ -90,10 +90,18 @@ typedef struct attn_bpe_options {
     size_t vocab_size;      /* 8000, with 4 special tokens and 256 bytes */
     size_t min_frequency;   /* 2 */
     bool lowercase;         /* part of the tokenizer's normaliser */
+    bool tags;              /* each tag that a line begins with (attn_text_tag) gets a token of its own */
     size_t max_piece_bytes; /* 0: no limit */
 } attn_bpe_options;
 #define ATTN_BPE_OPTIONS_INIT \
-    { sizeof(attn_bpe_options), 8000, 2, false, 0 }
+    { sizeof(attn_bpe_options), 8000, 2, false, false, 0 }
+
+/* Bytes of the tag of a target language, <2fr> or <2pt-br>, that a source text begins with; 0: none. A translator that
+ * was trained with tags translates into the language of the tag (Johnson et al. 2017). */
+ATTN_API size_t attn_text_tag(const char *text, size_t bytes);
+/* The same of tags that the tokenizer has a token for; *id gets it, or −1 (NULL: not wanted). Such a tag, at the start
+ * of a text, becomes that token, without bytes of its own; anywhere else, and any other, is text. */
+ATTN_API size_t attn_tokenizer_tag(const attn_tokenizer *tokenizer, int32_t *id, const char *text, size_t bytes);
 
 /* Trains byte-pair encoding (Sennrich, Haddow & Birch 2016) on lines of text; deterministic. gives. */
 ATTN_API attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, const char *const *lines,

@@ -5,33 +5,68 @@
 #include <math.h>
 #include <string.h>
 
-attn_status attn_pieces_make(attn_context *ctx, attn_pieces *pieces, const char *const *texts, const size_t *bytes,
-                             size_t n, size_t max_words) {
-    size_t text_capacity = 0, bytes_capacity = 0;
+/* Where the arrays of pieces grow. */
+typedef struct room {
+    size_t text, own, bytes;
+} room;
+
+static attn_status make_room(attn_context *ctx, attn_pieces *p, room *r, size_t more) {
+    const size_t at = p->count;
+    ATTN_TRY(attn_grow(ctx, &p->text, &r->text, at + more, at, sizeof *p->text));
+    ATTN_TRY(attn_grow(ctx, &p->own, &r->own, at + more, at, sizeof *p->own));
+    return attn_grow(ctx, &p->bytes, &r->bytes, at + more, at, sizeof *p->bytes);
+}
+
+/* One piece, with a tag before it if there is one. */
+static attn_status put_piece(attn_context *ctx, attn_pieces *p, const char *tag, size_t tag_bytes, const char *text,
+                             size_t bytes) {
+    const size_t at = p->count;
+    p->own[at] = NULL;
+    p->text[at] = text;
+    p->bytes[at] = bytes;
+    if (tag_bytes && bytes) {
+        attn_buffer joined = ATTN_BUFFER_INIT(ctx);
+        attn_buffer_add(&joined, tag, tag_bytes);
+        attn_buffer_add(&joined, " ", 1);
+        attn_buffer_add(&joined, text, bytes);
+        ATTN_TRY(attn_buffer_give(&joined, &p->own[at], &p->bytes[at]));
+        p->text[at] = p->own[at];
+    }
+    p->count++;
+    return ATTN_OK;
+}
+
+static attn_status put_text(attn_context *ctx, attn_pieces *p, room *r, const attn_tokenizer *tokenizer,
+                            const char *text, size_t bytes, size_t max_words) {
+    const size_t tag = attn_tokenizer_tag(tokenizer, NULL, text, bytes);
+    attn_piece *cut;
+    size_t count;
+    ATTN_TRY(attn_text_split(ctx, &cut, &count, text + tag, bytes - tag, max_words));
+    attn_status status = make_room(ctx, p, r, ATTN_MAX(count, 1));
+    for (size_t k = 0; k < count && status == ATTN_OK; k++)
+        status = put_piece(ctx, p, text, tag, text + tag + cut[k].first, cut[k].end - cut[k].first);
+    if (!count && status == ATTN_OK) status = put_piece(ctx, p, text, 0, "", 0); /* a blank text is one blank piece */
+    attn_release(ctx, cut);
+    return status;
+}
+
+attn_status attn_pieces_make(attn_context *ctx, attn_pieces *pieces, const attn_tokenizer *tokenizer,
+                             const char *const *texts, const size_t *bytes, size_t n, size_t max_words) {
+    room r = {0};
     *pieces = (attn_pieces){.first = attn_alloc(ctx, n + 1, sizeof *pieces->first)};
     if (!pieces->first) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) {
-        attn_piece *cut;
-        size_t count, length = bytes ? bytes[i] : strlen(texts[i]);
-        ATTN_TRY(attn_text_split(ctx, &cut, &count, texts[i], length, max_words));
-        const size_t at = pieces->first[i] = pieces->count, more = ATTN_MAX(count, 1);
-        attn_status status = attn_grow(ctx, &pieces->text, &text_capacity, at + more, at, sizeof *pieces->text);
-        if (status == ATTN_OK)
-            status = attn_grow(ctx, &pieces->bytes, &bytes_capacity, at + more, at, sizeof *pieces->bytes);
-        for (size_t k = 0; k < more && status == ATTN_OK; k++) { /* a blank text is one blank piece */
-            pieces->text[at + k] = count ? texts[i] + cut[k].first : "";
-            pieces->bytes[at + k] = count ? cut[k].end - cut[k].first : 0;
-        }
-        attn_release(ctx, cut);
-        ATTN_TRY(status);
-        pieces->count = at + more;
+        pieces->first[i] = pieces->count;
+        ATTN_TRY(put_text(ctx, pieces, &r, tokenizer, texts[i], bytes ? bytes[i] : strlen(texts[i]), max_words));
     }
     pieces->first[n] = pieces->count;
     return ATTN_OK;
 }
 
 void attn_pieces_free(attn_context *ctx, attn_pieces *pieces) {
+    for (size_t i = 0; i < pieces->count; i++) attn_release(ctx, pieces->own[i]);
     attn_release(ctx, pieces->text);
+    attn_release(ctx, pieces->own);
     attn_release(ctx, pieces->bytes);
     attn_release(ctx, pieces->first);
     *pieces = (attn_pieces){0};

@@ -4,14 +4,16 @@
 
 #include "model/model.h"
 
-/* Texts as pieces: those of text i are text[first[i]] … text[first[i + 1] − 1]. */
+/* Texts as pieces: those of text i are text[first[i]] … text[first[i + 1] − 1]. A tag of the target language stands
+ * before each. */
 typedef struct attn_pieces {
     const char **text;
+    char **own; /* (count) what of text was made anew; else NULL */
     size_t *bytes, *first, count;
 } attn_pieces;
 
-attn_status attn_pieces_make(attn_context *ctx, attn_pieces *pieces, const char *const *texts, const size_t *bytes,
-                             size_t n, size_t max_words);
+attn_status attn_pieces_make(attn_context *ctx, attn_pieces *pieces, const attn_tokenizer *tokenizer,
+                             const char *const *texts, const size_t *bytes, size_t n, size_t max_words);
 void attn_pieces_free(attn_context *ctx, attn_pieces *pieces);
 
 /* One translation of n ≥ 1 pieces, of one hypothesis each; the pieces stay the caller's. Tokens follow one another,

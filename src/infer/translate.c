@@ -216,7 +216,7 @@ attn_status attn_translate(const attn_model *model, const attn_tokenizer *tokeni
     attn_status status;
     if (options->split_words && options->n_best == 1 && !options->trace) {
         attn_pieces pieces;
-        status = attn_pieces_make(ctx, &pieces, texts, bytes, n, options->split_words);
+        status = attn_pieces_make(ctx, &pieces, tokenizer, texts, bytes, n, options->split_words);
         if (status == ATTN_OK) status = translate_pieces(model, tokenizer, out, n, &pieces, options);
         attn_pieces_free(ctx, &pieces);
     } else {

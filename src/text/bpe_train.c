@@ -49,7 +49,8 @@ typedef struct trainer {
     attn_tokenizer *tokenizer;
     size_t vocab_size, max_piece_bytes;
     uint64_t min_frequency;
-    attn_vocabulary words; /* as texts, marks included */
+    attn_vocabulary tags, words; /* words as texts, marks included */
+    bool has_tags;
     uint64_t *word_count;
     size_t word_count_capacity;
     word *word;
@@ -99,9 +100,13 @@ static attn_status count_lines(trainer *t, const char *const *lines, const size_
     attn_buffer marked = ATTN_BUFFER_INIT(t->ctx);
     attn_status status = ATTN_OK;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
-        char *text;
-        size_t length;
-        status = attn_tokenizer_normalise(t->tokenizer, &text, &length, lines[i], bytes ? bytes[i] : strlen(lines[i]));
+        char *text = NULL;
+        int32_t id;
+        size_t length = bytes ? bytes[i] : strlen(lines[i]);
+        const size_t tag = t->has_tags ? attn_text_tag(lines[i], length) : 0;
+        if (tag) status = attn_vocabulary_add(&t->tags, lines[i], tag, &id);
+        if (status == ATTN_OK)
+            status = attn_tokenizer_normalise(t->tokenizer, &text, &length, lines[i] + tag, length - tag);
         if (status == ATTN_OK) status = count_words(t, &marked, text, length);
         attn_release(t->ctx, text);
     }
@@ -135,7 +140,7 @@ static attn_status add_characters(trainer *t, character *all) {
     }
     if (!seen) return attn_fail(t->ctx, ATTN_E_ARGUMENT, "training a tokenizer: found no text");
     qsort(all, n, sizeof *all, by_count);
-    n = ATTN_MIN(n, (t->vocab_size - FIRST_CHARACTER + 1) / 2);
+    n = ATTN_MIN(n, (t->vocab_size - FIRST_CHARACTER - t->tags.count + 1) / 2);
     qsort(all, n, sizeof *all, by_code_point);
     for (size_t i = 0; i < n; i++) {
         int32_t id, c = all[i].c;
@@ -150,6 +155,9 @@ static attn_status add_alphabet(trainer *t) {
     static const char *const special[] = {"<s>", "<pad>", "</s>", "<unk>"};
     attn_vocabulary *vocabulary = &t->tokenizer->vocabulary;
     int32_t id;
+    if (t->tags.count >= t->vocab_size - FIRST_CHARACTER)
+        return attn_fail(t->ctx, ATTN_E_ARGUMENT, "vocab_size: found %zu, expected more than %d and %zu tags",
+                         t->vocab_size, FIRST_CHARACTER, t->tags.count);
     for (size_t i = 0; i < ATTN_COUNT(special); i++)
         ATTN_TRY(attn_vocabulary_add(vocabulary, special[i], strlen(special[i]), &id));
     for (int b = 0; b < 256; b++) {
@@ -157,6 +165,9 @@ static attn_status add_alphabet(trainer *t) {
         char piece[] = {'<', '0', 'x', digits[b >> 4], digits[b & 15], '>'};
         ATTN_TRY(attn_vocabulary_add(vocabulary, piece, sizeof piece, &id));
     }
+    for (size_t i = 0; i < t->tags.count; i++)
+        ATTN_TRY(attn_vocabulary_add(vocabulary, attn_vocabulary_text(&t->tags, (int32_t)i),
+                                     attn_vocabulary_bytes(&t->tags, (int32_t)i), &id));
     character *all = attn_alloc_zero(t->ctx, 0x110000, sizeof *all);
     if (!all) return ATTN_E_NOMEM;
     attn_status status = add_characters(t, all);
@@ -326,13 +337,20 @@ static attn_status learn(trainer *t) {
 static void trainer_free(trainer *t) {
     void *const array[] = {t->word_count, t->word, t->symbol, t->pair, t->node, t->heap, t->risen};
     for (size_t i = 0; i < ATTN_COUNT(array); i++) attn_release(t->ctx, array[i]);
+    attn_vocabulary_free(&t->tags);
     attn_vocabulary_free(&t->words);
     attn_pairs_free(&t->index);
 }
 
+static attn_status finish(trainer *t) {
+    static const int32_t special[] = {ATTN_ID_BOS, ATTN_ID_PAD, ATTN_ID_EOS, ATTN_ID_UNK};
+    ATTN_TRY(attn_tokenizer_finish(t->tokenizer, special, ATTN_COUNT(special)));
+    for (size_t i = 0; i < t->tags.count; i++) t->tokenizer->info[FIRST_CHARACTER + i].special = true;
+    return ATTN_OK;
+}
+
 attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, const char *const *lines,
                                      const size_t *bytes, size_t n, const attn_bpe_options *options) {
-    static const int32_t special[] = {ATTN_ID_BOS, ATTN_ID_PAD, ATTN_ID_EOS, ATTN_ID_UNK};
     attn_bpe_options o = ATTN_BPE_OPTIONS_INIT;
     *gives = NULL;
     if (options && options->struct_size != sizeof o)
@@ -347,6 +365,8 @@ attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, 
     ATTN_TRY(attn_tokenizer_new(&tokenizer, ctx));
     attn_tokenizer_default_steps(tokenizer, o.lowercase);
     trainer t = {.ctx = ctx, .tokenizer = tokenizer, .vocab_size = o.vocab_size, .max_piece_bytes = o.max_piece_bytes};
+    t.has_tags = o.tags;
+    t.tags = (attn_vocabulary)ATTN_VOCABULARY_INIT(ctx);
     t.min_frequency = ATTN_MAX(o.min_frequency, 1);
     t.words = (attn_vocabulary)ATTN_VOCABULARY_INIT(ctx);
     t.index = (attn_pairs)ATTN_PAIRS_INIT(ctx);
@@ -354,7 +374,7 @@ attn_status attn_tokenizer_train_bpe(attn_tokenizer **gives, attn_context *ctx, 
     if (status == ATTN_OK) status = add_alphabet(&t);
     if (status == ATTN_OK) status = spell_words(&t);
     if (status == ATTN_OK) status = learn(&t);
-    if (status == ATTN_OK) status = attn_tokenizer_finish(tokenizer, special, ATTN_COUNT(special));
+    if (status == ATTN_OK) status = finish(&t);
     trainer_free(&t);
     if (status != ATTN_OK) attn_tokenizer_free(tokenizer);
     else *gives = tokenizer;

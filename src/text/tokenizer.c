@@ -149,14 +149,17 @@ static attn_status tokenize_pieces(const attn_tokenizer *tokenizer, attn_symbols
     return ATTN_OK;
 }
 
-/* Of a tokenizer that is trained here: text never becomes a special token. */
+/* Of a tokenizer that is trained here: text never becomes a special token, but for a tag that it begins with. */
 static attn_status tokenize_words(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text, size_t bytes,
                                   bool add_eos) {
     attn_context *ctx = tokenizer->ctx;
     if (add_eos && tokenizer->eos < 0) return attn_fail(ctx, ATTN_E_ARGUMENT, "the tokenizer has no </s> to end with");
-    ATTN_TRY(attn_tokenizer_normalise(tokenizer, &tokens->text, &tokens->bytes, text, bytes));
+    int32_t id;
+    const size_t tag = attn_tokenizer_tag(tokenizer, &id, text, bytes);
+    ATTN_TRY(attn_tokenizer_normalise(tokenizer, &tokens->text, &tokens->bytes, text + tag, bytes - tag));
     attn_symbols symbols = ATTN_SYMBOLS_INIT;
-    attn_status status = tokenize_pieces(tokenizer, &symbols, tokens);
+    attn_status status = tag ? add_token(ctx, tokens, (attn_token){id, 0, 0, -1}) : ATTN_OK;
+    if (status == ATTN_OK) status = tokenize_pieces(tokenizer, &symbols, tokens);
     attn_symbols_free(&tokenizer->bpe, &symbols);
     if (status == ATTN_OK && add_eos)
         status = add_token(ctx, tokens, (attn_token){tokenizer->eos, tokens->bytes, tokens->bytes, -1});

@@ -11,7 +11,8 @@
  * is its UTF-8 bytes <0xC3> <0xA4> decoder        ▁ to a space, bytes to characters, the first space away: exactly the
  * normalised text
  *
- * Text never becomes a special token: "</s>" typed by somebody is four characters. */
+ * Text never becomes a special token, "</s>" typed by somebody is four characters, but for a tag such as <2fr> at its
+ * start, where the tokenizer was trained with tags. */
 #ifndef ATTN_TEXT_TOKENIZER_H
 #define ATTN_TEXT_TOKENIZER_H
 

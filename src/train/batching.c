@@ -61,7 +61,14 @@ static void append(attn_buffer *text, size_t *end, const char *add, size_t bytes
     *end = text->bytes;
 }
 
-/* Appends pair `index` as the k-th of the example; *fits is false, and nothing appended, if it would get too long. */
+/* Whether a tag of the target language is the one that the example begins with. */
+static bool same_tag(const builder *b, const char *tag, size_t bytes) {
+    return attn_tokenizer_tag(b->tokenizer, NULL, b->source.data, b->source.bytes) == bytes &&
+           memcmp(b->source.data, tag, bytes) == 0;
+}
+
+/* Appends pair `index` as the k-th of the example; of its tag only the first one's stays. *fits is false, and nothing
+ * appended, if it would get too long. */
 static attn_status append_pair(builder *b, size_t index, size_t k, bool *fits) {
     attn_context *ctx = b->epoch->ctx;
     const attn_pair *pair = attn_corpus_at(b->corpus, index);
@@ -76,12 +83,14 @@ static attn_status append_pair(builder *b, size_t index, size_t k, bool *fits) {
         source_bytes = strlen(source);
         target_bytes = strlen(target);
     }
-    *fits = k == 0 || (count_words(b->source.data, b->source.bytes) + count_words(source, source_bytes) <=
+    const size_t tag = k ? attn_tokenizer_tag(b->tokenizer, NULL, source, source_bytes) : 0;
+    *fits = k == 0 || (same_tag(b, source, tag) &&
+                       count_words(b->source.data, b->source.bytes) + count_words(source, source_bytes) <=
                            b->options->concatenate_words &&
                        count_words(b->target.data, b->target.bytes) + count_words(target, target_bytes) <=
                            b->options->concatenate_words);
     if (*fits) {
-        append(&b->source, &b->source_end[k], source, source_bytes);
+        append(&b->source, &b->source_end[k], source + tag, source_bytes - tag);
         append(&b->target, &b->target_end[k], target, target_bytes);
     }
     attn_text_free(ctx, new_source);

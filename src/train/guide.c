@@ -18,7 +18,8 @@ static attn_status split_corpus(attn_context *ctx, char **lines, const attn_corp
     const size_t n = attn_corpus_count(corpus);
     for (size_t i = 0; i < n; i++) {
         const attn_pair *pair = attn_corpus_at(corpus, i);
-        ATTN_TRY(attn_words_split_punctuation(ctx, &lines[i], pair->source));
+        const size_t tag = attn_text_tag(pair->source, pair->source_bytes);
+        ATTN_TRY(attn_words_split_punctuation(ctx, &lines[i], pair->source + tag));
         ATTN_TRY(attn_words_split_punctuation(ctx, &lines[n + i], pair->target));
     }
     return ATTN_OK;
@@ -113,7 +114,8 @@ static attn_status add_links(attn_guide *guide, attn_link **link, size_t *count,
 }
 
 static attn_status split_piece(attn_guide *guide, char **split, int side, const attn_joined_text *text, size_t k) {
-    const size_t first = k ? text->end[k - 1] + 1 : 0;
+    const size_t tag = side == 0 ? attn_text_tag(text->text, text->end[0]) : 0;
+    const size_t first = k ? text->end[k - 1] + 1 : tag;
     attn_buffer *piece = &guide->piece[side];
     piece->bytes = 0;
     attn_buffer_add(piece, text->text + first, text->end[k] - first);

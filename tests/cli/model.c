@@ -52,6 +52,31 @@ static void test_one_line_in_one_line_out(void **state) {
     assert_string_equal(RUN_INPUT("", "translate", "-m", attends)->out, "");
 }
 
+/* --to: one of the models that ship, or a tag of the model at hand. */
+static void test_target_language(void **state) {
+    (void)state;
+    const outcome *o = RUN("translate", "--to", "xx", "Der");
+    assert_code(o, 2);
+    assert_says(o, "--to: found \"xx\", expected en or fr");
+    o = RUN("translate", "-m", attends, "--to", "en", "Der");
+    assert_code(o, 1);
+    assert_says(o, "was not trained with the tag <2en>");
+    static const char pairs[] = "<2en> Der Hund\tdog\n<2fr> Der Hund\tchien\n";
+    write_file(in_folder("tagged.tsv"), pairs, sizeof pairs - 1);
+    char folder[128];
+    snprintf(folder, sizeof folder, "%s", in_folder("tagged"));
+    assert_code(RUN("train", "-q", "-d", in_folder("tagged.tsv"), "-o", folder, "--steps", "2", "--vocab-size", "300",
+                    "--set", "hidden_size=16"),
+                0);
+    assert_non_null(strstr(RUN("translate", "-m", folder, "--json", "--to", "en", "Hund")->out, "[\"<2en>\""));
+    o = run_with(&(conditions){.input = "Hund\n\nHund\n"},
+                 (const char *const[]){"translate", "-m", folder, "--json", "--to", "fr", NULL});
+    assert_int_equal(count_lines(o->out), 3);
+    const char *first = strstr(o->out, "[\"<2fr>\"");
+    assert_true(first && strstr(first + 1, "[\"<2fr>\""));
+    assert_code(RUN("translate", "-m", folder, "--to", "es", "Der"), 1);
+}
+
 static void test_many_lines(void **state) {
     (void)state;
     enum { LINES = 700 };
@@ -463,6 +488,7 @@ static void test_damaged_models(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_line_in_one_line_out),
+        cmocka_unit_test(test_target_language),
         cmocka_unit_test(test_many_lines),
         cmocka_unit_test(test_answers_at_once),
         cmocka_unit_test(test_bad_lines),
