@@ -13,6 +13,7 @@ typedef struct settings {
     text_list data;
     long long beam_size, limit, batch_size, max_source;
     double length_penalty;
+    int cache;
     bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
 
@@ -40,6 +41,8 @@ static const option_spec options[] = {
      "with --alignments: which source word explains the word that came", 0, 0, NULL},
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
     {"no-translate", 0, OPTION_FLAG, AT(no_translate), NULL, "loss and perplexity only", 0, 0, NULL},
+    {"cache", 0, OPTION_CHOICE, AT(cache), "NAME",
+     "language models: go through a cache of keys and values, as generating does: f32, or int8", 0, 0, cli_caches},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON, one object a line", 0, 0, NULL},
 };
 
@@ -431,7 +434,11 @@ static bool evaluate_texts(const job *j) {
         fine = attn_tokenize(j->translator.tokenizer, &tokens, text->target, text->target_bytes, false) == ATTN_OK;
         int32_t *ids = fine ? malloc((tokens.count + 1) * sizeof *ids) : NULL;
         for (size_t k = 0; ids && k < tokens.count; k++) ids[k] = tokens.token[k].id;
-        fine = ids && attn_language_loss(j->translator.model, &stats, ids, tokens.count) == ATTN_OK;
+        const attn_model *model = j->translator.model;
+        const bool cached = j->settings->cache >= 0;
+        fine =
+            ids && (cached ? attn_language_loss_cached(model, &stats, ids, tokens.count, cli_cache(j->settings->cache))
+                           : attn_language_loss(model, &stats, ids, tokens.count)) == ATTN_OK;
         if (!fine) cli_fail_status(j->command);
         free(ids);
     }
@@ -452,7 +459,7 @@ static bool evaluate_texts(const job *j) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE};
+    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE, .cache = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);

@@ -9,6 +9,7 @@ typedef struct settings {
     text_list stop;
     long long tokens, context, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
+    int cache;
     bool slide, no_prompt, json;
 } settings;
 
@@ -21,6 +22,8 @@ static const option_spec options[] = {
     {"tokens", 'n', OPTION_INT, AT(tokens), "N", "at most N more tokens (0: until the context is full)", 0, 1e9, NULL},
     {"context", 'c', OPTION_INT, AT(context), "N", "tokens in all, if less than the model's context length", 1, 1e9,
      NULL},
+    {"cache", 0, OPTION_CHOICE, AT(cache), "NAME", "keys and values of the tokens so far: f32, or int8 (f32)", 0, 0,
+     cli_caches},
     {"slide", 0, OPTION_FLAG, AT(slide), NULL, "when the context is full, go on from its last half", 0, 0, NULL},
     {"temp", 0, OPTION_FLOAT, AT(temperature), "T", "temperature; 0: always the likeliest token (0.8)", 0, 100, NULL},
     {"top-k", 0, OPTION_INT, AT(top_k), "K", "of the K likeliest tokens only (40; 0: all)", 0, 1e9, NULL},
@@ -113,7 +116,7 @@ static int generate(const command *c, const settings *s, const translator *t, co
     o.max_tokens = (size_t)s->tokens, o.context = (size_t)s->context;
     o.temperature = (float)s->temperature, o.top_k = (size_t)s->top_k, o.top_p = (float)s->top_p;
     o.min_p = (float)s->min_p, o.repetition_penalty = (float)s->repetition_penalty, o.seed = (uint64_t)s->seed;
-    o.stop = s->stop.item, o.stops = s->stop.count, o.slide = s->slide;
+    o.stop = s->stop.item, o.stops = s->stop.count, o.slide = s->slide, o.cache = cli_cache(s->cache);
     attn_generator *g;
     if (attn_generator_create(&g, t->model, t->tokenizer, &o) != ATTN_OK) return cli_fail_status(c);
     int code =

@@ -192,6 +192,8 @@ const char *cli_share(const char *relative) {
 const char *const cli_languages[] = {"en", "fr", NULL};
 const char *const cli_precisions[] = {"f32", "bf16", NULL};
 
+const char *const cli_caches[] = {"f32", "int8", NULL};
+attn_dtype cli_cache(int place) { return place ? ATTN_I8 : ATTN_F32; }
 attn_dtype cli_precision(int place) { return place ? ATTN_BF16 : ATTN_F32; }
 
 /* ---- models ----------------------------------------------------------------------------------------------------- */

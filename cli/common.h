@@ -56,6 +56,9 @@ bool cli_load_translator(const command *c, translator *out, const char *folder);
 extern const char *const cli_languages[];
 /* Precisions by name, and which is at a place of the list. */
 extern const char *const cli_precisions[];
+/* The same of the cache of a language model's keys and values. */
+extern const char *const cli_caches[];
+attn_dtype cli_cache(int place);
 attn_dtype cli_precision(int place);
 bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language);
 void cli_free_translator(translator *t);

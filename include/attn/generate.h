@@ -24,6 +24,12 @@ ATTN_API attn_status attn_language_logits(const attn_model *model, float *logits
  * with the last token of the one before and sees nothing else of it. Perplexity is exp(stats->nll / stats->tokens). */
 ATTN_API attn_status attn_language_loss(const attn_model *model, attn_loss_stats *stats, const int32_t *ids, size_t n);
 
+/* The same through a cache of keys and values of that dtype, as generating goes: F32, the same loss; I8, what bytes
+ * cost.
+ */
+ATTN_API attn_status attn_language_loss_cached(const attn_model *model, attn_loss_stats *stats, const int32_t *ids,
+                                               size_t n, attn_dtype dtype);
+
 /* ---- a text that goes on ---------------------------------------------------------------------
  *
  *     attn_generator *g;
@@ -45,11 +51,15 @@ typedef struct attn_generate_options {
     uint64_t seed;
     const char *const *stop; /* strings that end the text and are not given */
     size_t stops;
-    size_t context; /* tokens at most, if less than the model's context length; 0 */
-    bool slide;     /* when the context is full the text goes on from its last half; false: it ends there */
+    size_t context;   /* tokens at most, if less than the model's context length; 0 */
+    attn_dtype cache; /* of keys and values: F32, or I8, a quarter of the memory (attn/cache.h) */
+    bool slide;       /* when the context is full the text goes on from its last half; false: it ends there */
 } attn_generate_options;
-#define ATTN_GENERATE_OPTIONS_INIT \
-    { .struct_size = sizeof(attn_generate_options), .temperature = 1, .top_p = 1, .repetition_penalty = 1 }
+#define ATTN_GENERATE_OPTIONS_INIT                                                                           \
+    {                                                                                                        \
+        .struct_size = sizeof(attn_generate_options), .temperature = 1, .top_p = 1, .repetition_penalty = 1, \
+        .cache = ATTN_F32                                                                                    \
+    }
 
 /* Keeps model and tokenizer; copies options (NULL: the defaults) and what they point to. gives. */
 ATTN_API attn_status attn_generator_create(attn_generator **gives, const attn_model *model,

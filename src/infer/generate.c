@@ -1,17 +1,17 @@
 /* generate.c: a text that goes on, token by token.
  *
  * Keys and values of the tokens so far are in a cache for each layer (attn/cache.h), so that a token costs one row.
- * Long prompts go through the model in chunks of CHUNK rows; chunks, steps and the whole text at once give the same
+ * Long prompts go through the model in chunks; chunks, steps and the whole text at once give the same
  * bits. What is handed out is text that later tokens cannot change: characters whose bytes are all there, and nothing
  * that may be the beginning of a stop string. */
+#include "infer/caches.h"
 #include "infer/sample.h"
-#include "model/gpt.h"
 #include "nn/tape.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK = 256, PAGE = 32, BEFORE = 6 }; /* BEFORE: tokens before a new one that its spelling may depend on */
+enum { BEFORE = 6 }; /* tokens before a new one that its spelling may depend on */
 
 struct attn_generator {
     attn_context *ctx;
@@ -64,22 +64,6 @@ static attn_status copy_stops(attn_generator *g) {
     return ATTN_OK;
 }
 
-/* A layer with a window keeps no more than it sees, and what a chunk adds. */
-static attn_status create_caches(attn_generator *g) {
-    const attn_gpt_config *c = &g->m->config;
-    g->cache = attn_alloc_zero(g->ctx, c->num_layers, sizeof(attn_kv_cache *));
-    if (!g->cache) return ATTN_E_NOMEM;
-    for (size_t l = 0; l < c->num_layers; l++) {
-        attn_kv_cache_options o = ATTN_KV_CACHE_OPTIONS_INIT;
-        o.sequences = 1, o.key_heads = c->key_heads, o.d = c->head_size;
-        o.capacity = g->context, o.page = PAGE;
-        const size_t ring = (c->window + CHUNK + PAGE - 1) / PAGE * PAGE;
-        if (g->m->layer[l].sliding && ring < g->context) o.capacity = ring, o.window = (int64_t)c->window - 1;
-        ATTN_TRY(attn_kv_cache_create(&g->cache[l], g->ctx, &o));
-    }
-    return ATTN_OK;
-}
-
 static attn_status create(attn_generator *g, const attn_generate_options *options) {
     const attn_gpt_config *c = &g->m->config;
     ATTN_TRY(check_options(g->ctx, options));
@@ -93,7 +77,7 @@ static attn_status create(attn_generator *g, const attn_generate_options *option
     ATTN_TRY(attn_sampler_create(&g->sampler, g->ctx, c->vocab_size, options->seed));
     ATTN_TRY(attn_tape_create(&g->tape, g->ctx, false));
     g->logits = attn_alloc(g->ctx, c->vocab_size, sizeof *g->logits);
-    return g->logits ? create_caches(g) : ATTN_E_NOMEM;
+    return g->logits ? attn_caches_create(&g->cache, g->m, g->context, options->cache) : ATTN_E_NOMEM;
 }
 
 attn_status attn_generator_create(attn_generator **gives, const attn_model *model, const attn_tokenizer *tokenizer,
@@ -115,12 +99,11 @@ attn_status attn_generator_create(attn_generator **gives, const attn_model *mode
 void attn_generator_free(attn_generator *g) {
     if (!g) return;
     attn_context *ctx = g->ctx;
-    for (size_t l = 0; g->cache && l < g->m->config.num_layers; l++) attn_kv_cache_free(ctx, g->cache[l]);
+    attn_caches_free(g->m, g->cache);
     for (size_t i = 0; g->stop && i < g->options.stops; i++) attn_release(ctx, g->stop[i]);
     if (g->sampler.ctx) attn_sampler_free(&g->sampler);
     attn_tape_free(g->tape);
     attn_buffer_free(&g->text);
-    attn_release(ctx, g->cache);
     attn_release(ctx, g->stop);
     attn_release(ctx, g->logits);
     attn_release(ctx, g->id);
@@ -146,23 +129,18 @@ static attn_status run_chunk(attn_generator *g, size_t n, bool last) {
     return ATTN_OK;
 }
 
-static attn_status empty_caches(attn_generator *g) {
-    for (size_t l = 0; l < g->m->config.num_layers; l++) ATTN_TRY(attn_kv_cache_reset(g->ctx, g->cache[l], 0));
-    g->cached = 0;
-    return ATTN_OK;
-}
-
 /* Brings the cache up to all tokens. On failure it is empty, so that the next call begins anew. */
 static attn_status catch_up(attn_generator *g) {
     attn_status status = ATTN_OK;
     while (g->cached < g->count && status == ATTN_OK) {
-        const size_t n = ATTN_MIN((size_t)CHUNK, g->count - g->cached);
+        const size_t n = ATTN_MIN((size_t)ATTN_CHUNK, g->count - g->cached);
         status = run_chunk(g, n, g->cached + n == g->count);
     }
     if (status != ATTN_OK) {
         char text[512];
         snprintf(text, sizeof text, "%s", attn_error(g->ctx));
-        empty_caches(g);
+        attn_caches_reset(g->m, g->cache);
+        g->cached = 0;
         return attn_fail(g->ctx, status, "%s", text);
     }
     return ATTN_OK;
@@ -282,7 +260,8 @@ static attn_status make_room(attn_generator *g) {
     g->count = kept;
     g->read -= ATTN_MIN(g->read, gone);
     g->spelled -= ATTN_MIN(g->spelled, gone);
-    return empty_caches(g);
+    g->cached = 0;
+    return attn_caches_reset(g->m, g->cache);
 }
 
 static bool is_end(const attn_generator *g, int32_t id) {

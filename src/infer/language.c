@@ -1,5 +1,5 @@
 /* language.c: logits of texts that are there. */
-#include "model/gpt.h"
+#include "infer/caches.h"
 #include "nn/tape.h"
 
 #include <string.h>
@@ -65,6 +65,37 @@ attn_status attn_language_logits(const attn_model *model, float *logits, const i
         memset(logits, 0, cells * m->config.vocab_size * sizeof *logits);
     }
     attn_status status = attn_tape_status(tape);
+    attn_tape_free(tape);
+    return status;
+}
+
+/* Tokens first … first+n−1 of a window, the earlier ones of which are in the cache. */
+static attn_status add_loss(const attn_gpt *m, attn_tape *tape, attn_kv_cache **cache, attn_loss_stats *stats,
+                            const int32_t *window, size_t first, size_t n) {
+    attn_tape_reset(tape);
+    int64_t *position = attn_tape_memory(tape, n, sizeof *position);
+    for (size_t i = 0; position && i < n; i++) position[i] = (int64_t)(first + i);
+    const attn_gpt_rows rows = {.count = n, .id = window + first, .position = position, .sequences = 1, .cache = cache};
+    attn_var *states = position ? attn_gpt_states(m, tape, &rows) : NULL;
+    if (states) attn_tape_cross_entropy(tape, attn_gpt_logits(m, tape, states), window + first + 1, 0, 1, stats);
+    return attn_tape_status(tape);
+}
+
+attn_status attn_language_loss_cached(const attn_model *model, attn_loss_stats *stats, const int32_t *ids, size_t n,
+                                      attn_dtype dtype) {
+    const attn_gpt *m = attn_gpt_of(model);
+    attn_tape *tape;
+    attn_kv_cache **cache = NULL;
+    if (!m) return ATTN_E_ARGUMENT;
+    ATTN_TRY(attn_tape_create(&tape, model->ctx, false));
+    attn_status status = attn_caches_create(&cache, m, m->config.context, dtype);
+    for (size_t first = 0; first + 1 < n && status == ATTN_OK; first += m->config.context) {
+        const size_t steps = ATTN_MIN(m->config.context, n - 1 - first);
+        status = attn_caches_reset(m, cache);
+        for (size_t t = 0; t < steps && status == ATTN_OK; t += ATTN_CHUNK)
+            status = add_loss(m, tape, cache, stats, ids + first, t, ATTN_MIN(steps - t, (size_t)ATTN_CHUNK));
+    }
+    attn_caches_free(m, cache);
     attn_tape_free(tape);
     return status;
 }

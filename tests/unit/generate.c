@@ -302,11 +302,38 @@ static void test_loss(void **state) {
     close_fixture(&f);
 }
 
+/* Through a cache: the same with f32, also where a layer's cache is a ring; near it with bytes, and never equal. */
+static void test_cached_loss(void **state) {
+    (void)state;
+    static const char *const configs[] = {GPT2, LLAMA, MISTRAL};
+    enum { TOKENS = 700 };
+    int32_t ids[TOKENS];
+    for (int i = 0; i < TOKENS; i++) ids[i] = (i * 53 + 7) % 290;
+    for (size_t c = 0; c < 3; c++) {
+        fixture f;
+        open_fixture(&f, configs[c], 2);
+        attn_loss_stats plain = {0}, cached = {0}, bytes = {0};
+        assert_ok(attn_language_loss(f.model, &plain, ids, TOKENS));
+        assert_ok(attn_language_loss_cached(f.model, &cached, ids, TOKENS, ATTN_F32));
+        assert_ok(attn_language_loss_cached(f.model, &bytes, ids, TOKENS, ATTN_I8));
+        assert_int_equal(cached.tokens, TOKENS - 1);
+        assert_true(fabs(cached.nll - plain.nll) < 1e-9 * plain.nll);
+        assert_true(bytes.nll != plain.nll && fabs(bytes.nll - plain.nll) < 1e-2 * plain.nll);
+        assert_fails(f.ctx, attn_language_loss_cached(f.model, &bytes, ids, TOKENS, ATTN_F16), ATTN_E_UNSUPPORTED,
+                     "expected F32 or I8");
+        attn_generate_options options = ATTN_GENERATE_OPTIONS_INIT;
+        attn_generator *g;
+        options.cache = ATTN_F16;
+        assert_fails(f.ctx, attn_generator_create(&g, f.model, f.tokenizer, &options), ATTN_E_UNSUPPORTED, "F16");
+        close_fixture(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache),        cmocka_unit_test(test_pieces),   cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_full_context), cmocka_unit_test(test_sampling), cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_cache),        cmocka_unit_test(test_pieces),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_full_context), cmocka_unit_test(test_sampling),    cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_loss),         cmocka_unit_test(test_cached_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
