@@ -5,7 +5,7 @@
 #include <string.h>
 
 typedef struct settings {
-    const char *model, *prompt, *file;
+    const char *model, *tokenizer, *prompt, *file;
     text_list stop;
     long long tokens, context, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
@@ -16,7 +16,10 @@ typedef struct settings {
 #define AT(field) offsetof(settings, field)
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR",
-     "the model's folder (default: the one that ships, Shakespeare's letters)", 0, 0, NULL},
+     "the model's folder, or a file: .gguf, llama2.c's .bin (default: the one that ships, Shakespeare's letters)", 0, 0,
+     NULL},
+    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", "its tokenizer, if it is not in or beside the model", 0, 0,
+     NULL},
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", "how the text begins; so do the operands", 0, 0, NULL},
     {"file", 'f', OPTION_TEXT, AT(file), "FILE", "the same from a file (\"-\": standard input)", 0, 0, NULL},
     {"tokens", 'n', OPTION_INT, AT(tokens), "N", "at most N more tokens (0: until the context is full)", 0, 1e9, NULL},
@@ -148,7 +151,7 @@ static int run(const command *c, int argc, char **argv) {
     if (!prompt) return code;
     translator t;
     code = EXIT_FAILED;
-    if (cli_load_language_model(c, &t, s.model)) {
+    if (cli_load_language_model(c, &t, s.model, s.tokenizer)) {
         cli_catch_interrupt();
         code = generate(c, &s, &t, prompt);
         cli_free_translator(&t);

@@ -92,13 +92,15 @@ static int run(const command *c, int argc, char **argv) {
     if (first + 1 < argc) return cli_wrong_use(c, "found %d operands, expected at most one", argc - first);
     if (!cli_context()) return EXIT_FAILED;
     if (first == argc) return machine(&s);
-    if (stat(argv[first], &st) == 0 && S_ISDIR(st.st_mode)) return model(c, &s, argv[first]);
+    const bool folder = stat(argv[first], &st) == 0 && S_ISDIR(st.st_mode);
+    if (folder || cli_ends_with(argv[first], ".gguf") || cli_ends_with(argv[first], ".bin"))
+        return model(c, &s, argv[first]);
     return tensors(c, &s, argv[first]);
 }
 
 const command command_info = {
     .name = "info",
-    .summary = "describe a model's folder, a safetensors file, or this machine",
+    .summary = "describe a model, a safetensors file, or this machine",
     .operands = "[DIR|FILE]",
     .description = "Prints what config.json says and every tensor's type and shape; without an operand this machine's\n"
                    "instruction sets and threads.",

@@ -153,7 +153,6 @@ static int train(const command *c, const settings *s) {
 
 static int run(const command *c, int argc, char **argv) {
     settings s = {.vocab_size = 8000};
-    char path[PATH_MAX];
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (s.train && !s.output) return cli_wrong_use(c, "--train needs -o FILE: where the new tokenizer goes");
@@ -167,12 +166,12 @@ static int run(const command *c, int argc, char **argv) {
     if (!s.tokenizer) {
         const char *folder = s.model ? s.model : cli_share("models/de-en");
         if (!folder) return cli_fail(c, "no tokenizer that ships was found; -m DIR or --tokenizer FILE names one");
-        if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX)
-            return cli_fail(c, "%.60s…: the path is too long", folder);
-        s.tokenizer = path;
+        s.model = folder;
     }
     attn_tokenizer *k;
-    if (attn_tokenizer_load(&k, ctx, s.tokenizer) != ATTN_OK) return cli_fail_status(c);
+    attn_status status =
+        s.tokenizer ? attn_tokenizer_load(&k, ctx, s.tokenizer) : attn_tokenizer_of_model(&k, ctx, s.model);
+    if (status != ATTN_OK) return cli_fail_status(c);
     bool fine = each_text(c, &s, k, argv + first, argc - first);
     attn_tokenizer_free(k);
     return fine ? EXIT_DONE : EXIT_FAILED;

@@ -280,10 +280,7 @@ static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const 
                                  const settings *s) {
     char path[PATH_MAX];
     if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
-    if (s->init) {
-        snprintf(path, sizeof path, "%s/tokenizer.json", s->init); /* what is cut off does not exist */
-        return attn_tokenizer_load(out, ctx, path);
-    }
+    if (s->init) return attn_tokenizer_of_model(out, ctx, s->init);
     if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX && access(path, F_OK) == 0)
         return attn_tokenizer_load(out, ctx, path);
     return s->model >= GPT ? text_tokenizer(ctx, out, corpus, s) : train_tokenizer(ctx, out, corpus, s);

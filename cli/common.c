@@ -231,32 +231,15 @@ bool cli_load_translator_to(const command *c, translator *out, const char *folde
     return is_of_kind(c, out, folder, KIND_TRANSLATOR);
 }
 
-bool cli_load_language_model(const command *c, translator *out, const char *folder) {
-    static const char shipped[] = "models/shakespeare";
-    *out = (translator){NULL, NULL};
-    if (!folder && !(folder = cli_share(shipped))) {
-        cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped);
-        return false;
-    }
-    if (!cli_load_model(c, out, folder)) return false;
-    return is_of_kind(c, out, folder, KIND_LANGUAGE);
-}
-
-bool cli_load_encoder(const command *c, translator *out, const char *folder) {
-    return cli_load_model(c, out, folder) && is_of_kind(c, out, folder, KIND_ENCODER);
-}
-
-bool cli_load_model(const command *c, translator *out, const char *folder) {
-    char path[PATH_MAX];
+static bool load(const command *c, translator *out, const char *path, const char *tokenizer) {
     attn_context *ctx = cli_context();
     *out = (translator){NULL, NULL};
     if (!ctx) return false;
-    if (snprintf(path, sizeof path, "%s/tokenizer.json", folder) >= PATH_MAX) {
-        cli_fail(c, "%.60s…: the path is too long", folder);
-        return false;
-    }
-    if (attn_model_load(&out->model, ctx, folder) != ATTN_OK ||
-        attn_tokenizer_load(&out->tokenizer, ctx, path) != ATTN_OK) {
+    attn_status status = attn_model_load(&out->model, ctx, path);
+    if (status == ATTN_OK)
+        status = tokenizer ? attn_tokenizer_load(&out->tokenizer, ctx, tokenizer)
+                           : attn_tokenizer_of_model(&out->tokenizer, ctx, path);
+    if (status != ATTN_OK) {
         cli_fail_status(c);
         cli_free_translator(out);
         return false;
@@ -265,9 +248,26 @@ bool cli_load_model(const command *c, translator *out, const char *folder) {
     if (tokens == expected ||
         (tokens < expected && (attn_model_is_language_model(out->model) || attn_model_is_encoder(out->model))))
         return true;
-    cli_fail(c, "%s: found %zu tokens, expected %zu as in the model beside it", path, tokens, expected);
+    cli_fail(c, "%s: the tokenizer%s%s has %zu tokens, expected %zu as in the model", path, tokenizer ? " " : "",
+             tokenizer ? tokenizer : "", tokens, expected);
     cli_free_translator(out);
     return false;
+}
+
+bool cli_load_model(const command *c, translator *out, const char *folder) { return load(c, out, folder, NULL); }
+
+bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer) {
+    static const char shipped[] = "models/shakespeare";
+    *out = (translator){NULL, NULL};
+    if (!folder && !(folder = cli_share(shipped))) {
+        cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped);
+        return false;
+    }
+    return load(c, out, folder, tokenizer) && is_of_kind(c, out, folder, KIND_LANGUAGE);
+}
+
+bool cli_load_encoder(const command *c, translator *out, const char *folder) {
+    return load(c, out, folder, NULL) && is_of_kind(c, out, folder, KIND_ENCODER);
 }
 
 void cli_free_translator(translator *t) {

@@ -49,8 +49,9 @@ typedef struct translator {
 } translator;
 /* folder NULL: the model that ships. Prints why not. */
 bool cli_load_model(const command *c, translator *out, const char *folder); /* of any kind; folder is not NULL */
-bool cli_load_language_model(const command *c, translator *out, const char *folder); /* NULL: the one that ships */
-bool cli_load_encoder(const command *c, translator *out, const char *folder);        /* folder is not NULL */
+/* NULL: the one that ships; tokenizer NULL: its own, else the file that has it. */
+bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer);
+bool cli_load_encoder(const command *c, translator *out, const char *folder); /* folder is not NULL */
 bool cli_load_translator(const command *c, translator *out, const char *folder);
 /* The same, of those that ship the one that translates into a language: its place in cli_languages. */
 extern const char *const cli_languages[];

@@ -1,4 +1,5 @@
-/* attn/models.h: models in folders (config.json, model.safetensors, tokenizer.json), and translating with them. */
+/* attn/models.h: models in folders (config.json, model.safetensors, tokenizer.json) or files, and translating with
+ * them. */
 #ifndef ATTN_MODELS_H
 #define ATTN_MODELS_H
 
@@ -14,8 +15,13 @@ typedef struct attn_model attn_model;
 /* A new model from the text of a config.json ({"model_type": "bahdanau", "hidden_size": 512, …}); keys it does not
  * know, wrong types and values are refused by name. Keys left out have defaults. docs/models.md lists them. gives. */
 ATTN_API attn_status attn_model_create(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);
-/* Reads a folder's config.json and model.safetensors; a missing, extra or misshaped tensor is named. gives. */
-ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *folder);
+/* Reads a folder's config.json and model.safetensors; a missing, extra or misshaped tensor is named. A language model
+ * may be one file: GGUF (gpt2, llama, qwen2, qwen3, gemma2, gemma3), or .bin as llama2.c writes it. gives. */
+ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *path);
+/* The model's tokenizer: in a folder tokenizer.json, or what else attn_tokenizer_load reads (tokenizer.model,
+ * vocab.json, encoder.json); in a GGUF file itself; beside a .bin, tokenizer.bin or what begins with "tok" and ends
+ * with .bin. gives. */
+ATTN_API attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, const char *path);
 /* Writes both files, each whole or not at all. dtype: ATTN_F32, ATTN_BF16, or ATTN_I8 (matrices: a scale a row). */
 ATTN_API attn_status attn_model_save(const attn_model *model, const char *folder, attn_dtype dtype);
 /* A "transformer" as a folder that package transformers loads, and CTranslate2's converter: M2M100 (norm "pre") or

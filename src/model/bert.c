@@ -180,12 +180,12 @@ static void stored_form(const attn_model *model, attn_stored_form *form, const c
 
 static attn_status recognise(attn_model *model, const attn_weights *weights) {
     attn_bert *m = (attn_bert *)model;
-    m->prefix = attn_weights_find(weights, "bert.embeddings.word_embeddings.weight", NULL) ? "bert." : "";
+    m->prefix = attn_weights_find(weights, NULL, "bert.embeddings.word_embeddings.weight") ? "bert." : "";
     char name[64];
     snprintf(name, sizeof name, "%sembeddings.LayerNorm.gamma", m->prefix);
-    m->old_norms = attn_weights_find(weights, name, NULL) != NULL;
+    m->old_norms = attn_weights_find(weights, NULL, name);
     snprintf(name, sizeof name, "%spooler.dense.weight", m->prefix);
-    m->has_pooler = attn_weights_find(weights, name, NULL) != NULL;
+    m->has_pooler = attn_weights_find(weights, NULL, name);
     return ATTN_OK;
 }
 

@@ -1,9 +1,13 @@
-/* model_files.c: a model's folder: config.json and its weights. */
+/* model_files.c: a model's folder: config.json and its weights; or one file that holds both. */
 #include "io/file.h"
+#include "model/llama2c.h"
 #include "model/weights.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_CONFIG = 1 << 20 };
 
@@ -35,39 +39,121 @@ attn_status attn_model_read_text(attn_context *ctx, char **gives, const char *pa
     return status;
 }
 
-static attn_status configure(attn_model **gives, attn_context *ctx, const char *path) {
-    char *json, what[1024];
-    *gives = NULL;
-    ATTN_TRY(attn_model_read_text(ctx, &json, path, MAX_CONFIG));
-    attn_status status = attn_model_configure(gives, ctx, json, 0);
+static bool ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), k = strlen(end);
+    return n >= k && !strcmp(text + n - k, end);
+}
+
+bool attn_model_is_file(const char *path) {
+    struct stat st;
+    if (stat(path, &st) == 0) return !S_ISDIR(st.st_mode);
+    return ends_with(path, ".gguf") || ends_with(path, ".bin");
+}
+
+attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path) {
+    attn_mapping mapping;
+    ATTN_TRY(attn_map_file(&mapping, ctx, path));
+    *out = mapping.bytes >= 4 && !memcmp(mapping.data, "GGUF", 4);
+    attn_unmap_file(&mapping);
+    return ATTN_OK;
+}
+
+/* The config's text: of a folder its config.json, else what the file's head says. *origin gets what messages name. */
+static attn_status read_config(attn_context *ctx, char **json, char origin[ATTN_MODEL_PATH], const char *path,
+                               attn_weights **weights) {
+    if (!attn_model_is_file(path)) {
+        ATTN_TRY(attn_model_path(ctx, origin, path, "config.json"));
+        return attn_model_read_text(ctx, json, origin, MAX_CONFIG);
+    }
+    snprintf(origin, ATTN_MODEL_PATH, "%s", path);
+    ATTN_TRY(attn_weights_open(weights, ctx, path));
+    return (*weights)->gguf ? attn_gguf_config(ctx, json, (*weights)->gguf, path)
+                            : attn_llama2c_config((*weights)->llama2c, json);
+}
+
+static attn_status configure(attn_model **gives, attn_context *ctx, const char *path, attn_weights **weights) {
+    char *json = NULL, what[1024], origin[ATTN_MODEL_PATH];
+    attn_status status = read_config(ctx, &json, origin, path, weights);
+    if (status != ATTN_OK) return status;
+    status = attn_model_configure(gives, ctx, json, 0);
     attn_release(ctx, json);
     if (status == ATTN_OK) return ATTN_OK;
     snprintf(what, sizeof what, "%s", attn_error(ctx));
-    return attn_fail(ctx, status, "%s: %s", path, what);
+    return attn_fail(ctx, status, "%s: %s", origin, what);
 }
 
-static attn_status load_weights(attn_model *model, const char *folder) {
-    attn_weights *weights;
-    ATTN_TRY(attn_weights_open(&weights, model->ctx, folder));
+static attn_status load_weights(attn_model *model, const attn_weights *weights) {
     model->stored = weights;
     attn_status status = model->class->recognise ? model->class->recognise(model, weights) : ATTN_OK;
     if (status == ATTN_OK) status = model->class->add_parameters(model);
     if (status == ATTN_OK) status = attn_weights_check_extra(weights, model);
     model->stored = NULL;
-    attn_weights_close(weights);
     return status;
 }
 
-attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *folder) {
-    char path[ATTN_MODEL_PATH];
-    attn_model *model;
+attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *path) {
+    attn_model *model = NULL;
+    attn_weights *weights = NULL;
     *gives = NULL;
-    ATTN_TRY(attn_model_path(ctx, path, folder, "config.json"));
-    ATTN_TRY(configure(&model, ctx, path));
-    attn_status status = load_weights(model, folder);
+    attn_status status = configure(&model, ctx, path, &weights);
+    if (status == ATTN_OK && !weights) status = attn_weights_open(&weights, ctx, path);
+    if (status == ATTN_OK) status = load_weights(model, weights);
+    attn_weights_close(weights);
     if (status == ATTN_OK) *gives = model;
     else attn_model_free(model);
     return status;
+}
+
+/* ---- its tokenizer ------------------------------------------------------------------------------------ */
+
+static attn_status of_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path) {
+    attn_gguf *file;
+    ATTN_TRY(attn_gguf_open(&file, ctx, path));
+    attn_status status = attn_tokenizer_of_gguf(gives, ctx, file);
+    attn_gguf_close(file);
+    if (status == ATTN_OK) return ATTN_OK;
+    char what[1024];
+    snprintf(what, sizeof what, "%s", attn_error(ctx));
+    return attn_fail(ctx, status, "%s: %s", path, what);
+}
+
+/* The one tokenizer of llama2.c's beside its model. */
+static attn_status beside_bin(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *model) {
+    const char *slash = strrchr(model, '/');
+    snprintf(path, ATTN_MODEL_PATH, "%.*s", slash ? (int)(slash - model) : 1, slash ? model : ".");
+    DIR *folder = opendir(*path ? path : "/");
+    const size_t at = strlen(path);
+    size_t found = 0;
+    for (const struct dirent *e; folder && (e = readdir(folder)) != NULL;) {
+        const bool usual = !strcmp(e->d_name, "tokenizer.bin");
+        if (!usual && (found == SIZE_MAX || strncmp(e->d_name, "tok", 3) != 0 || !ends_with(e->d_name, ".bin")))
+            continue;
+        found = usual ? SIZE_MAX : found + 1;
+        snprintf(path + at, ATTN_MODEL_PATH - at, "/%s", e->d_name);
+    }
+    if (folder) closedir(folder);
+    if (found == 1 || found == SIZE_MAX) return ATTN_OK;
+    return attn_fail(ctx, ATTN_E_IO, "%s: found %zu files tok….bin beside it, expected tokenizer.bin or one of them",
+                     model, found);
+}
+
+attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, const char *path) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json"};
+    char file[ATTN_MODEL_PATH];
+    *gives = NULL;
+    if (attn_model_is_file(path)) {
+        bool gguf;
+        ATTN_TRY(attn_model_is_gguf(ctx, &gguf, path));
+        if (gguf) return of_gguf(gives, ctx, path);
+        ATTN_TRY(beside_bin(ctx, file, path));
+        return attn_tokenizer_load(gives, ctx, file);
+    }
+    for (size_t i = 0; i < ATTN_COUNT(names); i++) {
+        ATTN_TRY(attn_model_path(ctx, file, path, names[i]));
+        if (access(file, F_OK) == 0) return attn_tokenizer_load(gives, ctx, file);
+    }
+    ATTN_TRY(attn_model_path(ctx, file, path, names[0]));
+    return attn_tokenizer_load(gives, ctx, file);
 }
 
 attn_status attn_model_save(const attn_model *model, const char *folder, attn_dtype dtype) {

@@ -1,5 +1,6 @@
 /* weights.c: stored tensors become parameters. See weights.h. */
 #include "model/weights.h"
+#include "model/llama2c.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -56,21 +57,33 @@ static attn_status open_shards(attn_weights *weights, const char *path, const ch
     return status;
 }
 
-attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *folder) {
+static attn_status open_folder(attn_weights *weights, const char *folder) {
     char path[ATTN_MODEL_PATH], index[ATTN_MODEL_PATH];
+    ATTN_TRY(attn_model_path(weights->ctx, path, folder, "model.safetensors"));
+    ATTN_TRY(attn_model_path(weights->ctx, index, folder, "model.safetensors.index.json"));
+    weights->file = attn_alloc_zero(weights->ctx, ATTN_MAX_SHARDS, sizeof(attn_safetensors *));
+    if (!weights->file) return ATTN_E_NOMEM;
+    const bool sharded = access(path, F_OK) != 0 && access(index, F_OK) == 0;
+    return sharded ? open_shards(weights, index, folder) : add_file(weights, path);
+}
+
+static attn_status open_file(attn_weights *weights, const char *path) {
+    bool gguf;
+    ATTN_TRY(attn_model_is_gguf(weights->ctx, &gguf, path));
+    weights->path[0] = attn_copy_text(weights->ctx, path, strlen(path));
+    if (!weights->path[0]) return ATTN_E_NOMEM;
+    return gguf ? attn_gguf_open(&weights->gguf, weights->ctx, path)
+                : attn_llama2c_open(&weights->llama2c, weights->ctx, path);
+}
+
+attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *path) {
     *gives = NULL;
-    ATTN_TRY(attn_model_path(ctx, path, folder, "model.safetensors"));
-    ATTN_TRY(attn_model_path(ctx, index, folder, "model.safetensors.index.json"));
     attn_weights *weights = attn_alloc_zero(ctx, 1, sizeof *weights);
     if (!weights) return ATTN_E_NOMEM;
     weights->ctx = ctx;
-    weights->file = attn_alloc_zero(ctx, ATTN_MAX_SHARDS, sizeof(attn_safetensors *));
     weights->path = attn_alloc_zero(ctx, ATTN_MAX_SHARDS, sizeof(char *));
-    attn_status status = weights->file && weights->path ? ATTN_OK : ATTN_E_NOMEM;
-    if (status == ATTN_OK) {
-        bool sharded = access(path, F_OK) != 0 && access(index, F_OK) == 0;
-        status = sharded ? open_shards(weights, index, folder) : add_file(weights, path);
-    }
+    attn_status status = weights->path ? ATTN_OK : ATTN_E_NOMEM;
+    if (status == ATTN_OK) status = attn_model_is_file(path) ? open_file(weights, path) : open_folder(weights, path);
     if (status == ATTN_OK) *gives = weights;
     else attn_weights_close(weights);
     return status;
@@ -79,23 +92,58 @@ attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const cha
 void attn_weights_close(attn_weights *weights) {
     if (!weights) return;
     attn_context *ctx = weights->ctx;
-    for (size_t i = 0; i < weights->files; i++) {
-        attn_safetensors_close(weights->file[i]);
-        attn_release(ctx, weights->path[i]);
-    }
+    for (size_t i = 0; i < weights->files; i++) attn_safetensors_close(weights->file[i]);
+    for (size_t i = 0; weights->path && i < ATTN_MAX_SHARDS; i++) attn_release(ctx, weights->path[i]);
+    attn_gguf_close(weights->gguf);
+    attn_llama2c_close(weights->llama2c);
     attn_release(ctx, weights->file);
     attn_release(ctx, weights->path);
     attn_release(ctx, weights);
 }
 
-const attn_tensor *attn_weights_find(const attn_weights *weights, const char *name, const char **path) {
-    for (size_t i = 0; i < weights->files; i++) {
+/* ---- their tensors ---------------------------------------------------------------------------------- */
+
+/* What GGUF stores as plain numbers is a tensor as in any other file; the rest stays in blocks. */
+static attn_stored of_gguf(const attn_weights *weights, const attn_gguf_tensor *t) {
+    const attn_dtype dtype = t->type == ATTN_GGUF_F16 ? ATTN_F16 : t->type == ATTN_GGUF_BF16 ? ATTN_BF16 : ATTN_F32;
+    const bool plain = dtype != ATTN_F32 || t->type == ATTN_GGUF_F32;
+    void *data = plain ? (void *)(uintptr_t)t->data : NULL;
+    return (attn_stored){t->name, weights->path[0], attn_tensor_of(data, dtype, t->rank, t->shape), plain ? NULL : t};
+}
+
+static attn_stored of_named(const char *path, const attn_named_tensor *t) {
+    return (attn_stored){t->name, path, t->tensor, NULL};
+}
+
+size_t attn_weights_count(const attn_weights *weights) {
+    size_t n = weights->llama2c ? attn_llama2c_count(weights->llama2c) : 0;
+    if (weights->gguf) n = attn_gguf_count(weights->gguf);
+    for (size_t i = 0; i < weights->files; i++) n += attn_safetensors_count(weights->file[i]);
+    return n;
+}
+
+attn_stored attn_weights_at(const attn_weights *weights, size_t index) {
+    size_t file = 0;
+    if (weights->gguf) return of_gguf(weights, attn_gguf_at(weights->gguf, index));
+    if (weights->llama2c) return of_named(weights->path[0], attn_llama2c_at(weights->llama2c, index));
+    for (; index >= attn_safetensors_count(weights->file[file]); file++)
+        index -= attn_safetensors_count(weights->file[file]);
+    return of_named(weights->path[file], attn_safetensors_at(weights->file[file], index));
+}
+
+bool attn_weights_find(const attn_weights *weights, attn_stored *out, const char *name) {
+    attn_stored unwanted;
+    if (!out) out = &unwanted;
+    const attn_gguf_tensor *blocks = weights->gguf ? attn_gguf_find(weights->gguf, name) : NULL;
+    *out = (attn_stored){.path = weights->path[0]};
+    if (blocks) *out = of_gguf(weights, blocks);
+    for (size_t i = 0; weights->llama2c && i < attn_llama2c_count(weights->llama2c) && !out->name; i++)
+        if (!strcmp(attn_llama2c_at(weights->llama2c, i)->name, name)) *out = attn_weights_at(weights, i);
+    for (size_t i = 0; i < weights->files && !out->name; i++) {
         const attn_named_tensor *found = attn_safetensors_find(weights->file[i], name);
-        if (path) *path = weights->path[i];
-        if (found) return &found->tensor;
+        if (found) *out = of_named(weights->path[i], found);
     }
-    if (path) *path = weights->path[0];
-    return NULL;
+    return out->name != NULL;
 }
 
 /* ---- one tensor ------------------------------------------------------------------------------------ */
@@ -107,16 +155,23 @@ static const char *shape_text(char out[128], int rank, const size_t *shape) {
     return out;
 }
 
-/* The scales of an I8 matrix. */
+/* What is read of a parameter. */
+typedef struct source {
+    attn_stored stored;
+    const float *scale; /* of an I8 matrix */
+    const attn_stored_form *form;
+} source;
+
 static attn_status find_scale(const attn_weights *weights, const float **scale, const char *name, size_t rows) {
     char scale_name[256];
-    const char *path;
+    attn_stored found;
     snprintf(scale_name, sizeof scale_name, "%s.scale", name);
-    const attn_tensor *found = attn_weights_find(weights, scale_name, &path);
-    if (!found || found->dtype != ATTN_F32 || found->rank != 1 || found->shape[0] != rows)
-        return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\": expected F32 of shape (%zu), found %s", path,
-                         scale_name, rows, found ? "another dtype or shape" : "none");
-    *scale = found->data;
+    const bool there = attn_weights_find(weights, &found, scale_name);
+    if (!there || found.blocks || found.tensor.dtype != ATTN_F32 || found.tensor.rank != 1 ||
+        found.tensor.shape[0] != rows)
+        return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\": expected F32 of shape (%zu), found %s",
+                         found.path, scale_name, rows, there ? "another dtype or shape" : "none");
+    *scale = found.tensor.data;
     return ATTN_OK;
 }
 
@@ -130,24 +185,32 @@ static void stored_shape(size_t out[ATTN_MAX_RANK], const attn_stored_form *form
     }
 }
 
-static attn_status find_stored(const attn_weights *weights, const attn_tensor **out, const float **scale,
-                               const char **path, const attn_stored_form *form, int rank, const size_t *shape) {
-    const attn_tensor *stored = attn_weights_find(weights, form->name, path);
+/* Blocks lie along rows, and are read by whole rows. */
+static bool has_readable_dtype(const attn_stored *stored, const attn_stored_form *form) {
+    const attn_dtype dtype = stored->tensor.dtype;
+    if (stored->blocks) return stored->tensor.rank == 2 && !form->transposed;
+    return dtype == ATTN_F32 || dtype == ATTN_BF16 || dtype == ATTN_F16 || dtype == ATTN_I8;
+}
+
+static attn_status find_stored(const attn_weights *weights, source *out, const attn_stored_form *form, int rank,
+                               const size_t *shape) {
+    attn_stored *stored = &out->stored;
     size_t want[ATTN_MAX_RANK];
-    if (!stored) return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\" is missing", *path, form->name);
+    *out = (source){.form = form};
+    if (!attn_weights_find(weights, stored, form->name))
+        return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\" is missing", stored->path, form->name);
     stored_shape(want, form, rank, shape);
-    if (stored->rank != rank || memcmp(stored->shape, want, (size_t)rank * sizeof *want) != 0) {
+    const attn_tensor *t = &stored->tensor;
+    if (t->rank != rank || memcmp(t->shape, want, (size_t)rank * sizeof *want) != 0) {
         char have[128], expected[128];
-        return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\": expected shape %s, found %s", *path,
-                         form->name, shape_text(expected, rank, want), shape_text(have, stored->rank, stored->shape));
+        return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\": expected shape %s, found %s", stored->path,
+                         form->name, shape_text(expected, rank, want), shape_text(have, t->rank, t->shape));
     }
-    if (stored->dtype != ATTN_F32 && stored->dtype != ATTN_BF16 && stored->dtype != ATTN_F16 &&
-        stored->dtype != ATTN_I8)
+    if (!has_readable_dtype(stored, form))
         return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\": expected F32, BF16, F16 or I8, found %s",
-                         *path, form->name, attn_dtype_name(stored->dtype));
-    *out = stored;
-    *scale = NULL;
-    return stored->dtype == ATTN_I8 ? find_scale(weights, scale, form->name, want[0]) : ATTN_OK;
+                         stored->path, form->name,
+                         stored->blocks ? attn_gguf_type_name(stored->blocks->type) : attn_dtype_name(t->dtype));
+    return t->dtype == ATTN_I8 ? find_scale(weights, &out->scale, form->name, want[0]) : ATTN_OK;
 }
 
 /* IEEE half to float: exact, subnormals, infinities and NaN included. */
@@ -164,50 +227,58 @@ static float from_half(uint16_t half) {
     return value;
 }
 
-/* Elements first … first+n−1 of a row of `columns`. */
-static void read_row(float *out, const attn_tensor *stored, const float *scale, size_t row, size_t columns,
-                     size_t first, size_t n) {
+/* Elements first … first+n−1 of a row of `columns`; of blocks a whole row. */
+static void read_row(float *out, const source *from, size_t row, size_t columns, size_t first, size_t n) {
     const size_t at = row * columns + first;
-    const uint16_t *halves = (const uint16_t *)stored->data + at;
-    if (stored->dtype == ATTN_F32) {
+    const attn_tensor *stored = &from->stored.tensor;
+    const uint16_t *halves = stored->data;
+    if (from->stored.blocks) {
+        attn_gguf_dequantise(out, from->stored.blocks, at, n);
+    } else if (stored->dtype == ATTN_F32) {
         memcpy(out, (const float *)stored->data + at, n * sizeof *out);
     } else if (stored->dtype == ATTN_BF16) {
         for (size_t i = 0; i < n; i++) {
-            uint32_t bits = (uint32_t)halves[i] << 16;
+            uint32_t bits = (uint32_t)halves[at + i] << 16;
             memcpy(&out[i], &bits, sizeof bits);
         }
     } else if (stored->dtype == ATTN_F16) {
-        for (size_t i = 0; i < n; i++) out[i] = from_half(halves[i]);
+        for (size_t i = 0; i < n; i++) out[i] = from_half(halves[at + i]);
     } else {
         const int8_t *q = (const int8_t *)stored->data + at;
-        for (size_t i = 0; i < n; i++) out[i] = scale[row] * (float)q[i];
+        for (size_t i = 0; i < n; i++) out[i] = from->scale[row] * (float)q[i];
     }
 }
 
-static attn_status read_transposed(attn_context *ctx, float *out, const attn_tensor *stored, const float *scale,
-                                   size_t first, size_t n) {
-    const size_t k = stored->shape[0], columns = stored->shape[1];
+static attn_status read_transposed(attn_context *ctx, float *out, const source *from, size_t first, size_t n) {
+    const size_t k = from->stored.tensor.shape[0], columns = from->stored.tensor.shape[1];
     float *row = attn_alloc(ctx, n, sizeof *row);
     if (!row) return ATTN_E_NOMEM;
     for (size_t r = 0; r < k; r++) {
-        read_row(row, stored, scale, r, columns, first, n);
+        read_row(row, from, r, columns, first, n);
         for (size_t i = 0; i < n; i++) out[i * k + r] = row[i];
     }
     attn_release(ctx, row);
     return ATTN_OK;
 }
 
-static attn_status read_stored(attn_context *ctx, const attn_tensor *value, const attn_tensor *stored,
-                               const float *scale, const attn_stored_form *form) {
+/* The stored row that is row r of W: rotary pairs may lie beside each other in it. */
+static size_t stored_row(const attn_stored_form *form, size_t r) {
+    const size_t d = form->paired, half = d / 2;
+    return d ? r - r % d + r % d % half * 2 + r % d / half : r;
+}
+
+static attn_status read_stored(attn_context *ctx, const attn_tensor *value, const source *from) {
     float *out = value->data;
+    const attn_stored_form *form = from->form;
     const size_t count = attn_tensor_count(value), n = value->rank ? value->shape[0] : 1, first = form->part * n;
     if (form->transposed && value->rank == 2) {
-        ATTN_TRY(read_transposed(ctx, out, stored, scale, first, n));
-    } else if (value->rank < 2) {
-        read_row(out, stored, scale, 0, n, first, count);
+        ATTN_TRY(read_transposed(ctx, out, from, first, n));
+    } else if (value->rank < 2 && !form->paired) {
+        read_row(out, from, 0, n, first, count);
     } else {
         const size_t columns = n ? count / n : 0;
-        for (size_t r = 0; r < n; r++) read_row(out + r * columns, stored, scale, first + r, columns, 0, columns);
+        for (size_t r = 0; r < n; r++)
+            read_row(out + r * columns, from, first + stored_row(form, r), columns, 0, columns);
     }
     if (form->offset != 0)
         for (size_t i = 0; i < count; i++) out[i] += form->offset;
@@ -223,17 +294,15 @@ size_t attn_find_not_finite(const float *x, size_t count) {
 attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
                               int rank, const size_t *shape) {
     const attn_stored_form form = attn_model_stored_form(model, name);
-    const attn_tensor *stored = NULL;
-    const float *scale = NULL;
-    const char *path = NULL;
-    ATTN_TRY(find_stored(weights, &stored, &scale, &path, &form, rank, shape));
+    source from;
+    ATTN_TRY(find_stored(weights, &from, &form, rank, shape));
     ATTN_TRY(attn_parameters_add(model->parameters, out, name, ATTN_INIT_ZERO, 0, rank, shape));
     const attn_tensor *value = &(*out)->value;
-    ATTN_TRY(read_stored(model->ctx, value, stored, scale, &form));
+    ATTN_TRY(read_stored(model->ctx, value, &from)); /* blocks, too, become f32 here */
     size_t count = attn_tensor_count(value), bad = attn_find_not_finite(value->data, count);
     return bad == count ? ATTN_OK
                         : attn_fail(model->ctx, ATTN_E_NUMERIC, "%s: tensor \"%s\": element %zu is not a finite number",
-                                    path, form.name, bad);
+                                    from.stored.path, form.name, bad);
 }
 
 /* ---- tensors that belong to nothing ------------------------------------------------------------------ */
@@ -249,18 +318,17 @@ static bool is_scale(const attn_weights *weights, const attn_model *model, const
     char base[256] = "";
     size_t bytes = strlen(name);
     if (bytes > 6 && bytes < sizeof base && !strcmp(name + bytes - 6, ".scale")) memcpy(base, name, bytes - 6);
-    const attn_tensor *matrix = attn_weights_find(weights, base, NULL);
-    return matrix && matrix->dtype == ATTN_I8 && is_stored_name(model, base);
+    attn_stored matrix;
+    return attn_weights_find(weights, &matrix, base) && matrix.tensor.dtype == ATTN_I8 && is_stored_name(model, base);
 }
 
 attn_status attn_weights_check_extra(const attn_weights *weights, const attn_model *model) {
-    for (size_t f = 0; f < weights->files; f++)
-        for (size_t i = 0; i < attn_safetensors_count(weights->file[f]); i++) {
-            const char *name = attn_safetensors_at(weights->file[f], i)->name;
-            if (is_stored_name(model, name) || is_scale(weights, model, name)) continue;
-            if (model->class->ignores && model->class->ignores(model, name)) continue;
-            return attn_fail(model->ctx, ATTN_E_FORMAT, "%s: tensor \"%.100s\" does not belong to this %s model",
-                             weights->path[f], name, model->class->type);
-        }
+    for (size_t i = 0; i < attn_weights_count(weights); i++) {
+        const attn_stored stored = attn_weights_at(weights, i);
+        if (is_stored_name(model, stored.name) || is_scale(weights, model, stored.name)) continue;
+        if (model->class->ignores && model->class->ignores(model, stored.name)) continue;
+        return attn_fail(model->ctx, ATTN_E_FORMAT, "%s: tensor \"%.100s\" does not belong to this %s model",
+                         stored.path, stored.name, model->class->type);
+    }
     return ATTN_OK;
 }

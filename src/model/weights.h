@@ -1,6 +1,7 @@
-/* weights.h: the weights of a folder: model.safetensors, or the shards that model.safetensors.index.json lists.
+/* weights.h: the weights of a folder: model.safetensors, or the shards that model.safetensors.index.json lists; or of
+ * one file that is a whole model: GGUF, or llama2.c's .bin.
  *
- * They are stored as F32, BF16, F16 or I8. An I8 matrix W (N, K) has beside it `name.scale` (N) in F32:
+ * In a folder they are stored as F32, BF16, F16 or I8. An I8 matrix W (N, K) has beside it `name.scale` (N) in F32:
  *     W[n][k] = scale[n] · q[n][k],  scale[n] = max_k |W[n][k]| / 127
  * Vectors are not stored as I8. Whatever is stored, a loaded model computes in f32. A model's class may say that a
  * parameter is stored under another name, transposed, or as a part of a larger tensor (attn_stored_form). */
@@ -8,21 +9,34 @@
 #define ATTN_MODEL_WEIGHTS_H
 
 #include "model/model.h"
+#include <attn/gguf.h>
 #include <attn/io.h>
 
 enum { ATTN_MODEL_PATH = 4096, ATTN_MAX_SHARDS = 1024 };
 
+/* A tensor as it lies in a file. */
+typedef struct attn_stored {
+    const char *name, *path;        /* the file's path; that of the first file where there is no such tensor */
+    attn_tensor tensor;             /* without data where it has blocks */
+    const attn_gguf_tensor *blocks; /* in one of GGUF's block formats; else NULL */
+} attn_stored;
+
 struct attn_weights {
     attn_context *ctx;
     attn_safetensors **file; /* (files) */
-    char **path;             /* (files) */
+    char **path;             /* (files), or one */
     size_t files;
+    attn_gguf *gguf;              /* in place of them, */
+    struct attn_llama2c *llama2c; /* or this */
 };
 
-attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *folder);
+/* A folder, a GGUF file, a file of llama2.c. */
+attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *path);
 void attn_weights_close(attn_weights *weights);
-/* NULL if there is none. *path (NULL: not wanted) gets the file's. */
-const attn_tensor *attn_weights_find(const attn_weights *weights, const char *name, const char **path);
+/* False if there is none. out NULL: only that is asked. */
+bool attn_weights_find(const attn_weights *weights, attn_stored *out, const char *name);
+size_t attn_weights_count(const attn_weights *weights);
+attn_stored attn_weights_at(const attn_weights *weights, size_t index);
 /* Every stored tensor must be of a parameter, or the scale of one that is stored as I8, or one that the class ignores.
  */
 attn_status attn_weights_check_extra(const attn_weights *weights, const attn_model *model);
@@ -30,7 +44,14 @@ attn_status attn_weights_check_extra(const attn_weights *weights, const attn_mod
 /* Writes all parameters into a file. */
 attn_status attn_weights_save(const attn_model *model, const char *path, attn_dtype dtype);
 
+/* The config.json that a GGUF file's metadata make (gguf_config.c). gives. */
+attn_status attn_gguf_config(attn_context *ctx, char **json, const attn_gguf *file, const char *path);
+
 attn_stored_form attn_model_stored_form(const attn_model *model, const char *name);
+/* Whether a model of this name is one file; else it is a folder. */
+bool attn_model_is_file(const char *path);
+/* Whether the file begins as GGUF does. */
+attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path);
 attn_status attn_model_path(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *folder, const char *file);
 /* A JSON file's text, which must be of sensible size and have no NUL: it may come from anybody. gives. */
 attn_status attn_model_read_text(attn_context *ctx, char **gives, const char *path, size_t most);

@@ -356,6 +356,7 @@ static attn_status load_bytes(attn_tokenizer **gives, attn_context *ctx, const c
                    : load_gpt2(gives, ctx, path, text, bytes);
     if (bytes > 2 && text[0] == '\n' && text[1] > 0 && text[2] == '\n') /* field 1, and its field 1 */
         return attn_tokenizer_of_sentencepiece(gives, ctx, text, bytes);
+    if (attn_is_llama2c_tokenizer(text, bytes)) return attn_tokenizer_of_llama2c(gives, ctx, text, bytes);
     if (memchr(text, ' ', ATTN_MIN(bytes, 1000)) && bytes && text[0] != '\n')
         return attn_tokenizer_of_tiktoken(gives, ctx, text, bytes);
     return attn_tokenizer_parse(gives, ctx, text, bytes);

@@ -57,6 +57,13 @@ attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx
 attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
                                    size_t vocabulary_bytes, const char *merges, size_t merges_bytes);
 
+/* llama2.c's tokenizer.bin, and whether the bytes may be one. */
+attn_status attn_tokenizer_of_llama2c(attn_tokenizer **gives, attn_context *ctx, const char *data, size_t bytes);
+bool attn_is_llama2c_tokenizer(const char *data, size_t bytes);
+
+/* JSON of the parts around Llama's pieces: spaces as marks, one before the text where there is a prefix, bytes for what
+ * has no piece. */
+void attn_sentencepiece_parts(attn_buffer *parts, bool prefix);
 /* JSON of a pre-tokenizer with the pattern of a family of models, "gpt-2", "llama-bpe", "qwen2", "smollm", …; NULL: it
  * is not known. */
 const char *attn_pre_tokenizer_named(const char *name, size_t bytes);

@@ -67,7 +67,7 @@ static attn_status byte_level_parts(attn_context *ctx, attn_buffer *parts, const
     return parts->status;
 }
 
-static void sentencepiece_parts(attn_buffer *parts, bool prefix) {
+void attn_sentencepiece_parts(attn_buffer *parts, bool prefix) {
     attn_buffer_printf(parts,
                        "{\"version\":\"1.0\",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s{\"type\":"
                        "\"Replace\",\"pattern\":{"
@@ -97,7 +97,7 @@ static attn_status of_gguf(attn_tokenizer **gives, attn_context *ctx, const attn
     list->merge_by_score = llama;
     list->bos = wanted_id(file, KEY("add_bos_token"), llama, KEY("bos_token_id"));
     list->eos = wanted_id(file, KEY("add_eos_token"), false, KEY("eos_token_id"));
-    if (llama) sentencepiece_parts(parts, flag(file, KEY("add_space_prefix"), true));
+    if (llama) attn_sentencepiece_parts(parts, flag(file, KEY("add_space_prefix"), true));
     else {
         ATTN_TRY(byte_level_parts(ctx, parts, file, &llama3));
         merges = read_merges(file);

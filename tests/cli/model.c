@@ -482,7 +482,7 @@ static void test_damaged_models(void **state) {
     }
     const outcome *o = RUN("translate", "-m", in_folder("train.tsv"), "Der Hund");
     assert_code(o, 1);
-    assert_says(o, "Not a directory");
+    assert_says(o, "expected a model's folder, a GGUF file");
 }
 
 int main(void) {

@@ -1,0 +1,199 @@
+/* gguf.c: language models in GGUF files, against what transformers computes with the numbers in them, and what is
+ * refused (scripts/make_gguf_model_goldens.py makes them). */
+#include "support/translator.h"
+#include <attn/generate.h>
+#include <attn/io.h>
+#include <math.h>
+#include <unistd.h>
+
+static const char *const variants[] = {"gpt2", "llama", "llama3", "linear", "qwen2", "qwen3", "gemma2", "gemma3"};
+
+enum { PATH = 1024 };
+
+typedef struct fixture {
+    attn_context *ctx;
+    attn_model *model;
+    attn_safetensors *expected;
+    const int32_t *ids;
+    size_t batch, steps, vocabulary;
+} fixture;
+
+static const char *golden_path(const char *name, const char *end) {
+    static char path[2][PATH];
+    static int turn;
+    const char *source = getenv("ATTN_TEST_SOURCE");
+    turn = !turn;
+    snprintf(path[turn], PATH, "%s/tests/golden/gguf/%s%s", source ? source : ".", name, end);
+    return path[turn];
+}
+
+static void open_fixture(fixture *f, const char *name) {
+    *f = (fixture){.ctx = test_context(1)};
+    if (attn_model_load(&f->model, f->ctx, golden_path(name, ".gguf")) != ATTN_OK)
+        fail_msg("%s: %s", name, attn_error(f->ctx));
+    assert_ok(attn_safetensors_open(&f->expected, f->ctx, golden_path(name, ".safetensors")));
+    const attn_tensor *ids = &attn_safetensors_find(f->expected, "ids")->tensor;
+    f->ids = ids->data, f->batch = ids->shape[0], f->steps = ids->shape[1];
+    f->vocabulary = attn_model_vocab_size(f->model);
+}
+
+static void close_fixture(fixture *f) {
+    attn_safetensors_close(f->expected);
+    attn_model_free(f->model);
+    attn_context_free(f->ctx);
+}
+
+static void check_logits(const fixture *f, const char *name) {
+    const float *want = attn_safetensors_find(f->expected, "logits")->tensor.data;
+    const size_t count = f->batch * f->steps * f->vocabulary;
+    float *found = malloc(count * sizeof *found);
+    double worst = 0;
+    assert_non_null(found);
+    assert_ok(attn_language_logits(f->model, found, f->ids, f->batch, f->steps, NULL));
+    for (size_t i = 0; i < count; i++) worst = fmax(worst, fabs((double)found[i] - (double)want[i]));
+    if (!(worst < 2e-5)) fail_msg("%s: logits are off by %g", name, worst);
+    free(found);
+}
+
+static void check_greedy(const fixture *f, const char *name) {
+    const attn_tensor *want = &attn_safetensors_find(f->expected, "greedy")->tensor;
+    const int32_t *greedy = want->data;
+    attn_tokenizer *tokenizer;
+    assert_ok(attn_tokenizer_of_model(&tokenizer, f->ctx, golden_path(name, ".gguf")));
+    attn_generate_options o = ATTN_GENERATE_OPTIONS_INIT;
+    o.temperature = 0, o.max_tokens = want->shape[0];
+    attn_generator *g;
+    if (attn_generator_create(&g, f->model, tokenizer, &o) != ATTN_OK) fail_msg("%s: %s", name, attn_error(f->ctx));
+    assert_ok(attn_generator_prompt_ids(g, f->ids, f->steps));
+    const char *text;
+    size_t bytes = 0, count;
+    do assert_ok(attn_generator_next(g, &text, &bytes));
+    while (bytes);
+    const int32_t *ids = attn_generator_ids(g, &count);
+    assert_true(count > f->steps || attn_generator_end(g) == ATTN_GENERATE_END_TOKEN);
+    for (size_t i = f->steps; i < count; i++)
+        if (ids[i] != greedy[i - f->steps])
+            fail_msg("%s: token %zu is %d, expected %d", name, i - f->steps, (int)ids[i], (int)greedy[i - f->steps]);
+    if (count - f->steps < want->shape[0]) assert_true(greedy[count - f->steps] == 2 || greedy[count - f->steps] == 4);
+    attn_generator_free(g);
+    attn_tokenizer_free(tokenizer);
+}
+
+static void test_models(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        fixture f;
+        open_fixture(&f, variants[i]);
+        check_logits(&f, variants[i]);
+        check_greedy(&f, variants[i]);
+        close_fixture(&f);
+    }
+}
+
+/* Saved as a folder: the same config, the same weights, but for what a gain less 1 has lost. */
+static void test_folders(void **state) {
+    (void)state;
+    char folder[] = "/tmp/attn-gguf-XXXXXX", path[PATH];
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json"};
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        fixture f;
+        attn_tokenizer *tokenizer;
+        attn_model *again;
+        open_fixture(&f, variants[i]);
+        assert_ok(attn_tokenizer_of_model(&tokenizer, f.ctx, golden_path(variants[i], ".gguf")));
+        assert_ok(attn_model_save(f.model, folder, ATTN_F32));
+        snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+        assert_ok(attn_tokenizer_save(tokenizer, path));
+        attn_tokenizer_free(tokenizer);
+        assert_ok(attn_model_load(&again, f.ctx, folder));
+        assert_string_equal(attn_model_config(f.model), attn_model_config(again));
+        attn_model_free(f.model);
+        f.model = again;
+        check_logits(&f, variants[i]);
+        assert_ok(attn_tokenizer_of_model(&tokenizer, f.ctx, folder));
+        attn_tokenizer_free(tokenizer);
+        close_fixture(&f);
+    }
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        unlink(path);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+/* ---- files that are changed in one place ------------------------------------------------------------------ */
+
+static char *read_golden(const char *name, size_t *bytes) {
+    FILE *file = fopen(golden_path(name, ".gguf"), "rb");
+    char *data = malloc(1 << 20);
+    assert_non_null(file);
+    assert_non_null(data);
+    *bytes = fread(data, 1, 1 << 20, file);
+    fclose(file);
+    return data;
+}
+
+static void refused(const char *name, const char *find, size_t after, const char *with, size_t n, const char *said) {
+    static const char path[] = "/tmp/attn-gguf-refused.gguf";
+    attn_context *ctx = test_context(1);
+    size_t bytes;
+    char *data = read_golden(name, &bytes), *at = memmem(data, bytes, find, strlen(find));
+    attn_model *model;
+    if (!at) fail_msg("%s has no %s", name, find);
+    memcpy(at + after, with, n);
+    assert_ok(attn_file_write(ctx, path, data, bytes));
+    const attn_status status = attn_model_load(&model, ctx, path);
+    assert_true(status == ATTN_E_FORMAT || status == ATTN_E_UNSUPPORTED);
+    assert_null(model);
+    if (!strstr(attn_error(ctx), said)) fail_msg("found \"%s\", expected \"%s\"", attn_error(ctx), said);
+    assert_non_null(strstr(attn_error(ctx), path));
+    assert_int_equal(unlink(path), 0);
+    free(data);
+    attn_context_free(ctx);
+}
+
+/* A key's value lies behind its name and four bytes for the kind; a tensor's sizes behind four for their number. */
+static void test_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *find;
+        const char *with; /* four bytes, or text */
+        bool text;
+        const char *said;
+    } cases[] = {
+        {"llama", "llama.attention.head_count", "\0\0\0\0", false, "\"llama.attention.head_count\": expected 1 to"},
+        {"llama", "llama.embedding_length", "\0\0\0\x7f", false, "\"llama.embedding_length\": expected 1 to 16777216"},
+        {"llama", "llama.block_count", "\3\0\0\0", false, "tensor \"blk.2.attn_norm.weight\" is missing"},
+        {"llama", "llama.block_count", "\0\0\1\0", false, "\"num_hidden_layers\": expected 1 to 1024, found 65536"},
+        {"llama", "llama.block_count", "\1\0\0\0", false, "does not belong to this llama model"},
+        {"llama", "llama.context_length", "\0\0\0\x80", false, "\"llama.context_length\": expected 1 to"},
+        {"llama", "llama.attention.head_count", "\5\0\0\0", false,
+         "\"num_attention_heads\" is 5, expected a multiple of"},
+        {"llama", "llama.feed_forward_length", "\x41\0\0\0", false, "expected shape (65, 32), found (64, 32)"},
+        {"llama", "llama.feed_forward_length", "feed", true, "\"llama.feed_forward_length\": expected an integer"},
+        {"llama", "token_embd.weight", "tokem_embd.weight", true, "tensor \"token_embd.weight\" is missing"},
+        {"llama", "output_norm.weight", "output_form.weight", true, "tensor \"output_norm.weight\" is missing"},
+        {"llama", "blk.1.ffn_up.weight", "blk.1.ffn_op.weight", true, "tensor \"blk.1.ffn_up.weight\" is missing"},
+        {"gpt2", "gpt2.attention.head_count", "\5\0\0\0", false, "\"n_embd\" is 32, expected a multiple of \"n_head\""},
+        {"qwen3", "qwen3.attention.key_length", "\x11\0\0\0", false, "expected 17 as the heads' size, found 16"},
+        {"linear", "linear", "longer", true, "expected \"none\" or \"linear\", found \"longer\""},
+        {"llama3", "llama.rope.freq_base", "\0\0\x80\x46", false, "expected factors as Llama 3.1 scales positions"},
+        {"gemma2", "gemma2.attention.head_count_kv", "\3\0\0\0", false, "expected a multiple of"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t length = strlen(cases[i].find);
+        if (cases[i].text && !strcmp(cases[i].with, "feed"))
+            refused(cases[i].model, cases[i].find, 6, "tool", 4, cases[i].said);
+        else if (cases[i].text) refused(cases[i].model, cases[i].find, 0, cases[i].with, length, cases[i].said);
+        else refused(cases[i].model, cases[i].find, length + 4, cases[i].with, 4, cases[i].said);
+    }
+    refused("llama", "general.architecture", strlen("general.architecture") + 4 + 8, "lamma", 5,
+            "general.architecture: expected one of gpt2, llama, qwen2, qwen3, gemma2, gemma3, found \"lamma\"");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_refused)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
