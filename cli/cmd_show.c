@@ -26,8 +26,8 @@ static const option_spec options[] = {
      "to "
      "the source (cross)",
      0, 0, kind_names},
-    {"layer", 0, OPTION_INT, AT(layer), "N", "with --kind: which layer, from 1 (the last)", 1, 1000, NULL},
-    {"head", 0, OPTION_INT, AT(head), "N", "with --kind: which head, from 1 (the mean of all)", 1, 1000, NULL},
+    {"layer", 0, OPTION_INT, AT(layer), "N", "of a head: which layer, from 1 (the last)", 1, 1000, NULL},
+    {"head", 0, OPTION_INT, AT(head), "N", "which head of it, from 1 (the mean of all)", 1, 1000, NULL},
     {"title", 0, OPTION_TEXT, AT(title), "TEXT", "above the picture", 0, 0, NULL},
     {"tokens", 0, OPTION_FLAG, AT(tokens), NULL, "tokens and </s> instead of whole words", 0, 0, NULL},
     {"posterior", 0, OPTION_FLAG, AT(posterior), NULL, "which source word explains each word that came", 0, 0, NULL},
@@ -75,6 +75,14 @@ static bool put(const settings *s, const picture *p) {
     return cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(7));
 }
 
+/* Takes the picture. */
+static bool finish(const command *c, const settings *s, picture *p, bool fine) {
+    if (fine) p->map.title = s->title;
+    if (fine) fine = s->json ? put(s, p) : draw(c, s, p);
+    picture_free(p);
+    return fine;
+}
+
 /* A head's attention: rows and columns are words or tokens of source or target. */
 static bool look_at_head(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
     attn_context *ctx = cli_context();
@@ -94,11 +102,7 @@ static bool look_at_head(const command *c, const settings *s, const translator *
     bool fine = status == ATTN_OK;
     if (!fine) cli_fail_status(c);
     if (fine) fine = picture_make_head(c, &p, t->tokenizer, tr, h, where.kind, weights, !s->tokens);
-    if (fine) {
-        p.map.title = s->title;
-        fine = s->json ? put(s, &p) : draw(c, s, &p);
-    }
-    picture_free(&p);
+    fine = finish(c, s, &p, fine);
     attn_text_free(ctx, weights);
     free(ids);
     return fine;
@@ -113,12 +117,9 @@ static bool look(const command *c, const settings *s, const translator *t, const
     }
     if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
     if (!(s->tokens ? picture_make_tokens(c, &p, t->tokenizer, tr, h) : picture_make(c, &p, tr, h))) return false;
-    p.map.title = s->title;
-    bool fine = p.map.rows && p.map.columns;
-    if (fine) fine = s->json ? put(s, &p) : draw(c, s, &p);
-    else cli_fail(c, "the translation is blank: there is nothing to look at");
-    picture_free(&p);
-    return fine;
+    const bool fine = p.map.rows && p.map.columns;
+    if (!fine) cli_fail(c, "the translation is blank: there is nothing to look at");
+    return finish(c, s, &p, fine);
 }
 
 static bool show(const command *c, const settings *s, const translator *t, const char *text) {
@@ -149,38 +150,90 @@ static bool show(const command *c, const settings *s, const translator *t, const
     return fine;
 }
 
+/* ---- language models and encoders: one text ------------------------------------------------------------------- */
+
+static bool look_at_text(const command *c, const settings *s, const translator *t, attn_tokens *tokens) {
+    attn_context *ctx = cli_context();
+    picture p = {0};
+    float *weights;
+    if (s->max_source && tokens->count > (size_t)s->max_source)
+        return cli_fail(c, "the text: found %zu tokens, expected at most %lld (--max-source)", tokens->count,
+                        s->max_source) == EXIT_DONE;
+    int32_t *ids = malloc((tokens->count + 1) * sizeof *ids);
+    if (!ids) return cli_fail_memory(c) == EXIT_DONE;
+    for (size_t i = 0; i < tokens->count; i++) ids[i] = tokens->token[i].id;
+    const size_t layer = s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER;
+    bool fine = attn_look_at_text(t->model, &weights, layer, (size_t)s->head, ids, NULL, tokens->count) == ATTN_OK;
+    if (!fine) cli_fail_status(c);
+    if (fine) fine = picture_make_text(c, &p, t->tokenizer, tokens, weights, !s->tokens);
+    fine = finish(c, s, &p, fine);
+    attn_text_free(ctx, weights);
+    free(ids);
+    return fine;
+}
+
+static bool show_text(const command *c, const settings *s, const translator *t, const char *text) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    if (!cli_check_text(c, "the text", 0, text, strlen(text))) return false;
+    const attn_status status = attn_model_is_encoder(t->model)
+                                   ? attn_tokenize(t->tokenizer, &tokens, text, strlen(text), true)
+                                   : attn_language_tokenize(t->tokenizer, &tokens, text, strlen(text));
+    const bool fine = status == ATTN_OK ? look_at_text(c, s, t, &tokens) : cli_fail_status(c) == EXIT_DONE;
+    attn_tokens_free(cli_context(), &tokens);
+    return fine;
+}
+
+/* What belongs to the other models. */
+static int check_kind(const command *c, const settings *s, const attn_model *model) {
+    const char *type = attn_model_type(model);
+    const bool encoder = attn_model_is_encoder(model), text = encoder || attn_model_is_language_model(model);
+    if (!text && (s->layer || s->head) && s->kind == KIND_ALIGNMENT)
+        return cli_wrong_use(c, "found --layer or --head, expected --kind encoder, decoder or cross with it");
+    if (!text) return GO_ON;
+    if (s->target || s->posterior)
+        return cli_wrong_use(c, "found %s, expected none: a %s model does not translate",
+                             s->target ? "--target" : "--posterior", type);
+    if (s->kind != KIND_ALIGNMENT && s->kind != (encoder ? KIND_ENCODER : KIND_DECODER))
+        return cli_wrong_use(c, "found --kind %s, expected %s or none: it is what a %s model has", kind_names[s->kind],
+                             kind_names[encoder ? KIND_ENCODER : KIND_DECODER], type);
+    return GO_ON;
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
     if ((code = cli_check_picture_name(c, s.output)) != GO_ON) return code;
-    if ((s.layer || s.head) && s.kind == KIND_ALIGNMENT)
-        return cli_wrong_use(c, "found --layer or --head, expected --kind encoder, decoder or cross with it");
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
     translator t;
-    if (!cli_load_translator(c, &t, s.model)) return EXIT_FAILED;
-    char *text = cli_join(c, argv + first, argc - first);
-    bool fine = text && show(c, &s, &t, text);
-    free(text);
+    if (!(s.model ? cli_load_model(c, &t, s.model) : cli_load_translator(c, &t, NULL))) return EXIT_FAILED;
+    if ((code = check_kind(c, &s, t.model)) == GO_ON) {
+        const bool text = attn_model_is_encoder(t.model) || attn_model_is_language_model(t.model);
+        char *given = cli_join(c, argv + first, argc - first);
+        code = given && (text ? show_text : show)(c, &s, &t, given) ? EXIT_DONE : EXIT_FAILED;
+        free(given);
+    }
     cli_free_translator(&t);
-    return fine ? EXIT_DONE : EXIT_FAILED;
+    return code;
 }
 
 const command command_show = {
     .name = "show",
-    .summary = "draw which source word each word of a translation looked at",
+    .summary = "draw what a model looks at: a translation's alignment, or any head on a text",
     .operands = "TEXT...",
     .description =
         "Draws the soft alignment of a translation: source words along the top, target words along the left.\n"
         "It is made before a word is chosen; with --posterior it is weighed by how well each source word explains the\n"
-        "word that came. --kind draws any head of any layer of a transformer, or the mean of a layer's heads: what is "
-        "read\n"
-        "along the top, who reads it along the left.",
-    .example = "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
-               "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Die Katze, die auf der Matte saß, sprang\"",
+        "word that came. --kind draws any head of any layer of a transformer, or the mean of a layer's heads: what is\n"
+        "read along the top, who reads it along the left. So it draws a language model or an encoder on one text,\n"
+        "without --kind.",
+    .example =
+        "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
+        "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Die Katze, die auf der Matte saß, sprang\"\n"
+        "  attn show -m smollm2.gguf --layer 3 --head 5 \"The cat that was sitting on the mat jumped\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

@@ -106,33 +106,49 @@ static void merge(float *out, const axis *row, const axis *column, const float *
     }
 }
 
+/* Takes both axes' labels, and frees the axes. */
+static bool make_head(const command *c, picture *out, axis *row, axis *column, const float *weights, bool fine) {
+    *out = (picture){0};
+    if (fine) fine = (out->labels = calloc(row->groups + column->groups + 1, sizeof *out->labels)) != NULL;
+    if (fine) fine = (out->merged = calloc(row->groups * column->groups, sizeof *out->merged)) != NULL;
+    if (fine) {
+        merge(out->merged, row, column, weights);
+        memcpy(out->labels, row->label, row->groups * sizeof *row->label);
+        memcpy(out->labels + row->groups, column->label, column->groups * sizeof *column->label);
+        free(row->label);
+        free(column->label);
+        row->label = column->label = NULL; /* the picture has them */
+    }
+    fine = finish(c, out, out->merged, fine ? row->groups : 0, fine ? column->groups : 0, fine);
+    axis_free(row);
+    axis_free(column);
+    return fine;
+}
+
 bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, const attn_translation *t,
                        const attn_hypothesis *h, attn_look_kind kind, const float *weights, bool words) {
     static const char *const axes[] = {"source", "target read", "target"};
     const bool from_source = kind == ATTN_LOOK_ENCODER, to_source = kind != ATTN_LOOK_DECODER;
     const bool start = kind == ATTN_LOOK_DECODER;
     axis row, column = {0};
-    *out = (picture){0};
     bool fine = from_source ? axis_make(&row, k, t->source.text, t->source.token, t->source.count, false, words)
                             : axis_make(&row, k, h->text, h->span, h->count, start, words);
     if (fine)
         fine = to_source ? axis_make(&column, k, t->source.text, t->source.token, t->source.count, false, words)
                          : axis_make(&column, k, h->text, h->span, h->count, start, words);
-    if (fine) fine = (out->labels = calloc(row.groups + column.groups + 1, sizeof *out->labels)) != NULL;
-    if (fine) fine = (out->merged = calloc(row.groups * column.groups, sizeof *out->merged)) != NULL;
-    if (fine) {
-        merge(out->merged, &row, &column, weights);
-        memcpy(out->labels, row.label, row.groups * sizeof *row.label);
-        memcpy(out->labels + row.groups, column.label, column.groups * sizeof *column.label);
-        free(row.label);
-        free(column.label);
-        row.label = column.label = NULL; /* the picture has them */
-    }
-    fine = finish(c, out, out->merged, fine ? row.groups : 0, fine ? column.groups : 0, fine);
-    if (fine) out->map.row_axis = axes[kind], out->map.column_axis = to_source ? axes[0] : axes[kind];
-    axis_free(&row);
-    axis_free(&column);
-    return fine;
+    if (!make_head(c, out, &row, &column, weights, fine)) return false;
+    out->map.row_axis = axes[kind], out->map.column_axis = to_source ? axes[0] : axes[kind];
+    return true;
+}
+
+bool picture_make_text(const command *c, picture *out, const attn_tokenizer *k, const attn_tokens *tokens,
+                       const float *weights, bool words) {
+    axis row, column = {0};
+    bool fine = axis_make(&row, k, tokens->text, tokens->token, tokens->count, false, words) &&
+                axis_make(&column, k, tokens->text, tokens->token, tokens->count, false, words);
+    if (!make_head(c, out, &row, &column, weights, fine)) return false;
+    out->map.row_axis = "who reads", out->map.column_axis = "what is read";
+    return true;
 }
 
 void picture_free(picture *p) {

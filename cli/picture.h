@@ -21,6 +21,9 @@ bool picture_make_tokens(const command *c, picture *out, const attn_tokenizer *k
  */
 bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, const attn_translation *t,
                        const attn_hypothesis *h, attn_look_kind kind, const float *weights, bool words);
+/* The same of one text that a model reads, as attn_look_at_text gives it. */
+bool picture_make_text(const command *c, picture *out, const attn_tokenizer *k, const attn_tokens *tokens,
+                       const float *weights, bool words);
 void picture_free(picture *p);
 
 #endif

@@ -4,6 +4,7 @@ them. Each folder is a model (config.json, weights) with expected.safetensors be
 
     ids (B, T)               I32, two texts
     logits (B, T, V)         F32
+    weights (L, H, T, T)     F32, of each layer's heads while they read the first text
     greedy (100)             I32, what follows the first text, the largest logit each time
     loss                     F64, the mean over all B·(T−1) next tokens
     grad.NAME                d loss / d NAME, in the names and layout of the file; for "gpt2" and "llama"
@@ -70,9 +71,10 @@ def expected_of(model, name):
     ids = torch.randint(0, V, (B, T))
     greedy = model.generate(ids[:1], do_sample=False, max_new_tokens=GREEDY)[0, T:]
     with in_double(model):
-        out = model(ids)
+        out = model(ids, output_attentions=True)
     loss = torch.nn.functional.cross_entropy(out.logits[:, :-1].reshape(-1, V), ids[:, 1:].reshape(-1))
-    found = {"ids": ids.int(), "logits": out.logits, "greedy": greedy.int(), "loss": loss.double()}
+    found = {"ids": ids.int(), "logits": out.logits, "greedy": greedy.int(), "loss": loss.double(),
+             "weights": torch.stack([layer[0] for layer in out.attentions])}
     if name in ("gpt2", "llama"):
         loss.backward()
         found |= {f"grad.{key}": p.grad for key, p in model.named_parameters() if key != "lm_head.weight" or name == "llama"}

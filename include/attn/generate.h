@@ -14,6 +14,11 @@ ATTN_API bool attn_model_is_language_model(const attn_model *model);
 /* Tokens that a text may have, prompt and continuation together. */
 ATTN_API size_t attn_model_context_length(const attn_model *model);
 
+/* A text's tokens as generation and attn_language_loss want them: with what the tokenizer puts before a text, <s> or
+ * the like; a tokenizer that was trained here adds nothing. *tokens as in attn_tokenize. */
+ATTN_API attn_status attn_language_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text,
+                                            size_t bytes);
+
 /* logits (B, T, V) of ids (B, T): row t of sequence b is what comes after its tokens up to t. first: B ints or NULL;
  * the tokens of sequence b before first[b] are padding: they change nothing, whatever they are, and their rows are
  * zeros. An id outside the vocabulary is ATTN_E_ARGUMENT, T above the context length ATTN_E_SHAPE. */

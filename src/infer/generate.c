@@ -174,15 +174,10 @@ attn_status attn_generator_prompt_ids(attn_generator *g, const int32_t *ids, siz
     return ATTN_OK;
 }
 
-/* What is trained here would put </s> behind a text; other tokenizers may have something to put before it. */
-static bool begins_specially(const attn_generator *g) {
-    return g->count == 0 && (attn_tokenizer_find(g->tokenizer, "<s>") != ATTN_ID_BOS ||
-                             attn_tokenizer_find(g->tokenizer, "<pad>") != ATTN_ID_PAD);
-}
-
 attn_status attn_generator_prompt(attn_generator *g, const char *text, size_t bytes) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
-    attn_status status = attn_tokenize(g->tokenizer, &tokens, text, bytes, begins_specially(g));
+    attn_status status = g->count ? attn_tokenize(g->tokenizer, &tokens, text, bytes, false)
+                                  : attn_language_tokenize(g->tokenizer, &tokens, text, bytes);
     int32_t *ids = status == ATTN_OK ? attn_alloc(g->ctx, tokens.count, sizeof *ids) : NULL;
     if (status == ATTN_OK && !ids) status = ATTN_E_NOMEM;
     for (size_t i = 0; ids && i < tokens.count; i++) ids[i] = tokens.token[i].id;

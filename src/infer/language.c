@@ -8,6 +8,14 @@ bool attn_model_is_language_model(const attn_model *model) { return model->class
 
 size_t attn_model_context_length(const attn_model *model) { return model->max_positions; }
 
+/* What is trained here would put </s> behind a text; other tokenizers may have something to put before it. */
+attn_status attn_language_tokenize(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text,
+                                   size_t bytes) {
+    const bool own =
+        attn_tokenizer_find(tokenizer, "<s>") == ATTN_ID_BOS && attn_tokenizer_find(tokenizer, "<pad>") == ATTN_ID_PAD;
+    return attn_tokenize(tokenizer, tokens, text, bytes, !own);
+}
+
 /* All sequences' tokens, one behind the other, without the padding. */
 static bool pack(attn_gpt_rows *rows, attn_tape *tape, const int32_t *ids, size_t batch, size_t steps,
                  const int32_t *first) {

@@ -126,8 +126,18 @@ static attn_var *attend_cached(const attn_gpt *m, attn_tape *tape, attn_var *q, 
     return y;
 }
 
+static attn_attention_options attention_of(const attn_gpt *m, size_t l) {
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.causal = ATTN_CAUSAL_TOP_LEFT;
+    options.scale = 1 / sqrtf(m->config.query_scalar);
+    options.softcap = m->config.attention_softcap;
+    if (m->layer[l].sliding) options.window_left = (int64_t)m->config.window - 1;
+    return options;
+}
+
+/* *seen gets what a look at the weights needs; NULL: not wanted. */
 static attn_var *attend(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *u, const attn_gpt_rows *rows,
-                        const angles *turn) {
+                        const angles *turn, attn_head_of *seen) {
     const attn_gpt_config *c = &m->config;
     const attn_gpt_layer *layer = &m->layer[l];
     attn_var *q = linear(tape, u, layer->query, NULL, ATTN_IDENTITY);
@@ -138,24 +148,22 @@ static attn_var *attend(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *
     if (turn) q = attn_tape_rotary(tape, q, c->heads, &turn->table, turn->index);
     if (turn) k = attn_tape_rotary(tape, k, c->key_heads, &turn->table, turn->index);
 
-    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
-    options.scale = 1 / sqrtf(c->query_scalar);
-    options.softcap = c->attention_softcap;
-    if (layer->sliding) options.window_left = (int64_t)c->window - 1;
+    attn_attention_options options = attention_of(m, l);
     if (rows->cache) return attend_cached(m, tape, q, k, v, rows->cache[l], rows->sequences, &options);
-    options.causal = ATTN_CAUSAL_TOP_LEFT;
     options.dropout = c->attention_dropout;
     options.cu_q = options.cu_k = rows->cu;
     options.sequences = rows->sequences;
     const attn_attention_inputs inputs = {.q = q, .k = k, .v = v, .heads = c->heads, .key_heads = c->key_heads};
-    return attn_tape_attention(tape, &inputs, &options, NULL);
+    attn_var *lse, *z = attn_tape_attention(tape, &inputs, &options, seen ? &lse : NULL);
+    if (seen) *seen = (attn_head_of){.q = q, .k = k, .lse = lse, .heads = c->heads, .key_heads = c->key_heads};
+    return z;
 }
 
 static attn_var *block(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h, const attn_gpt_rows *rows,
                        const angles *turn) {
     const attn_gpt_layer *layer = &m->layer[l];
     const attn_activation act = attn_gpt_activation(&m->config);
-    attn_var *z = attend(m, tape, l, norm(m, tape, h, layer->input_norm), rows, turn);
+    attn_var *z = attend(m, tape, l, norm(m, tape, h, layer->input_norm), rows, turn, NULL);
     h = project(m, tape, z, layer->out, h, layer->attention_out_norm);
 
     attn_var *u = norm(m, tape, h, layer->mlp_norm), *inner;
@@ -204,6 +212,16 @@ static attn_var *embed(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *
     return attn_tape_dropout(tape, h, m->config.embedding_dropout);
 }
 
+/* The weights of a head of layer l, which h would enter. */
+static attn_var *look_at(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h, const attn_gpt_rows *rows,
+                         const angles *turn) {
+    attn_head_of seen;
+    if (!attend(m, tape, l, norm(m, tape, h, m->layer[l].input_norm), rows, turn, &seen)) return NULL;
+    seen.head = rows->look->head;
+    const attn_attention_options options = attention_of(m, l);
+    return attn_tape_head_weights(tape, &seen, &options);
+}
+
 attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows) {
     angles full, local, *turn[2] = {NULL, NULL};
     attn_var *h = embed(m, tape, rows);
@@ -220,6 +238,7 @@ attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_row
     if (!tape->record && !kept) return NULL;
     for (size_t l = 0; h && l < m->config.num_layers; l++) {
         const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
+        if (rows->look && l == rows->look->layer) return look_at(m, tape, l, h, rows, turn[m->layer[l].sliding]);
         h = attn_tape_keep_alone(tape, run_layer(m, tape, l, h, rows, turn[m->layer[l].sliding]), mark, kept);
     }
     return norm(m, tape, h, m->final_norm);
@@ -260,6 +279,21 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
     const attn_gpt_rows rows = {.count = n, .id = id, .position = position, .sequences = sequences, .cu = cu};
     attn_var *logits = attn_gpt_logits(m, tape, attn_gpt_states(m, tape, &rows));
     return attn_tape_cross_entropy(tape, logits, target, label_smoothing, grad_scale, stats);
+}
+
+static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+                                const int32_t *ids, const int32_t *types, size_t n) {
+    const attn_gpt *m = (const attn_gpt *)model;
+    const int32_t cu[2] = {0, (int32_t)n};
+    attn_look seen = *look;
+    if (types) return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model has no token types", model->class->type);
+    ATTN_TRY(attn_look_resolve(model->ctx, &seen, m->config.num_layers, m->config.heads));
+    int64_t *position = attn_tape_memory(tape, n, sizeof *position);
+    if (!position) return ATTN_E_NOMEM;
+    for (size_t i = 0; i < n; i++) position[i] = (int64_t)i;
+    const attn_gpt_rows rows = {.count = n, .id = ids, .position = position, .sequences = 1, .cu = cu, .look = &seen};
+    *weights = attn_gpt_states(m, tape, &rows);
+    return attn_tape_status(tape);
 }
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
@@ -358,6 +392,7 @@ static void clear(attn_model *model) { attn_release(model->ctx, ((attn_gpt *)mod
         .add_parameters = add_parameters,        \
         .clear = clear,                          \
         .loss = loss,                            \
+        .look_at_text = look_at_text,            \
         .recognise = attn_gpt_recognise,         \
         .stored_form = attn_gpt_stored_form,     \
         .ignores = attn_gpt_ignores,             \

@@ -1,4 +1,4 @@
-/* embed.c: attn embed, with the tiny encoder of tests/golden. */
+/* embed.c: attn embed, and attn show on one text, with the tiny encoder of tests/golden and a tiny language model. */
 #include "cli/program.h"
 
 #include <stdio.h>
@@ -89,12 +89,69 @@ static void test_info(void **state) {
     assert_prints(o, "layers.1.attention_norm.weight F32 (12)");
 }
 
+/* ---- attn show on one text --------------------------------------------------------------------------------------- */
+
+/* The rows' and columns' labels, and each row's sum, 1. */
+static void check_picture(const outcome *o, const char *const *labels, size_t n) {
+    json_t *root = parse_lines(o);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < n; k++)
+            sum += json_number_value(json_array_get(json_array_get(json_object_get(root, "weights"), i), k));
+        assert_true(sum > 0.99999 && sum < 1.00001);
+        assert_string_equal(json_string_value(json_array_get(json_object_get(root, "rows"), i)), labels[i]);
+        assert_string_equal(json_string_value(json_array_get(json_object_get(root, "columns"), i)), labels[i]);
+    }
+    assert_int_equal(json_array_size(json_object_get(root, "rows")), n);
+    json_decref(root);
+}
+
+static void test_show_encoder(void **state) {
+    (void)state;
+    static const char *const words[] = {"[CLS]", "a", "b", "c", "[SEP]"};
+    check_picture(RUN("show", "-m", encoder, "--json", "--layer", "1", "--head", "3", "a b c"), words, 5);
+    check_picture(RUN("show", "-m", encoder, "--json", "--kind", "encoder", "a b c"), words, 5);
+    const outcome *o = RUN("show", "-m", encoder, "--layer", "3", "a b");
+    assert_code(o, 1);
+    assert_says(o, "layer 3, head 0: the model has 2 layers of 3 heads");
+    o = RUN("show", "-m", encoder, "--kind", "cross", "a b");
+    assert_code(o, 2);
+    assert_says(o, "found --kind cross, expected encoder or none");
+    o = RUN("show", "-m", encoder, "--target", "x", "a b");
+    assert_code(o, 2);
+    assert_says(o, "a bert model does not translate");
+    assert_code(RUN("show", "-m", encoder, "-o", in_folder("bert.png"), "a b"), 0);
+}
+
+static void test_show_language_model(void **state) {
+    (void)state;
+    static const char text[] = "the dog and the cat sing and the dog and the cat laugh\n", *words[] = {"the", "dog"};
+    static const char *const letters[] = {"t", "h", "e", " ", "d", "o", "g"};
+    char model[160];
+    write_file(in_folder("text.txt"), text, strlen(text));
+    snprintf(model, sizeof model, "%s", in_folder("gpt"));
+    assert_code(RUN("train", "-q", "--model", "gpt", "-d", in_folder("text.txt"), "--valid", in_folder("text.txt"),
+                    "--steps", "2", "--set", "n_embd=8", "--set", "n_head=2", "--set", "n_layer=1", "--set",
+                    "n_positions=16", "-o", model),
+                0);
+    check_picture(RUN("show", "-m", model, "--json", "--head", "2", "the", "dog"), words, 2);
+    check_picture(RUN("show", "-m", model, "--json", "--tokens", "--head", "2", "the", "dog"), letters, 7);
+    assert_prints(RUN("show", "-m", model, "the dog"), "who reads");
+    const outcome *o = RUN("show", "-m", model, "--kind", "encoder", "the dog");
+    assert_code(o, 2);
+    assert_says(o, "expected decoder or none");
+    o = RUN("show", "-m", model, "the dog and the cat");
+    assert_code(o, 1);
+    assert_says(o, "the text has 19 tokens, the model's context length is 16");
+    o = RUN("show", "-m", model, "--max-source", "3", "the dog");
+    assert_says(o, "found 7 tokens, expected at most 3");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_operands),     cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_info),
+        cmocka_unit_test(test_show_encoder), cmocka_unit_test(test_show_language_model),
     };
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

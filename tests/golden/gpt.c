@@ -107,6 +107,37 @@ static void test_greedy(void **state) {
     for_all(check_greedy);
 }
 
+/* ---- weights -------------------------------------------------------------------------------------------- */
+
+static void check_weights(fixture *f) {
+    const attn_tensor *want = &attn_safetensors_find(f->expected, "weights")->tensor;
+    const size_t layers = want->shape[0], heads = want->shape[1], n = f->steps * f->steps;
+    float *mean = malloc(n * sizeof *mean);
+    for (size_t l = 0; l < layers; l++) {
+        memset(mean, 0, n * sizeof *mean);
+        for (size_t h = 0; h <= heads; h++) { /* the mean last, which is head 0 */
+            const float *right = h < heads ? (const float *)want->data + (l * heads + h) * n : mean;
+            float *found;
+            assert_ok(attn_look_at_text(f->model, &found, l, (h + 1) % (heads + 1), f->ids, NULL, f->steps));
+            for (size_t i = 0; i < n; i++) {
+                if (!(fabs((double)found[i] - (double)right[i]) < 1e-5))
+                    fail_msg("%s: layer %zu, head %zu: weight %zu is %g, expected %g", f->name, l, h, i,
+                             (double)found[i], (double)right[i]);
+                if (h < heads) mean[i] += right[i] / (float)heads;
+            }
+            attn_text_free(f->ctx, found);
+        }
+    }
+    free(mean);
+    float *none;
+    assert_fails(f->ctx, attn_look_at_text(f->model, &none, layers, 0, f->ids, NULL, 2), ATTN_E_ARGUMENT, "layers of");
+    assert_fails(f->ctx, attn_look_at_text(f->model, &none, 0, 0, f->ids, f->ids, 2), ATTN_E_ARGUMENT, "token types");
+}
+static void test_weights(void **state) {
+    (void)state;
+    for_all(check_weights);
+}
+
 /* ---- the same bits ----------------------------------------------------------------------------------- */
 
 /* Padding on the left, whatever its ids are, changes no bit of the rows behind it. */
@@ -204,8 +235,9 @@ static void test_gradients_llama(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logits),  cmocka_unit_test(test_greedy),         cmocka_unit_test(test_padding),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_gradients_gpt2), cmocka_unit_test(test_gradients_llama),
+        cmocka_unit_test(test_logits),          cmocka_unit_test(test_greedy),  cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_weights),         cmocka_unit_test(test_threads), cmocka_unit_test(test_gradients_gpt2),
+        cmocka_unit_test(test_gradients_llama),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
