@@ -12,7 +12,7 @@ typedef struct settings {
     const char *model, *alignments, *hypotheses, *lengths;
     text_list data;
     long long beam_size, limit, batch_size, max_source;
-    double length_penalty;
+    double length_penalty, coverage_penalty;
     int cache;
     bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
@@ -28,6 +28,8 @@ static const option_spec options[] = {
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "BLEU of lower-cased texts", 0, 0, NULL},
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
+    {"coverage-penalty", 0, OPTION_FLOAT, AT(coverage_penalty), "B",
+     "add B times the sum over source tokens of log min(1, what looked at it) to a score (0)", 0, 10, NULL},
     {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
      NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (64)", 1, 4096, NULL},
@@ -88,6 +90,7 @@ static attn_translate_options translate_options(const settings *s) {
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.beam_size = (int)s->beam_size;
     o.length_penalty = (float)s->length_penalty;
+    o.coverage_penalty = (float)s->coverage_penalty;
     o.batch_size = (int)s->batch_size;
     o.max_source_tokens = 0; /* checked before */
     o.posterior = s->posterior;

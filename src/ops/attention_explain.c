@@ -48,18 +48,22 @@ attn_status attn_attention_explain(attn_context *ctx, char *text, size_t bytes, 
     ATTN_TRY(attn_attention_check(&at, ctx, where, q, k, v, options));
     const attn_attention_options *o = &at.options;
     const tile_counts counts = count_tiles(&at);
+    char blocks[96];
+    if (attn_decode_fits(&at))
+        snprintf(blocks, sizeof blocks, "few queries: lanes are keys, splits of %d keys merged in order", ATTN_SPLIT);
+    else snprintf(blocks, sizeof blocks, "lanes are queries, blocks of %zu", at.kernels->block_lanes);
     static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};
     snprintf(
         text, bytes,
         "%zu sequences, %zu query heads on %zu key heads (%zu share one), %zu queries, %zu keys, head sizes %zu and "
         "%zu, %s\n"
-        "kernels: %s, blocks of %zu queries, tiles of %d keys, %s\n"
+        "kernels: %s, %s, tiles of %d keys, %s\n"
         "visible: causal %s%s%s%s%s\n"
         "tiles: %zu full, %zu partial, %zu skipped; %.4g of %.4g pairs computed, %.4g of them visible by position\n"
         "scores: %s\n"
         "memory: %zu bytes forward, %zu backward, for up to %d threads; nothing of the size of T times S\n",
         at.sequences, at.heads, at.key_heads, at.group, at.t, at.s, at.d, at.dv, attn_dtype_name(at.dtype),
-        attn_cpu_level(ctx), at.kernels->block_lanes, ATTN_TILE,
+        attn_cpu_level(ctx), blocks, ATTN_TILE,
         at.dtype == ATTN_F32 ? "K and V read where they lie unless their rows share a cache set"
                              : "K and V widened to f32 tile by tile",
         causal[o->causal], o->window_left >= 0 || o->window_right >= 0 ? ", window" : "", o->mask ? ", mask" : "",

@@ -157,6 +157,12 @@ static void explain(void **state) {
                                  "skipped",           forward_bytes,  backward_bytes};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (!strstr(text, words[i])) fail_msg("\"%s\" is not in the explanation:\n%s", words[i], text);
+    assert_non_null(strstr(text, "lanes are queries"));
+    attn_tensor one = c.q;
+    one.shape[2] = 1;
+    char decode[4096];
+    assert_ok(attn_attention_explain(ctx, decode, sizeof decode, &one, &c.k, &c.v, &c.options));
+    assert_non_null(strstr(decode, "lanes are keys"));
     memset(few, 'x', sizeof few);
     assert_ok(attn_attention_explain(ctx, few, 10, &c.q, &c.k, &c.v, &c.options));
     assert_int_equal(strlen(few), 9);
