@@ -5,12 +5,12 @@
 #include <string.h>
 
 typedef struct settings {
-    const char *model, *tokenizer, *prompt, *file;
+    const char *model, *tokenizer, *prompt, *file, *system, *template;
     text_list stop;
     long long tokens, context, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
     int cache;
-    bool slide, no_prompt, json;
+    bool slide, chat, no_prompt, json;
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -22,6 +22,12 @@ static const option_spec options[] = {
      NULL},
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", "how the text begins; so do the operands", 0, 0, NULL},
     {"file", 'f', OPTION_TEXT, AT(file), "FILE", "the same from a file (\"-\": standard input)", 0, 0, NULL},
+    {"chat", 0, OPTION_FLAG, AT(chat), NULL,
+     "answer the prompt as the model's chat template has it; without one, each line of standard input in turn", 0, 0,
+     NULL},
+    {"system", 0, OPTION_TEXT, AT(system), "TEXT", "with --chat: what the model is told before", 0, 0, NULL},
+    {"template", 0, OPTION_TEXT, AT(template), "NAME", "a chat template in place of the model's: chatml, llama-3 ...",
+     0, 0, NULL},
     {"tokens", 'n', OPTION_INT, AT(tokens), "N", "at most N more tokens (0: until the context is full)", 0, 1e9, NULL},
     {"context", 'c', OPTION_INT, AT(context), "N", "tokens in all, if less than the model's context length", 1, 1e9,
      NULL},
@@ -83,14 +89,13 @@ static char *read_prompt(const command *c, const settings *s, char **words, int 
     return text;
 }
 
-/* Prints pieces as they come. */
-static int stream(const command *c, const settings *s, attn_generator *g, const char *prompt) {
+/* Prints pieces as they come. answer (NULL: not wanted) gets all of them, malloc'd. */
+static int stream(const command *c, const settings *s, attn_generator *g, const char *prompt, char **answer) {
     char *all = NULL;
     size_t all_bytes = 0;
-    FILE *kept = s->json ? open_memstream(&all, &all_bytes) : NULL;
-    if (s->json && !kept) return cli_fail_memory(c);
-    FILE *out = kept ? kept : stdout;
-    if (!s->json && !s->no_prompt) fputs(prompt, stdout);
+    FILE *kept = s->json || answer ? open_memstream(&all, &all_bytes) : NULL;
+    if ((s->json || answer) && !kept) return cli_fail_memory(c);
+    if (!s->json && !s->no_prompt && !s->chat) fputs(prompt, stdout);
     int code = EXIT_DONE;
     while (code == EXIT_DONE && !cli_interrupted) {
         const char *text;
@@ -98,7 +103,10 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
         if (!s->json && !cli_flush()) break;
         if (attn_generator_next(g, &text, &bytes) != ATTN_OK) code = cli_fail_status(c);
         else if (bytes == 0) break;
-        else fwrite(text, 1, bytes, out);
+        else {
+            if (!s->json) fwrite(text, 1, bytes, stdout);
+            if (kept) fwrite(text, 1, bytes, kept);
+        }
     }
     const attn_generate_end end = attn_generator_end(g);
     if (!s->json) fputc('\n', stdout);
@@ -110,31 +118,130 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
         json_object_set_new(root, "end", json_string(end_name(end)));
         cli_put_json(root, JSON_COMPACT);
     }
-    free(all);
+    if (answer) *answer = all;
+    else free(all);
     return code;
 }
 
-static int generate(const command *c, const settings *s, const translator *t, const char *prompt) {
+static attn_generate_options options_of(const settings *s) {
     attn_generate_options o = ATTN_GENERATE_OPTIONS_INIT;
     o.max_tokens = (size_t)s->tokens, o.context = (size_t)s->context;
     o.temperature = (float)s->temperature, o.top_k = (size_t)s->top_k, o.top_p = (float)s->top_p;
     o.min_p = (float)s->min_p, o.repetition_penalty = (float)s->repetition_penalty, o.seed = (uint64_t)s->seed;
     o.stop = s->stop.item, o.stops = s->stop.count, o.slide = s->slide, o.cache = cli_cache(s->cache);
+    return o;
+}
+
+/* Says so, if the context was full before the text had ended. */
+static int check_context(const command *c, const settings *s, const translator *t, const attn_generator *g) {
+    if (attn_generator_end(g) != ATTN_GENERATE_CONTEXT) return EXIT_DONE;
+    const size_t length = attn_model_context_length(t->model), wanted = (size_t)s->context;
+    const size_t limit = wanted && wanted < length ? wanted : length;
+    if (s->tokens)
+        return cli_fail(c,
+                        "the context of %zu tokens was full before -n %lld tokens came; a smaller -n, or --slide to go "
+                        "on from its last half",
+                        limit, s->tokens);
+    cli_note("the context of %zu tokens is full; --slide goes on from its last half", limit);
+    return EXIT_DONE;
+}
+
+static int generate(const command *c, const settings *s, const translator *t, const char *prompt) {
+    const attn_generate_options o = options_of(s);
     attn_generator *g;
     if (attn_generator_create(&g, t->model, t->tokenizer, &o) != ATTN_OK) return cli_fail_status(c);
-    int code =
-        attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt) : cli_fail_status(c);
-    if (code == EXIT_DONE && attn_generator_end(g) == ATTN_GENERATE_CONTEXT) {
-        const size_t length = attn_model_context_length(t->model);
-        const size_t limit = o.context && o.context < length ? o.context : length;
-        if (s->tokens)
-            code = cli_fail(c,
-                            "the context of %zu tokens was full before -n %lld tokens came; a smaller -n, or --slide "
-                            "to go on from its last half",
-                            limit, s->tokens);
-        else cli_note("the context of %zu tokens is full; --slide goes on from its last half", limit);
-    }
+    int code = attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt, NULL)
+                                                                           : cli_fail_status(c);
+    if (code == EXIT_DONE) code = check_context(c, s, t, g);
     attn_generator_free(g);
+    return code;
+}
+
+/* ---- conversations ------------------------------------------------------------------------------------------- */
+
+typedef struct conversation {
+    const command *c;
+    const settings *s;
+    const translator *t;
+    attn_chat *chat;
+    attn_generate_options options;
+    int32_t end;
+    attn_generator *g;
+    attn_message *message; /* (count) with malloc'd texts */
+    size_t count;
+} conversation;
+
+/* Takes text. */
+static bool add_message(conversation *v, const char *role, char *text) {
+    attn_message *grown = text ? realloc(v->message, (v->count + 1) * sizeof *grown) : NULL;
+    if (!grown) {
+        free(text);
+        return cli_fail_memory(v->c) == EXIT_DONE;
+    }
+    v->message = grown;
+    v->message[v->count++] = (attn_message){role, text};
+    return true;
+}
+
+/* What the generator has of the conversation stays in its cache; if it is another text, it begins anew. */
+static bool feed(conversation *v, const int32_t *ids, size_t n) {
+    size_t count = 0;
+    const int32_t *before = v->g ? attn_generator_ids(v->g, &count) : NULL;
+    if (!v->g || count >= n || memcmp(before, ids, count * sizeof *ids) != 0) {
+        attn_generator_free(v->g);
+        v->g = NULL;
+        count = 0;
+        if (attn_generator_create(&v->g, v->t->model, v->t->tokenizer, &v->options) != ATTN_OK) return false;
+    }
+    return attn_generator_prompt_ids(v->g, ids + count, n - count) == ATTN_OK;
+}
+
+static int take_turn(conversation *v, const char *text) {
+    int32_t *ids = NULL;
+    size_t n;
+    char *answer = NULL;
+    if (!add_message(v, "user", strdup(text))) return EXIT_FAILED;
+    const bool fed =
+        attn_chat_tokenize(v->chat, &ids, &n, v->t->tokenizer, v->message, v->count) == ATTN_OK && feed(v, ids, n);
+    attn_text_free(cli_context(), ids);
+    if (!fed) return cli_fail_status(v->c);
+    int code = stream(v->c, v->s, v->g, text, &answer);
+    if (code == EXIT_DONE) code = check_context(v->c, v->s, v->t, v->g);
+    if (!answer || !add_message(v, "assistant", answer)) return EXIT_FAILED;
+    return code;
+}
+
+/* Each line is a turn. */
+static int converse(conversation *v) {
+    line_reader lines;
+    int code = EXIT_DONE;
+    const bool asks = cli_terminal(stdin).is_terminal && !cli_quiet;
+    if (!cli_open_lines(v->c, &lines, "-")) return EXIT_FAILED;
+    while (code == EXIT_DONE && !cli_interrupted) {
+        if (asks) fputs("> ", stderr);
+        if (!cli_read_line(v->c, &lines)) break;
+        if (!cli_check_text(v->c, lines.name, lines.line, lines.text, lines.bytes)) code = EXIT_FAILED;
+        else if (lines.bytes) code = take_turn(v, lines.text);
+        if (!cli_flush()) break;
+    }
+    if (lines.failed) code = EXIT_FAILED;
+    cli_close_lines(&lines);
+    return code;
+}
+
+static int chat(const command *c, const settings *s, const translator *t, const char *prompt) {
+    conversation v = {.c = c, .s = s, .t = t, .options = options_of(s)};
+    if (!s->model) return cli_fail(c, "the model that ships answers nothing: -m names one that does");
+    if (attn_chat_load(&v.chat, cli_context(), s->model, s->template) != ATTN_OK) return cli_fail_status(c);
+    v.end = attn_chat_end(v.chat, t->tokenizer);
+    v.options.ends = &v.end, v.options.end_count = v.end >= 0;
+    int code = EXIT_FAILED;
+    if (!s->system || add_message(&v, "system", strdup(s->system)))
+        code = prompt ? take_turn(&v, prompt) : converse(&v);
+    for (size_t i = 0; i < v.count; i++) free((char *)(uintptr_t)v.message[i].text);
+    free(v.message);
+    attn_generator_free(v.g);
+    attn_chat_free(v.chat);
     return code;
 }
 
@@ -146,14 +253,16 @@ static int run(const command *c, int argc, char **argv) {
         s.slide = true;
         if (!s.tokens) s.tokens = 500;
     }
+    if (!s.chat && (s.system || s.template)) return cli_wrong_use(c, "--system and --template belong to --chat");
     if (!cli_context()) return EXIT_FAILED;
-    char *prompt = read_prompt(c, &s, argv + first, argc - first, &code);
-    if (!prompt) return code;
+    const bool lines = s.chat && !s.prompt && !s.file && first == argc;
+    char *prompt = lines ? NULL : read_prompt(c, &s, argv + first, argc - first, &code);
+    if (!prompt && !lines) return code;
     translator t;
     code = EXIT_FAILED;
     if (cli_load_language_model(c, &t, s.model, s.tokenizer)) {
         cli_catch_interrupt();
-        code = generate(c, &s, &t, prompt);
+        code = s.chat ? chat(c, &s, &t, prompt) : generate(c, &s, &t, prompt);
         cli_free_translator(&t);
     }
     free(prompt);
@@ -166,10 +275,12 @@ const command command_generate = {
     .operands = "[TEXT...]",
     .description =
         "Prints the prompt and what the model thinks comes next, as it comes. The same seed gives the same text, on\n"
-        "any number of threads. Models are folders as transformers writes them: GPT-2, Llama, Mistral, Qwen2,\n"
-        "Qwen3, Gemma 2 and 3.",
+        "any number of threads. Models are folders as transformers writes them, GGUF files and llama2.c's: GPT-2,\n"
+        "Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3. With --chat the text is a conversation in the form that the\n"
+        "model was taught (ChatML, Llama 2 and 3, Mistral, Gemma, Zephyr), and its answer is printed.",
     .example = "  attn generate \"ROMEO:\"\n"
-               "  attn generate -m out/gpt -p \"KING RICHARD\" -n 400 --slide --temp 0.7",
+               "  attn generate -m out/gpt -p \"KING RICHARD\" -n 400 --slide --temp 0.7\n"
+               "  attn generate -m SmolLM2-135M-Instruct.Q4_1.gguf --chat \"What is the capital of France?\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 rm -rf "$seeds"
-for target in safetensors gguf tokenizer config model corpus gold measures checkpoint attend; do mkdir -p "$seeds/$target"; done
+for target in safetensors gguf tokenizer config model model_file corpus gold measures checkpoint attend; do mkdir -p "$seeds/$target"; done
 
 printf 'Der Hund schläft.\tThe dog sleeps.\nDie Katze, groß\tThe big cat\nL’homme  rit\tThe man laughs\n' >pairs.tsv
 train() { # folder, options…
@@ -39,6 +39,10 @@ rm -f "$seeds/model/qwen2"
 golden=$root/tests/golden/bert/masked
 cp $golden/config.json "$seeds/config/bert"
 { cat $golden/config.json && printf '\0' && cat $golden/model.safetensors; } >"$seeds/model/bert"
+for model in gpt2 llama llama3 gemma2; do cp "$root/tests/golden/gguf/$model.gguf" "$seeds/model_file/$model"; done
+python3 -c 'import array, sys
+sizes, floats = array.array("i", [4, 6, 1, 2, 1, -300, 5]), array.array("f", [0.01 * (n % 7) for n in range(2542)])
+sys.stdout.buffer.write(sizes.tobytes() + floats.tobytes())' >"$seeds/model_file/llama2c"
 cp "$root/tests/golden/blocks.gguf" "$seeds/gguf/all"
 cp rnn/tokenizer.json "$seeds/tokenizer/cased"
 cp bahdanau/tokenizer.json "$seeds/tokenizer/lowercase"

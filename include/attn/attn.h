@@ -7,6 +7,7 @@
 #include <attn/ops.h>
 #include <attn/attention.h>
 #include <attn/cache.h>
+#include <attn/chat.h>
 #include <attn/weights.h>
 #include <attn/nn.h>
 #include <attn/text.h>

@@ -56,6 +56,8 @@ typedef struct attn_generate_options {
     uint64_t seed;
     const char *const *stop; /* strings that end the text and are not given */
     size_t stops;
+    const int32_t *ends; /* ids that end it, beside the config's "eos_token_id" */
+    size_t end_count;
     size_t context;   /* tokens at most, if less than the model's context length; 0 */
     attn_dtype cache; /* of keys and values: F32, or I8, a quarter of the memory (attn/cache.h) */
     bool slide;       /* when the context is full the text goes on from its last half; false: it ends there */
@@ -80,7 +82,7 @@ ATTN_API attn_status attn_generator_next(attn_generator *generator, const char *
 
 typedef enum attn_generate_end {
     ATTN_GENERATE_GOES_ON,
-    ATTN_GENERATE_END_TOKEN,  /* one of the config's "eos_token_id" */
+    ATTN_GENERATE_END_TOKEN,  /* one of the config's "eos_token_id", or of ends */
     ATTN_GENERATE_STOP,       /* a stop string */
     ATTN_GENERATE_MAX_TOKENS, /* max_tokens are reached */
     ATTN_GENERATE_CONTEXT,    /* the context is full */

@@ -65,13 +65,19 @@ ATTN_API const char *attn_tokenizer_piece(const attn_tokenizer *tokenizer, int32
 ATTN_API int32_t attn_tokenizer_find(const attn_tokenizer *tokenizer, const char *piece);
 ATTN_API bool attn_tokenizer_is_special(const attn_tokenizer *tokenizer, int32_t id);
 
+typedef struct attn_byte_range {
+    size_t first, end; /* [first, end) */
+} attn_byte_range;
+
 typedef struct attn_tokenize_options {
     size_t struct_size;
-    bool add_special;     /* what the tokenizer puts around a text: </s>, or what its post-processor says */
-    bool special_as_text; /* "</s>" in the text is four characters; always so for what is trained here */
+    bool add_special;             /* what the tokenizer puts around a text: </s>, or what its post-processor says */
+    bool special_as_text;         /* "</s>" in the text is four characters; always so for what is trained here */
+    const attn_byte_range *typed; /* where alone it is so, in order: what somebody typed between a template's tokens */
+    size_t typed_count;
 } attn_tokenize_options;
 #define ATTN_TOKENIZE_OPTIONS_INIT \
-    { sizeof(attn_tokenize_options), false, false }
+    { sizeof(attn_tokenize_options), false, false, NULL, 0 }
 
 /* *tokens is reused: its arrays grow; release with attn_tokens_free. options may be NULL. */
 ATTN_API attn_status attn_tokenize_with(const attn_tokenizer *tokenizer, attn_tokens *tokens, const char *text,

@@ -18,7 +18,8 @@ struct attn_generator {
     const attn_gpt *m;
     const attn_tokenizer *tokenizer;
     attn_generate_options options;
-    char **stop; /* copies */
+    char **stop;   /* copies */
+    int32_t *ends; /* so are they */
     size_t context;
     attn_sampler sampler;
     attn_tape *tape;
@@ -61,6 +62,9 @@ static attn_status copy_stops(attn_generator *g) {
     if (!g->stop) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++)
         if (!(g->stop[i] = attn_copy_text(g->ctx, g->options.stop[i], strlen(g->options.stop[i])))) return ATTN_E_NOMEM;
+    g->ends = attn_alloc(g->ctx, g->options.end_count, sizeof *g->ends);
+    if (!g->ends) return ATTN_E_NOMEM;
+    if (g->options.end_count) memcpy(g->ends, g->options.ends, g->options.end_count * sizeof *g->ends);
     return ATTN_OK;
 }
 
@@ -105,6 +109,7 @@ void attn_generator_free(attn_generator *g) {
     attn_tape_free(g->tape);
     attn_buffer_free(&g->text);
     attn_release(ctx, g->stop);
+    attn_release(ctx, g->ends);
     attn_release(ctx, g->logits);
     attn_release(ctx, g->id);
     attn_release(ctx, g);
@@ -212,7 +217,9 @@ static attn_status spell(attn_generator *g, bool all) {
     attn_status status = spell_ids(g, &before, &before_bytes, g->spelled, g->read);
     if (status == ATTN_OK) status = spell_ids(g, &after, &after_bytes, g->spelled, g->count);
     if (status == ATTN_OK && after_bytes > before_bytes && (all || !ends_incomplete(after, after_bytes))) {
-        attn_buffer_add(&g->text, after + before_bytes, after_bytes - before_bytes);
+        size_t first = before_bytes; /* of a character: bytes that make none may have changed those before */
+        while (first < after_bytes && ((unsigned char)after[first] & 0xC0) == 0x80) first++;
+        attn_buffer_add(&g->text, after + first, after_bytes - first);
         status = g->text.status;
         g->spelled = g->count - ATTN_MIN(g->count, (size_t)BEFORE);
         g->read = g->count;
@@ -262,6 +269,8 @@ static attn_status make_room(attn_generator *g) {
 static bool is_end(const attn_generator *g, int32_t id) {
     for (size_t i = 0; i < g->m->config.end_count; i++)
         if (g->m->config.ends[i] == id) return true;
+    for (size_t i = 0; i < g->options.end_count; i++)
+        if (g->ends[i] == id) return true;
     return false;
 }
 

@@ -23,8 +23,20 @@ attn_status attn_added_put(attn_pipeline *p, attn_work *work, size_t index, cons
     return status;
 }
 
+/* Special tokens after normalisation, where places are others, are text if anything was typed. */
+static bool is_text(const attn_tokenize_options *options, bool raw, size_t first, size_t end) {
+    size_t low = 0, high = options->typed_count;
+    if (options->special_as_text || (!raw && options->typed_count)) return true;
+    while (low < high) { /* the first range that ends behind `first` */
+        const size_t middle = low + (high - low) / 2;
+        if (options->typed[middle].end > first) high = middle;
+        else low = middle + 1;
+    }
+    return low < options->typed_count && options->typed[low].first < end;
+}
+
 attn_added_hit attn_added_next(const attn_pipeline *p, const attn_matched *matched, const char *text, size_t bytes,
-                               size_t *at, size_t done, bool special_as_text) {
+                               size_t *at, size_t done, const attn_tokenize_options *options) {
     const attn_prefixes *prefixes = &matched->prefixes;
     while (prefixes->count && *at < bytes) {
         size_t first = *at, length = 0;
@@ -36,7 +48,7 @@ attn_added_hit attn_added_next(const attn_pipeline *p, const attn_matched *match
         if (place < 0) continue;
         const attn_added *token = &p->added[matched->token[place]];
         size_t end = *at, next = end;
-        if (token->special && special_as_text) continue;
+        if (token->special && is_text(options, matched == &p->raw, first, *at)) continue;
         if (token->single_word) {
             size_t before = first;
             while (before > 0 && ((unsigned char)text[--before] & 0xC0) == 0x80) {}

@@ -121,11 +121,23 @@ static json_t *list_added(const attn_tokenizer *tokenizer, const attn_piece_list
     return rows;
 }
 
-static attn_status put_around(attn_tokenizer *tokenizer, int32_t **ids, size_t *count, size_t *capacity, int64_t id) {
-    if (id < 0 || (uint64_t)id >= tokenizer->vocabulary.count) return ATTN_OK;
-    ATTN_TRY(attn_grow(tokenizer->ctx, ids, capacity, 1, 0, sizeof **ids));
-    (*ids)[(*count)++] = (int32_t)id;
-    return ATTN_OK;
+static void add_special(json_t *single, json_t *special, const attn_tokenizer *tokenizer, int64_t id) {
+    const char *piece = id >= 0 && id < INT32_MAX ? attn_tokenizer_piece(tokenizer, (int32_t)id) : NULL;
+    if (!piece) return;
+    json_array_append_new(single, json_pack("{s{sssi}}", "SpecialToken", "id", piece, "type_id", 0));
+    json_object_set_new(special, piece, json_pack("{sss[I]s[s]}", "id", piece, "ids", (json_int_t)id, "tokens", piece));
+}
+
+/* The post-processor that puts bos and eos around a text. */
+static json_t *put_around(const attn_tokenizer *tokenizer, const attn_piece_list *list) {
+    json_t *single = json_array(), *special = json_object();
+    add_special(single, special, tokenizer, list->bos);
+    json_array_append_new(single, json_pack("{s{sssi}}", "Sequence", "id", "A", "type_id", 0));
+    add_special(single, special, tokenizer, list->eos);
+    json_t *pair = json_deep_copy(single);
+    json_array_append_new(pair, json_pack("{s{sssi}}", "Sequence", "id", "B", "type_id", 1));
+    return json_pack("{sssososo}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens",
+                     special);
 }
 
 static attn_status fill(attn_tokenizer *tokenizer, const attn_piece_list *list, json_t *root, json_t *merges) {
@@ -136,6 +148,7 @@ static attn_status fill(attn_tokenizer *tokenizer, const attn_piece_list *list, 
     p->longest_word = 100;
     ATTN_TRY(fill_vocabulary(tokenizer, list));
     json_object_set_new(root, "added_tokens", list_added(tokenizer, list));
+    if (list->bos >= 0 || list->eos >= 0) json_object_set_new(root, "post_processor", put_around(tokenizer, list));
     ATTN_TRY(attn_pipeline_parts(tokenizer, root));
     for (size_t i = 0; i < p->normaliser.count; i++) p->normaliser.at[i].individual = list->longest_rule;
     for (size_t i = 0; i < list->count; i++) {
@@ -151,8 +164,7 @@ static attn_status fill(attn_tokenizer *tokenizer, const attn_piece_list *list, 
     if (merges) ATTN_TRY(attn_merges_parse(tokenizer, merges, 0));
     if (list->merge_by_score) ATTN_TRY(merge_by_score(tokenizer, list));
     ATTN_TRY(attn_pipeline_added(tokenizer, json_object_get(root, "added_tokens")));
-    ATTN_TRY(put_around(tokenizer, &p->before, &p->before_count, &p->before_capacity, list->bos));
-    ATTN_TRY(put_around(tokenizer, &p->after, &p->after_count, &p->after_capacity, list->eos));
+    ATTN_TRY(attn_pipeline_post_processor(tokenizer, json_object_get(root, "post_processor")));
     return attn_pipeline_finish(tokenizer);
 }
 

@@ -104,7 +104,7 @@ static attn_status encode_normal(attn_encoder *e, size_t first, size_t end) {
     ATTN_TRY(attn_parts_normalise(&e->work, &e->p->normaliser, normal));
     for (size_t at = 0, done = 0;;) {
         attn_added_hit hit =
-            attn_added_next(e->p, &e->p->normal, normal->text.data, normal->text.bytes, &at, done, e->special_as_text);
+            attn_added_next(e->p, &e->p->normal, normal->text.data, normal->text.bytes, &at, done, e->options);
         ATTN_TRY(encode_cut(e, done, hit.first));
         if (!hit.token) return ATTN_OK;
         ATTN_TRY(add_token(e, hit.token->id, attn_traced_span(normal, hit.first, hit.end)));
@@ -115,8 +115,7 @@ static attn_status encode_normal(attn_encoder *e, size_t first, size_t end) {
 static attn_status encode_text(attn_encoder *e) {
     const attn_tokens *tokens = e->tokens;
     for (size_t at = 0, done = 0;;) {
-        attn_added_hit hit =
-            attn_added_next(e->p, &e->p->raw, tokens->text, tokens->bytes, &at, done, e->special_as_text);
+        attn_added_hit hit = attn_added_next(e->p, &e->p->raw, tokens->text, tokens->bytes, &at, done, e->options);
         ATTN_TRY(encode_normal(e, done, hit.first));
         if (!hit.token) return ATTN_OK;
         ATTN_TRY(add_token(e, hit.token->id, (attn_origin){(uint32_t)hit.first, (uint32_t)hit.end}));
@@ -184,7 +183,7 @@ attn_status attn_pipeline_encode(const attn_tokenizer *tokenizer, attn_tokens *t
                       .path = ATTN_UNIGRAM_PATH_INIT,
                       .spelled = ATTN_BUFFER_INIT(ctx),
                       .tokens = tokens,
-                      .special_as_text = options->special_as_text};
+                      .options = options};
     attn_status status = take_text(ctx, tokens, text, bytes);
     if (status == ATTN_OK) status = encode_with_specials(&e, options->add_special);
     if (status == ATTN_OK) number_words(tokenizer, tokens);

@@ -84,7 +84,7 @@ typedef struct attn_added_hit {
     const attn_added *token; /* NULL: none */
 } attn_added_hit;
 attn_added_hit attn_added_next(const attn_pipeline *p, const attn_matched *matched, const char *text, size_t bytes,
-                               size_t *at, size_t done, bool special_as_text);
+                               size_t *at, size_t done, const attn_tokenize_options *options);
 /* Adds a token to those to be found; its text, normalised if it wants that. */
 attn_status attn_added_put(attn_pipeline *p, attn_work *work, size_t index, const char *text, size_t bytes);
 
@@ -104,7 +104,7 @@ typedef struct attn_encoder {
     attn_unigram_path path;
     attn_buffer spelled;
     attn_tokens *tokens;
-    bool special_as_text;
+    const attn_tokenize_options *options;
 } attn_encoder;
 
 /* The token of cuts.text[first, end). */

@@ -1,0 +1,96 @@
+/* generate.c: attn with language models that are one file: continuing, conversations, converting, describing. */
+#include "cli/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *golden(const char *name) {
+    static char path[4][512];
+    static unsigned turn;
+    const char *source = getenv("ATTN_TEST_SOURCE");
+    char *out = path[turn++ % 4];
+    snprintf(out, sizeof path[0], "%s/tests/golden/gguf/%s.gguf", source ? source : ".", name);
+    return out;
+}
+
+/* A GGUF file and the folder that is made of it continue a text alike. */
+static void test_convert(void **state) {
+    (void)state;
+    const char *file = golden("llama"), *folder = in_folder("llama");
+    const outcome *o = RUN("generate", "-m", file, "--temp", "0", "-n", "20", "the ");
+    assert_code(o, 0);
+    char *text = strdup(o->out);
+    assert_true(strlen(text) > 5);
+    assert_code(RUN("convert", "-q", file, "-o", folder), 0);
+    o = RUN("generate", "-m", folder, "--temp", "0", "-n", "20", "the ");
+    assert_code(o, 0);
+    assert_string_equal(o->out, text);
+    free(text);
+    o = RUN("info", file);
+    assert_code(o, 0);
+    assert_prints(o, "model_type");
+    assert_prints(o, "llama");
+    o = RUN("tokenize", "-m", file, "--ids", "the in");
+    assert_code(o, 0);
+    char *ids = strdup(o->out);
+    o = RUN("tokenize", "-m", folder, "--ids", "the in");
+    assert_string_equal(o->out, ids);
+    free(ids);
+    o = RUN("translate", "-m", file, "the");
+    assert_code(o, 1);
+    assert_says(o, "language model");
+    o = RUN("generate", "-m", file, "--tokenizer", "/nonexistent.json", "the");
+    assert_code(o, 1);
+    assert_says(o, "/nonexistent.json");
+    o = RUN("generate", "-m", "/nonexistent.gguf", "the");
+    assert_code(o, 1);
+    assert_says(o, "/nonexistent.gguf: cannot open");
+}
+
+static void test_chat(void **state) {
+    (void)state;
+    const char *file = golden("llama");
+    const outcome *o =
+        RUN("generate", "-m", file, "--chat", "--json", "--temp", "0", "-n", "5", "--system", "x", "the");
+    assert_code(o, 0);
+    json_t *root = parse_lines(o);
+    assert_string_equal(json_string_value(json_object_get(root, "prompt")), "the");
+    char *first = strdup(json_string_value(json_object_get(root, "text")));
+    json_decref(root);
+    /* The first of two turns is the same; the second has the first before it. */
+    o = RUN_INPUT("the\n\nthe\n", "generate", "-m", file, "--chat", "--json", "--temp", "0", "-n", "5", "--system",
+                  "x");
+    assert_code(o, 0);
+    assert_int_equal(count_lines(o->out), 2);
+    assert_non_null(strstr(o->out, "\"prompt\":\"the\""));
+    char *end = strchr(o->out, '\n');
+    assert_non_null(end);
+    json_error_t error;
+    root = json_loadb(o->out, (size_t)(end - o->out), 0, &error);
+    assert_string_equal(json_string_value(json_object_get(root, "text")), first);
+    json_decref(root);
+    free(first);
+    o = RUN("generate", "-m", file, "--chat", "--temp", "0", "-n", "5", "the");
+    assert_code(o, 0);
+    assert_true(strncmp(o->out, "the", 3) != 0 || strlen(o->out) > 4);
+    assert_code(RUN("generate", "-m", file, "--chat", "--template", "zephyr", "-n", "3", "the"), 0);
+    o = RUN("generate", "-m", file, "--chat", "--template", "alpaca", "the");
+    assert_code(o, 1);
+    assert_says(o, "no chat template is called \"alpaca\"; known are chatml, ");
+    o = RUN("generate", "-m", golden("qwen3"), "--chat", "the");
+    assert_code(o, 1);
+    assert_says(o, "qwen3.gguf: the model has no chat template");
+    assert_code(RUN("generate", "-m", file, "--system", "x", "the"), 2);
+    o = RUN("generate", "-m", file, "--chat", "-c", "20", "the the the the the the the the the the the the");
+    assert_code(o, 1);
+    assert_says(o, "the context length is 20: shorten it");
+    o = RUN("generate", "-m", file, "--chat", "-c", "40", "-n", "39", "the");
+    assert_code(o, 1);
+    assert_says(o, "the context of 40 tokens was full before -n 39 tokens came");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_chat)};
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
