@@ -131,6 +131,12 @@ typedef attn_status context_fn(attn_context *ctx, void *arg);
  * sentence. */
 bool context_call(context_fn *fn, void *arg);
 bool context_start(void); /* once, when the module is made */
+/* The same on another context, which `lock` guards. */
+bool locked_call(PyThread_type_lock lock, attn_context *context, context_fn *fn, void *arg);
+/* A new context with the threads and the level that the module's would have now; NULL with an exception. */
+attn_context *context_like_the_modules(void);
+/* The exception of a failure; text "": the status's own. */
+void raise_status(attn_status status, const char *text);
 PyObject *set_num_threads(PyObject *module, PyObject *number);
 PyObject *cpu_level(PyObject *module, PyObject *unused);
 PyObject *set_cpu_level(PyObject *module, PyObject *name);
@@ -157,11 +163,12 @@ PyObject *after_fork(PyObject *module, PyObject *unused);
 METHOD_LIST(METHOD_DECLARATION)
 #undef METHOD_DECLARATION
 
-/* ---- types: _attn_memory.c, _attn_cache.c, _attn_tokenizer.c; new references
- * ---------------------------------------------- */
+/* ---- types, each in its file: new references ------------------------------------------------------------ */
 
 PyObject *memory_type(void); /* memory that goes to another library by DLPack */
 PyObject *cache_type(void);  /* keys and values of growing sequences */
 PyObject *tokenizer_type(void);
+PyObject *model_type(void);
+PyObject *generator_type(void);
 
 #endif

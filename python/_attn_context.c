@@ -47,10 +47,11 @@ static void explain_creation(attn_status status, char *text, size_t bytes) {
     else snprintf(text, bytes, "no context: %s", attn_status_text(status));
 }
 
-static void raise_status(attn_status status, const char *text) {
+void raise_status(attn_status status, const char *text) {
     PyObject *type = PyExc_RuntimeError;
     switch (status) {
     case ATTN_E_NOMEM: type = PyExc_MemoryError; break;
+    case ATTN_E_IO: type = PyExc_OSError; break;
     case ATTN_E_ARGUMENT:
     case ATTN_E_SHAPE:
     case ATTN_E_UNSUPPORTED:
@@ -63,30 +64,49 @@ static void raise_status(attn_status status, const char *text) {
 }
 
 /* With the lock. */
-static attn_status make_context(char *text, size_t bytes) {
-    if (state.context) return ATTN_OK;
+static attn_status create(attn_context **gives, char *text, size_t bytes) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.threads = state.threads;
     options.cpu_level = state.level;
-    attn_status status = attn_context_create(&state.context, &options);
+    attn_status status = attn_context_create(gives, &options);
     if (status != ATTN_OK) explain_creation(status, text, bytes);
     return status;
 }
 
-bool context_call(context_fn *fn, void *arg) {
+attn_context *context_like_the_modules(void) {
+    attn_context *context = NULL;
     attn_status status;
-    char text[2048] = "";
+    char text[256] = "";
     Py_BEGIN_ALLOW_THREADS;
     PyThread_acquire_lock(state.lock, WAIT_LOCK);
-    status = make_context(text, sizeof text);
-    if (status == ATTN_OK) {
-        status = fn(state.context, arg);
-        if (status != ATTN_OK) snprintf(text, sizeof text, "%s", attn_error(state.context));
-    }
+    status = create(&context, text, sizeof text);
     PyThread_release_lock(state.lock);
     Py_END_ALLOW_THREADS;
     if (status != ATTN_OK) raise_status(status, text);
+    return context;
+}
+
+/* *context NULL: made now. */
+static bool call(PyThread_type_lock lock, attn_context **context, context_fn *fn, void *arg) {
+    attn_status status = ATTN_OK;
+    char text[2048] = "";
+    Py_BEGIN_ALLOW_THREADS;
+    PyThread_acquire_lock(lock, WAIT_LOCK);
+    if (!*context) status = create(context, text, sizeof text);
+    if (status == ATTN_OK) {
+        status = fn(*context, arg);
+        if (status != ATTN_OK) snprintf(text, sizeof text, "%s", attn_error(*context));
+    }
+    PyThread_release_lock(lock);
+    Py_END_ALLOW_THREADS;
+    if (status != ATTN_OK) raise_status(status, text);
     return status == ATTN_OK;
+}
+
+bool context_call(context_fn *fn, void *arg) { return call(state.lock, &state.context, fn, arg); }
+
+bool locked_call(PyThread_type_lock lock, attn_context *context, context_fn *fn, void *arg) {
+    return call(lock, &context, fn, arg);
 }
 
 /* The next call makes another context. */

@@ -23,15 +23,18 @@ static bool add_type(PyObject *module, const char *name, PyObject *(*make)(void)
 }
 
 #ifdef ATTN_CORE_ONLY
-static bool add_tokenizer(PyObject *module) { return module != NULL; }
+static bool add_models(PyObject *module) { return module != NULL; }
 #else
-static bool add_tokenizer(PyObject *module) { return add_type(module, "Tokenizer", tokenizer_type); }
+static bool add_models(PyObject *module) {
+    return add_type(module, "Tokenizer", tokenizer_type) && add_type(module, "Model", model_type) &&
+           add_type(module, "Generator", generator_type);
+}
 #endif
 
 PyMODINIT_FUNC PyInit__attn(void);
 PyMODINIT_FUNC PyInit__attn(void) {
     PyObject *module = context_start() ? PyModule_Create(&definition) : NULL;
-    if (!add_type(module, "Memory", memory_type) || !add_type(module, "Cache", cache_type) || !add_tokenizer(module) ||
+    if (!add_type(module, "Memory", memory_type) || !add_type(module, "Cache", cache_type) || !add_models(module) ||
         PyModule_AddStringConstant(module, "version", ATTN_VERSION) != 0)
         Py_CLEAR(module);
     return module;

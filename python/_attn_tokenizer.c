@@ -2,7 +2,7 @@
  * own, with one thread and no kernels at work, so that it outlives changes of the module's; the GIL guards it. */
 #include "_attn.h"
 
-#include <attn/text.h>
+#include <attn/models.h>
 #include <string.h>
 
 typedef struct tokenizer {
@@ -12,25 +12,24 @@ typedef struct tokenizer {
 } tokenizer;
 
 static PyObject *fail(const tokenizer *t, attn_status status) {
-    PyObject *type = status == ATTN_E_IO      ? PyExc_OSError
-                     : status == ATTN_E_NOMEM ? PyExc_MemoryError
-                                              : PyExc_ValueError;
-    PyErr_SetString(type, t->context ? attn_error(t->context) : attn_status_text(status));
+    raise_status(status, t->context ? attn_error(t->context) : "");
     return NULL;
 }
 
-/* Tokenizer(path as bytes) */
+/* Tokenizer(path as bytes, whether it is a model's) */
 static PyObject *tokenizer_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     const char *path;
+    int of_model;
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "y:Tokenizer", &path)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "yp:Tokenizer", &path, &of_model)) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     tokenizer *t = (tokenizer *)allocate(type, 0);
     if (!t) return NULL;
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.threads = 1;
     attn_status status = attn_context_create(&t->context, &options);
-    if (status == ATTN_OK) status = attn_tokenizer_load(&t->state, t->context, path);
+    if (status == ATTN_OK)
+        status = (of_model ? attn_tokenizer_of_model : attn_tokenizer_load)(&t->state, t->context, path);
     if (status == ATTN_OK) return (PyObject *)t;
     fail(t, status);
     Py_DECREF(t);

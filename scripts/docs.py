@@ -37,7 +37,8 @@ def check(path, run, problems):
         if re.search(r"^import attn\b", block, re.M) and not has("attn"):
             print(f"{name}: Python block {number} is not run: there is no package attn")
             continue
-        done = subprocess.run([sys.executable, "-c", block], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              check=False)
         if done.returncode:
             problems.append(f"{name}: Python block {number} fails:\n" + done.stdout.decode("utf-8", "replace"))
     return len(blocks)

@@ -39,9 +39,10 @@ typedef struct attn_embed_options {
     bool normalise;       /* to length 1; true */
     size_t max_tokens;    /* that a text may have, special ones included; 0: the context length */
     bool truncate;        /* longer texts are cut; false: ATTN_E_SHAPE */
+    size_t texts_before;  /* of a batch: messages number its texts from the next on; 0 */
 } attn_embed_options;
 #define ATTN_EMBED_OPTIONS_INIT \
-    { sizeof(attn_embed_options), ATTN_POOL_MEAN, true, 0, false }
+    { sizeof(attn_embed_options), ATTN_POOL_MEAN, true, 0, false, 0 }
 
 /* Pooling and max_tokens as package sentence-transformers' files beside a model say (1_Pooling/config.json,
  * sentence_bert_config.json); where there are none, options stay as they are. Another pooling, or a layer behind it, is

@@ -1,8 +1,10 @@
 """Types of the package; its functions say what they do in __init__.py."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, Protocol, Self, SupportsIndex, TypedDict, TypeVar, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 class _DLPack(Protocol):
@@ -424,7 +426,7 @@ def cpu_level() -> _Level: ...
 def set_cpu_level(name: _Level, /) -> None: ...
 
 class Tokenizer:
-    def __init__(self, path: str | bytes | PathLike[str]) -> None: ...
+    def __init__(self, path: str | bytes | PathLike[str], *, of_model: bool = False) -> None: ...
     @property
     def size(self) -> int: ...
     def encode(self, text: str, *, add_special: bool = False, special_as_text: bool = False) -> list[int]: ...
@@ -434,3 +436,127 @@ class Tokenizer:
     def decode(self, ids: _Integers) -> str: ...
     def piece(self, id: int) -> str | None: ...
     def find(self, piece: str) -> int | None: ...
+
+_Path = str | bytes | PathLike[str]
+
+def load(path: _Path, *, tokenizer: _Path | None = None) -> LanguageModel | Encoder | Translator: ...
+
+class _Model:
+    type: str  # the "model_type"
+    config: dict[str, Any]
+    vocab_size: int
+    context_length: int
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    def tokenize(self, text: str) -> list[int]: ...
+    def detokenize(self, ids: _Integers) -> str: ...
+
+class _Reader(_Model):
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+
+class LanguageModel(_Reader):
+    def attention(
+        self, text: str | _Integers, *, layer: int = -1, head: int | None = None
+    ) -> NDArray[np.float32]: ...
+    def logits(self, ids: str | _Integers) -> NDArray[np.float32]: ...
+    def loss(self, text: str | _Integers) -> tuple[float, int]: ...
+    def perplexity(self, text: str | _Integers) -> float: ...
+    def generate(
+        self,
+        prompt: str | _Integers,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repetition_penalty: float = 1.0,
+        seed: int = 1,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+        slide: bool = False,
+        cache: Literal["f32", "int8"] = "f32",
+    ) -> Generation: ...
+
+class Generation(Iterator[str]):
+    def __next__(self) -> str: ...
+    @property
+    def end(self) -> Literal["end token", "stop", "tokens", "context"] | None: ...
+    @property
+    def ids(self) -> list[int]: ...
+
+class Encoder(_Reader):
+    @property
+    def dim(self) -> int: ...
+    def attention(
+        self,
+        text: str | _Integers,
+        *,
+        layer: int = -1,
+        head: int | None = None,
+        types: _Integers | None = None,
+    ) -> NDArray[np.float32]: ...
+    def states(self, text: str | _Integers, *, types: _Integers | None = None) -> NDArray[np.float32]: ...
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: Literal["mean", "cls", "pooler"] | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+        max_tokens: int | None = None,
+    ) -> NDArray[np.float32]: ...
+
+class Translation:
+    text: str
+    score: float
+    ids: list[int]
+    tokens: list[str]
+    log_probs: NDArray[np.float32]
+    source_ids: list[int]
+    source_tokens: list[str]
+    alignment: NDArray[np.float32] | None
+
+class Translator(_Model):
+    @overload
+    def translate(
+        self,
+        texts: str,
+        *,
+        beam: int = 5,
+        n_best: None = None,
+        length_penalty: float = 1.0,
+        coverage_penalty: float = 0.0,
+        max_length: int = 0,
+        max_source: int | None = None,
+        split_words: int = 50,
+    ) -> Translation: ...
+    @overload
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        beam: int = 5,
+        n_best: None = None,
+        length_penalty: float = 1.0,
+        coverage_penalty: float = 0.0,
+        max_length: int = 0,
+        max_source: int | None = None,
+        split_words: int = 50,
+    ) -> list[Translation]: ...
+    @overload
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        *,
+        beam: int = 5,
+        n_best: int,
+        length_penalty: float = 1.0,
+        coverage_penalty: float = 0.0,
+        max_length: int = 0,
+        max_source: int | None = None,
+        split_words: int = 50,
+    ) -> list[Translation] | list[list[Translation]]: ...

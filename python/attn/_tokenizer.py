@@ -13,10 +13,11 @@ class Tokenizer:
         tokenizer.spans("Hello, world!")       # (id, first, end) of each token, characters of the text
     """
 
-    def __init__(self, path):
+    def __init__(self, path, *, of_model=False):
+        """of_model: the path is a model's, which has a tokenizer in it or beside it."""
         if not hasattr(_attn, "Tokenizer"):
-            raise NotImplementedError("this build of attn has the operations alone: tokenizers need one without -Dcore_only=true")
-        self._tokenizer = _attn.Tokenizer(os.fsencode(path))
+            raise NotImplementedError("this build of attn has the operations alone: tokenizers need jansson and the other libraries that docs/python.md names when it is built")
+        self._tokenizer = _attn.Tokenizer(os.fsencode(path), of_model)
 
     @property
     def size(self):

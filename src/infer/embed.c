@@ -253,7 +253,7 @@ static attn_status embed_all(embedder *e, float *vectors, const char *const *tex
     const size_t width = attn_bert_state_size(e->m);
     size_t done = 0;
     for (size_t i = 0; i < n; i++) {
-        ATTN_TRY(tokenize(e, texts[i], bytes ? bytes[i] : strlen(texts[i]), i));
+        ATTN_TRY(tokenize(e, texts[i], bytes ? bytes[i] : strlen(texts[i]), e->options.texts_before + i));
         if (e->texts && e->count + e->tokens.count > BATCH_TOKENS) {
             ATTN_TRY(run(e, vectors + done * width));
             done = i;

@@ -295,7 +295,9 @@ def test_stub_is_the_package():
             same_parameters(node, own)
         if isinstance(node, ast.ClassDef):
             methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
-            assert {m.name for m in methods} == {name for name in vars(own) if name[0] != "_"} | {"__init__"}
+            fields = getattr(own, "__slots__", ())
+            assert {m.name for m in methods if m.name[0] != "_"} == {
+                name for name in vars(own) if name[0] != "_" and name not in fields}
             for method in methods:
                 found = inspect.getattr_static(own, method.name)
                 same_parameters(method, found.fget if isinstance(found, property) else getattr(found, "__func__", found))

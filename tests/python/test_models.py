@@ -1,0 +1,372 @@
+"""attn.load: language models, encoders and translators, against files made by transformers and against the program."""
+import json
+import math
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import attn
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = pathlib.Path(os.environ.get("ATTN_TEST_BUILD", ROOT / "build")) / "attn"
+GOLDEN = ROOT / "tests/golden"
+TEXT = "the dog and the cat sing, and the dog and the cat laugh\n" * 20
+
+
+def program(*arguments, text=None):
+    return subprocess.run([PROGRAM, *map(str, arguments)], input=text, capture_output=True, text=True, check=True).stdout
+
+
+def tensors(path):
+    data = path.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    dtypes = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64}
+    return {name: np.frombuffer(data[end:], dtypes[t["dtype"]], math.prod(t["shape"]), t["data_offsets"][0]).reshape(t["shape"])
+            for name, t in json.loads(data[8:end]).items() if name != "__metadata__"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A language model of characters, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "text.txt").write_text(TEXT)
+    sizes = ("n_embd=16", "n_head=2", "n_layer=2", "n_positions=64")
+    program("train", "-q", "--model", "gpt", "-d", folder / "text.txt", "--valid", folder / "text.txt", "--steps", 30, "-o",
+            folder / "gpt", *(part for value in sizes for part in ("--set", value)))
+    return folder / "gpt"
+
+
+@pytest.fixture(scope="module")
+def language(tiny):
+    return attn.load(tiny)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return attn.load(GOLDEN / "bert/bert")
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return attn.load(ROOT / "models/de-en")
+
+
+# ---- language models ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (GOLDEN / "gpt").iterdir()))
+def test_logits_and_weights(name):
+    want, model = tensors(GOLDEN / "gpt" / name / "expected.safetensors"), attn.load(GOLDEN / "gpt" / name)
+    assert isinstance(model, attn.LanguageModel) and model.vocab_size == want["logits"].shape[-1]
+    for ids, logits in zip(want["ids"], want["logits"]):
+        found = model.logits(ids)
+        assert found.dtype == np.float32 and np.abs(found - logits).max() < 1e-5
+        np.testing.assert_array_equal(model.logits(ids.tolist()), found)
+    layers, heads = want["weights"].shape[:2]
+    assert (model.num_layers, model.num_heads) == (layers, heads)
+    for layer in range(layers):
+        for head in range(heads):
+            found = model.attention(want["ids"][0], layer=layer, head=head)
+            assert np.abs(found - want["weights"][layer, head]).max() < 1e-5
+    mean = model.attention(want["ids"][0])
+    assert np.abs(mean - want["weights"][-1].mean(0)).max() < 1e-5
+    total, tokens = np.sum([model.loss(ids) for ids in want["ids"]], axis=0)
+    assert total / tokens == pytest.approx(float(want["loss"].reshape(())), rel=1e-5)
+    with pytest.raises(OSError, match="tokenizer"):
+        model.tokenize("text")
+
+
+def test_perplexity(language):
+    text = TEXT[:150]  # more than the context
+    ids, context = language.tokenize(text), language.context_length
+    assert len(ids) == 150 and language.detokenize(ids) == text
+    total = 0.0
+    for first in range(0, len(ids) - 1, context):
+        window = ids[first:first + context + 1]
+        x = language.logits(window[:-1]).astype(np.float64)
+        x -= x.max(1, keepdims=True)
+        x -= np.log(np.exp(x).sum(1, keepdims=True))
+        total -= x[np.arange(len(window) - 1), window[1:]].sum()
+    assert language.perplexity(text) == pytest.approx(math.exp(total / 149), rel=1e-5)
+    with pytest.raises(ValueError, match="less than two tokens"):
+        language.perplexity("t")
+
+
+@pytest.mark.parametrize("options, arguments", [
+    ({}, ()),
+    ({"temperature": 0}, ("--temp", 0)),
+    ({"seed": 7, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2},
+     ("-s", 7, "--top-k", 5, "--top-p", 0.9, "--min-p", 0.01, "--repetition-penalty", 1.2)),
+    ({"stop": "and"}, ("--stop", "and")),
+    ({"max_tokens": 100, "slide": True}, ("-n", 100, "--slide")),
+    ({"context": 20}, ("-c", 20)),
+])
+def test_generate_is_the_program(language, tiny, options, arguments):
+    options = {"max_tokens": 40} | options
+    found = language.generate("the dog", **options)
+    pieces = list(found)
+    said = json.loads(program("generate", "-m", tiny, "-p", "the dog", "--json", *(() if "-n" in arguments else ("-n", 40)),
+                              *arguments) if "context" not in options else program(
+                                  "generate", "-m", tiny, "-p", "the dog", "--json", *arguments))
+    assert "".join(pieces) == said["text"] and found.end == said["end"]
+    assert len(pieces) > 1 or "stop" in options
+
+
+def test_generation_streams(language):
+    found = language.generate("the ", max_tokens=12, temperature=0)
+    assert found.end is None and len(next(found)) >= 1 and found.end is None
+    rest = list(found)
+    assert found.end == "tokens" and len(found.ids) == 16 and list(found) == []
+    assert language.detokenize(found.ids).endswith("".join(rest))
+    again = language.generate(language.tokenize("the "), max_tokens=12, temperature=0)
+    list(again)
+    assert again.ids == found.ids
+    small = language.generate("the ", max_tokens=12, temperature=0, cache="int8")
+    list(small)
+    assert len(small.ids) == 16
+
+
+def test_a_generation_outlives_its_model(tiny):
+    found = attn.load(tiny).generate("the ", max_tokens=5)
+    list(found)
+    assert len(found.ids) == 9
+
+
+@pytest.mark.parametrize("options, sentence", [
+    ({"temperature": -1}, "temperature is -1, expected 0 to 1000"),
+    ({"temperature": float("nan")}, "temperature is nan"),
+    ({"max_tokens": -1}, "max_tokens is -1"),
+    ({"seed": 2**64}, "seed is"),
+    ({"stop": [""]}, "stop 0 is empty"),
+    ({"cache": "f8"}, "cache is 'f8'"),
+    ({"prompt": "x" * 65}, "the prompt has 65 tokens, the context length is 64"),
+    ({"prompt": [0, 10**6]}, "id 1 of the prompt is 1000000"),
+    ({"prompt": ""}, "there is no prompt"),
+])
+def test_generate_refuses(language, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        list(language.generate(**{"prompt": "the", "max_tokens": 3} | options))
+
+
+def test_numbers_that_cannot_be(language):
+    for ids, error in (([10**6], ValueError), ([-1], ValueError), ([0] * 65, ValueError), ([2**40], ValueError), ([0.5], TypeError)):
+        with pytest.raises(error):
+            language.logits(ids)
+    assert language.logits([]).shape == (0, language.vocab_size)
+    for options in ({"layer": 2}, {"layer": -3}, {"head": 2}):
+        with pytest.raises(ValueError, match="but"):
+            language.attention("the", **options)
+    with pytest.raises(TypeError):
+        language.tokenize(b"the")
+
+
+# ---- encoders -----------------------------------------------------------------------------------------------
+
+
+def test_encoder(encoder):
+    want = tensors(GOLDEN / "bert/bert/expected.safetensors")
+    for ids, types, length, states in zip(want["ids"], want["types"], want["length"], want["states"]):
+        found = encoder.states(ids[:length], types=types[:length])
+        assert np.abs(found - states[:length]).max() < 1e-5
+    ids, types = want["ids"][0], want["types"][0]
+    assert np.abs(encoder.attention(ids, types=types, layer=0, head=-1) - want["weights"][0, -1]).max() < 1e-5
+    with pytest.raises(ValueError, match="types has 2 elements, expected one for each of the 3 ids"):
+        encoder.states([1, 2, 3], types=[0, 0])
+
+
+def test_embed(encoder):
+    texts = ["a b c", "d", "", "x y z a b"] * 20
+    vectors = encoder.embed(texts)
+    assert vectors.shape == (80, encoder.dim) and np.abs((vectors**2).sum(1) - 1).max() < 1e-6
+    mean = encoder.states("a b c").mean(0)
+    np.testing.assert_allclose(vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_array_equal(encoder.embed(texts[0]), vectors[76])
+    raw = encoder.embed("a b", pooling="cls", normalize=False)
+    np.testing.assert_array_equal(raw, encoder.states("a b")[0])
+    said = program("embed", "-m", GOLDEN / "bert/bert", "a b c").split()
+    assert [np.float32(x) for x in said] == vectors[0].tolist()
+    long = "a " * 60
+    with pytest.raises(ValueError, match="text 72 has 62 tokens, expected at most 40"):
+        encoder.embed(texts[:71] + [long])
+    np.testing.assert_array_equal(encoder.embed(long, truncate=True), encoder.embed("a " * 38))
+    with pytest.raises(ValueError, match="pooling is 'max'"):
+        encoder.embed("a", pooling="max")
+    assert encoder.embed([]).shape == (0, encoder.dim)
+
+
+# ---- translators --------------------------------------------------------------------------------------------
+
+GERMAN = ["Kannst du mir helfen diesen Satz zu übersetzen", "Das ist gut.", "", "Ich habe Hunger. Wo ist der Hund?"]
+
+
+def test_translate_is_the_program(translator):
+    found = translator.translate(GERMAN, split_words=0)
+    lines = program("translate", "-m", ROOT / "models/de-en", "--split-words", 0, "--json", text="\n".join(GERMAN) + "\n")
+    for translation, line in zip(found, map(json.loads, lines.splitlines()), strict=True):
+        said = line["translations"][0]
+        assert translation.text == said["text"] == str(translation)
+        assert translation.tokens == said["tokens"] and translation.source_tokens == line["source_tokens"]
+        np.testing.assert_allclose(translation.log_probs, said["log_prob"], rtol=1e-5)
+        assert translation.score == pytest.approx(said["score"], rel=1e-5)
+        shape = (len(translation.ids), len(translation.source_ids))
+        assert translation.alignment.shape == shape and translation.alignment.dtype == np.float32
+        np.testing.assert_allclose(translation.alignment.sum(1), 1, rtol=1e-5)
+        if translation.text:
+            np.testing.assert_allclose(translation.alignment, said["alignment"], atol=1e-5)
+
+
+def test_translate(translator):
+    one = translator.translate(GERMAN[0])
+    assert one.text == "Can you help me translate this sentence" and "score" in repr(one)
+    best = translator.translate(GERMAN[1], n_best=3)
+    assert len(best) == 3 and best[0].score >= best[1].score >= best[2].score and len({t.text for t in best}) == 3
+    greedy = [translator.translate(text, beam=1).text for text in GERMAN]
+    assert [t.text for t in translator.translate(GERMAN * 20, beam=1)] == greedy * 20
+    for options, sentence in (({"beam": 0}, "beam_size"), ({"n_best": 6}, "n_best"), ({"max_source": 3}, "3")):
+        with pytest.raises(ValueError, match=sentence):
+            translator.translate(GERMAN[0], **options)
+    with pytest.raises(TypeError, match="expected a str, found int"):
+        translator.translate([1])
+
+
+def test_an_rnn_has_no_alignment(tmp_path):
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("Der Hund singt.\tThe dog sings.\nDie Katze lacht.\tThe cat laughs.\n" * 20)
+    program("train", "-q", "--model", "rnn", "-d", pairs, "--valid", pairs, "--steps", 2, "--vocab-size", 300, "--set",
+            "hidden_size=8", "--set", "embedding_size=8", "-o", tmp_path / "rnn")
+    found = attn.load(tmp_path / "rnn").translate("Der Hund singt.")
+    assert found.alignment is None and isinstance(found.text, str)
+
+
+# ---- loading ------------------------------------------------------------------------------------------------
+
+
+def test_kinds(language, encoder, translator, tiny):
+    assert [type(m).__name__ for m in (language, encoder, translator)] == ["LanguageModel", "Encoder", "Translator"]
+    assert language.config["n_embd"] == 16 and encoder.type == "bert" and "gpt2" in repr(language)
+    assert language.tokenizer.encode("the dog") == language.tokenize("the dog")
+    assert encoder.tokenizer.encode("a b") == encoder.tokenize("a b")[1:-1]
+    other = attn.load(tiny, tokenizer=tiny / "tokenizer.json")
+    assert other.tokenize("the") == other.tokenizer.encode("the")
+    assert not hasattr(language, "translate") and not hasattr(translator, "logits")
+
+
+def test_what_cannot_be_loaded(tmp_path, tiny):
+    with pytest.raises(OSError, match="No such file"):
+        attn.load(tmp_path / "none")
+    (tmp_path / "config.json").write_text('{"model_type": "opt"}')
+    with pytest.raises(ValueError, match='config.json: config: "model_type": expected one of .* found "opt"'):
+        attn.load(tmp_path)
+    with pytest.raises(ValueError, match="tokenizer has 31 tokens, expected 29"):
+        attn.load(GOLDEN / "gpt/gpt2", tokenizer=GOLDEN / "bert/bert/tokenizer.json")
+    with pytest.raises(OSError, match="none.json"):
+        attn.load(tiny, tokenizer=tmp_path / "none.json")
+    with pytest.raises(TypeError):
+        attn.load(3)
+
+
+def test_a_build_of_the_core_alone(monkeypatch):
+    monkeypatch.delattr(attn._attn, "Model")
+    with pytest.raises(NotImplementedError, match="operations alone: models need jansson"):
+        attn.load("models/de-en")
+
+
+# ---- threads, fork, Ctrl-C ------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_model(language):
+    want = "".join(language.generate("the dog", max_tokens=30))
+    logits, errors = language.logits("the dog"), []
+
+    def run(i):
+        try:
+            for _ in range(10):
+                if i % 2:
+                    assert "".join(language.generate("the dog", max_tokens=30)) == want
+                else:
+                    np.testing.assert_array_equal(language.logits("the dog"), logits)
+                    assert language.detokenize(language.tokenize("the dog")) == "the dog"
+                    with pytest.raises(ValueError, match="65 tokens"):
+                        language.logits([0] * 65)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]
+
+
+def test_others_run_meanwhile(translator):
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin = time.monotonic()
+    translator.translate([" ".join(["Kannst du mir helfen?"] * 10)] * 10, split_words=0)
+    end = time.monotonic()
+    done.set()
+    thread.join()
+    assert sum(begin < t < end for t in ticks) > 5 or end - begin < 0.05
+
+
+def python(code, *arguments, **options):
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_of_fork_computes(tiny):
+    code = """
+import os, sys, threading
+import attn
+model = attn.load(sys.argv[1])
+want = "".join(model.generate("the dog", max_tokens=20))
+stop = threading.Event()
+def busy():
+    while not stop.is_set():
+        model.logits("the dog")
+thread = threading.Thread(target=busy)
+thread.start()
+for turn in range(5):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if "".join(model.generate("the dog", max_tokens=20)) == want else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+thread.join()
+"""
+    process = python(code, tiny)
+    assert process.wait(60) == 0, process.stderr.read()
+
+
+def test_ctrl_c_stops_a_generation(tiny):
+    code = """
+import sys
+import attn
+print("begins", flush=True)
+for piece in attn.load(sys.argv[1]).generate("the dog", max_tokens=10**9, slide=True):
+    print(end=piece, flush=True)
+"""
+    process = python(code, tiny)
+    assert process.stdout.readline() == "begins\n" and process.stdout.read(20)
+    process.send_signal(signal.SIGINT)
+    reader = threading.Thread(target=process.stdout.read)
+    reader.start()
+    assert process.wait(20) != 0 and "KeyboardInterrupt" in process.stderr.read()
+    reader.join()
