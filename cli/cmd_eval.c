@@ -11,11 +11,14 @@ enum { THRESHOLDS = 40, MAX_WORDS = 1000 };
 typedef struct settings {
     const char *model, *alignments, *hypotheses, *lengths;
     text_list data;
-    long long beam_size, limit, batch_size, max_source;
+    long long beam_size, limit, batch_size, max_source, max_tokens;
+    int task, prompt_template;
     double length_penalty, coverage_penalty;
     int cache;
     bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
+
+static const char *const task_names[] = {"next", "instructions", "classify", "preferences", NULL};
 
 #define AT(field) offsetof(settings, field)
 static const option_spec options[] = {
@@ -42,6 +45,12 @@ static const option_spec options[] = {
     {"posterior", 0, OPTION_FLAG, AT(posterior), NULL,
      "with --alignments: which source word explains the word that came", 0, 0, NULL},
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
+    {"task", 0, OPTION_CHOICE, AT(task), "NAME",
+     "of a language model: next (texts), instructions, preferences (JSON, as for attn train) (next)", 0, 0, task_names},
+    {"template", 0, OPTION_CHOICE, AT(prompt_template), "NAME", "of prompts: alpaca, chatml, plain (alpaca)", 0, 0,
+     cli_templates},
+    {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N",
+     "longer examples are left out, texts to classify cut (0: the context length)", 0, 1e7, NULL},
     {"no-translate", 0, OPTION_FLAG, AT(no_translate), NULL, "loss and perplexity only", 0, 0, NULL},
     {"cache", 0, OPTION_CHOICE, AT(cache), "NAME",
      "language models: go through a cache of keys and values, as generating does: f32, or int8", 0, 0, cli_caches},
@@ -461,6 +470,88 @@ static bool evaluate_texts(const job *j) {
     return fine;
 }
 
+/* Loss of answers to instructions, or how often the better answer is the likelier one. */
+static bool evaluate_answers(const job *j) {
+    const settings *s = j->settings;
+    attn_corpus *corpus;
+    attn_loss_stats stats = {0};
+    attn_train_options o;
+    attn_train_options_init(&o);
+    o.task = (attn_train_task)s->task;
+    o.max_tokens = s->max_tokens ? (size_t)s->max_tokens : attn_model_context_length(j->translator.model);
+    o.batch_tokens = 2048;
+    if (attn_corpus_read_instructions(&corpus, cli_context(), s->data.item, s->data.count,
+                                      (attn_template)s->prompt_template, o.task == ATTN_TASK_PREFERENCES) != ATTN_OK)
+        return cli_fail_status(j->command) == EXIT_DONE;
+    bool fine = attn_train_measure(j->translator.model, j->translator.tokenizer, corpus, &o, &stats) == ATTN_OK ||
+                cli_fail_status(j->command) == EXIT_DONE;
+    if (fine && !stats.tokens) fine = cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
+    if (fine) {
+        const double n = (double)stats.tokens;
+        const bool preferences = o.task == ATTN_TASK_PREFERENCES;
+        json_t *figures = json_object();
+        if (!preferences) {
+            add_figure(figures, "loss", stats.nll / n);
+            add_figure(figures, "perplexity", exp(stats.nll / n));
+        }
+        add_figure(figures, preferences ? "preferred" : "accuracy", (double)stats.correct / n);
+        json_object_set_new(figures, preferences ? "pairs" : "tokens", json_integer((json_int_t)stats.tokens));
+        fine = put(j, figures);
+    }
+    attn_corpus_free(corpus);
+    return fine;
+}
+
+/* Figures of labels that were found: accuracy, and of each label how many there are and how many were found. */
+static bool put_labels(const job *j, const attn_corpus *corpus, const float *probability) {
+    const attn_model *model = j->translator.model;
+    const size_t n = attn_corpus_count(corpus), labels = attn_model_labels(model);
+    size_t *count = calloc(2 * labels, sizeof *count), correct = 0;
+    double nll = 0;
+    if (!count) return cli_fail_memory(j->command) == EXIT_DONE;
+    for (size_t i = 0; i < n; i++) {
+        const float *p = probability + i * labels;
+        size_t best = 0, label = 0;
+        for (size_t k = 0; k < labels; k++) {
+            if (p[k] > p[best]) best = k;
+            if (!strcmp(attn_model_label(model, k), attn_corpus_at(corpus, i)->target)) label = k;
+        }
+        nll -= log(fmax((double)p[label], 1e-45));
+        count[2 * label]++;
+        count[2 * label + 1] += best == label;
+        correct += best == label;
+    }
+    json_t *figures = json_object();
+    json_object_set_new(figures, "texts", json_integer((json_int_t)n));
+    add_figure(figures, "accuracy", (double)correct / (double)n);
+    add_figure(figures, "loss", nll / (double)n);
+    for (size_t k = 0; k < labels; k++)
+        json_object_set_new(figures, attn_model_label(model, k),
+                            json_sprintf("%zu of %zu", count[2 * k + 1], count[2 * k]));
+    free(count);
+    return put(j, figures);
+}
+
+static bool evaluate_labels(const job *j) {
+    const settings *s = j->settings;
+    attn_corpus *corpus = NULL;
+    if (!cli_read_corpus(j->command, &corpus, &s->data, true, s->limit)) return false;
+    const size_t n = attn_corpus_count(corpus), labels = attn_model_labels(j->translator.model);
+    const char **text = malloc(n * sizeof *text);
+    float *probability = malloc(n * labels * sizeof *probability);
+    bool fine = (text && probability) || cli_fail_memory(j->command) == EXIT_DONE;
+    for (size_t i = 0; i < n && fine; i++) text[i] = attn_corpus_at(corpus, i)->source;
+    fine = fine && cli_check_labels(j->command, j->translator.model, corpus, s->data.item[0]);
+    if (fine && attn_classify(j->translator.model, j->translator.tokenizer, probability, text, NULL, n,
+                              (size_t)s->max_tokens) != ATTN_OK)
+        fine = cli_fail_status(j->command) == EXIT_DONE;
+    fine = fine && put_labels(j, corpus, probability);
+    free(probability);
+    free(text);
+    attn_corpus_free(corpus);
+    return fine;
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE, .cache = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
@@ -471,7 +562,13 @@ static int run(const command *c, int argc, char **argv) {
     if (!(s.model ? cli_load_model(c, &j.translator, s.model) : cli_load_translator(c, &j.translator, NULL)))
         return EXIT_FAILED;
     if (attn_model_is_language_model(j.translator.model)) {
-        const bool measured = evaluate_texts(&j);
+        if (s.task == ATTN_TASK_CLASSIFY && !attn_model_labels(j.translator.model)) {
+            cli_free_translator(&j.translator);
+            return cli_fail(c, "%s: a model without labels, expected one of attn train --task classify", s.model);
+        }
+        const bool measured = attn_model_labels(j.translator.model) ? evaluate_labels(&j)
+                              : s.task                              ? evaluate_answers(&j)
+                                                                    : evaluate_texts(&j);
         cli_free_translator(&j.translator);
         return measured ? EXIT_DONE : EXIT_FAILED;
     }
@@ -488,7 +585,9 @@ const command command_eval = {
     .summary = "measure a model: BLEU, chrF, loss, length curve, alignment error rate",
     .operands = "",
     .description =
-        "Of a language model: loss and perplexity of texts, in windows of its context length.\n"
+        "Of a language model: loss and perplexity of texts, in windows of its context length; of answers, with "
+        "--task;\n"
+        "of a classifier: accuracy on lines of label TAB text.\n"
         "BLEU and chrF are sacreBLEU's (13a). With --alignments the references are forced, white space separates\n"
         "words, and each half of the sentences takes the threshold that is best on the other half.",
     .example = "  attn eval -m models/de-en --data data/tatoeba/de-en.test.tsv.xz\n"

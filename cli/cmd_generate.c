@@ -5,7 +5,8 @@
 #include <string.h>
 
 typedef struct settings {
-    const char *model, *tokenizer, *prompt, *file, *system, *template;
+    const char *model, *tokenizer, *prompt, *file, *system, *template, *input;
+    int prompt_template;
     text_list stop;
     long long tokens, context, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
@@ -28,6 +29,11 @@ static const option_spec options[] = {
     {"system", 0, OPTION_TEXT, AT(system), "TEXT", "with --chat: what the model is told before", 0, 0, NULL},
     {"template", 0, OPTION_TEXT, AT(template), "NAME", "a chat template in place of the model's: chatml, llama-3 ...",
      0, 0, NULL},
+    {"instruction", 0, OPTION_CHOICE, AT(prompt_template), "FORM",
+     "the prompt is an instruction, written as attn train --template has it: alpaca, chatml, plain; prints the answer "
+     "alone",
+     0, 0, cli_templates},
+    {"input", 0, OPTION_TEXT, AT(input), "TEXT", "what the instruction is about", 0, 0, NULL},
     {"tokens", 'n', OPTION_INT, AT(tokens), "N", "at most N more tokens (0: until the context is full)", 0, 1e9, NULL},
     {"context", 'c', OPTION_INT, AT(context), "N", "tokens in all, if less than the model's context length", 1, 1e9,
      NULL},
@@ -87,6 +93,21 @@ static char *read_prompt(const command *c, const settings *s, char **words, int 
         return NULL;
     }
     return text;
+}
+
+/* The instruction as a prompt; frees text. */
+static char *as_instruction(const command *c, const settings *s, char *text) {
+    char *prompt, *copy = NULL;
+    const char *input = s->input;
+    if (input && !cli_check_text(c, "--input", 0, input, strlen(input))) input = NULL;
+    else if (attn_prompt(cli_context(), &prompt, NULL, (attn_template)s->prompt_template, text, input) != ATTN_OK)
+        cli_fail_status(c);
+    else {
+        if (!(copy = strdup(prompt))) cli_fail_memory(c);
+        attn_text_free(cli_context(), prompt);
+    }
+    free(text);
+    return copy;
 }
 
 /* Prints pieces as they come. answer (NULL: not wanted) gets all of them, malloc'd. */
@@ -246,7 +267,13 @@ static int chat(const command *c, const settings *s, const translator *t, const 
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repetition_penalty = 1, .seed = 1};
+    settings s = {.temperature = 0.8,
+                  .top_k = 40,
+                  .top_p = 0.95,
+                  .min_p = 0.05,
+                  .repetition_penalty = 1,
+                  .seed = 1,
+                  .prompt_template = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (!s.model) { /* its context is short */
@@ -254,9 +281,17 @@ static int run(const command *c, int argc, char **argv) {
         if (!s.tokens) s.tokens = 500;
     }
     if (!s.chat && (s.system || s.template)) return cli_wrong_use(c, "--system and --template belong to --chat");
+    if (s.input && s.prompt_template < 0) return cli_wrong_use(c, "--input belongs to --instruction");
+    if (s.chat && s.prompt_template >= 0)
+        return cli_wrong_use(c, "found --chat and --instruction, expected one of them");
     if (!cli_context()) return EXIT_FAILED;
     const bool lines = s.chat && !s.prompt && !s.file && first == argc;
     char *prompt = lines ? NULL : read_prompt(c, &s, argv + first, argc - first, &code);
+    if (prompt && s.prompt_template >= 0) {
+        s.no_prompt = true;
+        prompt = as_instruction(c, &s, prompt);
+        code = EXIT_FAILED;
+    }
     if (!prompt && !lines) return code;
     translator t;
     code = EXIT_FAILED;

@@ -1,5 +1,5 @@
 /* cmd_train.c: attn train. */
-#include "common.h"
+#include "train.h"
 
 #include <limits.h>
 #include <math.h>
@@ -8,23 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RNN, BAHDANAU, TRANSFORMER, GPT }; /* places in; language models from GPT on */
 static const char *const model_names[] = {"rnn", "bahdanau", "transformer", "gpt", "llama", "qwen3", NULL};
-static const char *const model_types[] = {"rnn", "bahdanau", "transformer", "gpt2", "llama", "qwen3"};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "inverse-sqrt", "plateau", NULL};
+static const char *const task_names[] = {"next", "instructions", "classify", "preferences", NULL};
+static const char *const part_names[] = {"all", "last", "head", NULL};
 
-typedef struct settings {
-    int model, schedule, precision;
-    const char *config, *output, *tokenizer, *init;
-    text_list data, valid, set;
-    bool resume, reverse, lowercase, augment, sample, json, recompute;
-    long long vocab_size, max_steps, batch_tokens, accumulate, max_tokens, warmup, seed, limit, valid_steps,
-        valid_sentences, patience, average, concatenate_words;
-    double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,
-        weight_decay, guided_alignment, holdout;
-} settings;
-
-#define AT(field) offsetof(settings, field)
+#define AT(field) offsetof(train_settings, field)
 static const option_spec options[] = {
     {"model", 0, OPTION_CHOICE, AT(model), "NAME", "what to train (bahdanau)", 0, 0, model_names},
     {"config", 0, OPTION_TEXT, AT(config), "FILE", "the model's config.json (sizes, dropout); see --set", 0, 0, NULL},
@@ -36,14 +25,30 @@ static const option_spec options[] = {
      "pairs to choose the best weights by, once or twice as --data; without them the last weights are taken", 0, 0,
      NULL},
     {"holdout", 0, OPTION_FLOAT, AT(holdout), "P",
-     "language models: the last part P of the texts of --data is --valid, e.g. 0.1 (0)", 0, 0.9, NULL},
+     "language models: the last part P of --data is --valid, e.g. 0.1 (0)", 0, 0.9, NULL},
     {"sample", 0, OPTION_FLAG, AT(sample), NULL,
      "the small German-English sample that ships as --data and --valid, with a small model", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
     {"resume", 0, OPTION_FLAG, AT(resume), NULL,
      "go on from DIR's checkpoint, to the same bytes; the other options must be the same", 0, 0, NULL},
     {"init", 0, OPTION_TEXT, AT(init), "DIR",
-     "begin with the weights and the tokenizer of a model of the same sizes (fine-tuning)", 0, 0, NULL},
+     "begin with the weights and the tokenizer of a model (fine-tuning); translators: of the same sizes", 0, 0, NULL},
+    {"task", 0, OPTION_CHOICE, AT(task), "NAME",
+     "of a language model: next (texts), instructions (JSON: instruction, input, output), classify (label TAB text), "
+     "preferences (JSON: chosen, rejected) (next)",
+     0, 0, task_names},
+    {"template", 0, OPTION_CHOICE, AT(prompt_template), "NAME", "of prompts: alpaca, chatml, plain (alpaca)", 0, 0,
+     cli_templates},
+    {"train", 0, OPTION_CHOICE, AT(part), "PART",
+     "of a language model: all, last (the last layers, the last norm and the head) or head (all)", 0, 0, part_names},
+    {"layers", 0, OPTION_INT, AT(layers), "N", "how many are the last layers (1)", 1, 1e4, NULL},
+    {"lora", 0, OPTION_INT, AT(lora), "RANK",
+     "of a language model: leave the weights and learn adapters of this rank beside them", 1, 1e4, NULL},
+    {"lora-alpha", 0, OPTION_FLOAT, AT(lora_alpha), "A", "adapters count A / RANK (twice the rank)", 1e-3, 1e6, NULL},
+    {"lora-targets", 0, OPTION_TEXT, AT(lora_targets), "LIST",
+     "weights that get adapters, of q,k,v,o,mlp with commas between (all)", 0, 0, NULL},
+    {"beta", 0, OPTION_FLOAT, AT(beta), "X", "preferences: how strongly the model is kept near what it was (0.1)", 1e-6,
+     1e6, NULL},
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "lower-case everything (part of the tokenizer)", 0, 0, NULL},
     {"limit", 0, OPTION_INT, AT(limit), "N", "use the first N pairs only", 0, 1e12, NULL},
@@ -142,6 +147,7 @@ static void put_event(const attn_train_event *e) {
     json_object_set_new(root, "epoch", cli_json_number(e->epoch));
     json_object_set_new(root, "seconds", cli_json_number(e->seconds));
     if (valid) json_object_set_new(root, "valid_nll", cli_json_number(e->nll));
+    if (valid && e->accuracy >= 0) json_object_set_new(root, "accuracy", cli_json_number(e->accuracy));
     if (e->bleu >= 0) json_object_set_new(root, "bleu", cli_json_number(e->bleu));
     cli_put_json(root, JSON_COMPACT | JSON_REAL_PRECISION(8));
 }
@@ -155,7 +161,10 @@ static bool on_event(void *user, const attn_train_event *e) {
         return !cli_interrupted;
     }
     end_line(p);
-    if (e->kind == ATTN_TRAIN_VALID && e->bleu < 0)
+    if (e->kind == ATTN_TRAIN_VALID && e->bleu < 0 && e->accuracy >= 0)
+        cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.4f  accuracy %.2f %%", spent, e->step, e->epoch, e->nll,
+                 100 * e->accuracy);
+    else if (e->kind == ATTN_TRAIN_VALID && e->bleu < 0)
         cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.4f  perplexity %.3f (best %.3f)", spent, e->step, e->epoch,
                  e->nll, exp(e->nll), exp(e->best_nll));
     else if (e->kind == ATTN_TRAIN_VALID)
@@ -169,138 +178,9 @@ static bool on_event(void *user, const attn_train_event *e) {
     return !cli_interrupted;
 }
 
-/* ---- the model's config ------------------------------------------------------------------------------------ */
-
-/* "key=value" as JSON: a number, true, false, or else a string. */
-static int set_key(const command *c, json_t *root, const char *text) {
-    const char *equal = strchr(text, '=');
-    if (!equal || equal == text) return cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE", text);
-    json_t *value = json_loads(equal + 1, JSON_DECODE_ANY, NULL);
-    char *key = strndup(text, (size_t)(equal - text));
-    if (!value) value = json_string(equal + 1);
-    bool fine = key && value && json_object_set(root, key, value) == 0;
-    json_decref(value);
-    free(key);
-    return fine ? GO_ON : cli_wrong_use(c, "--set: found \"%s\", expected KEY=VALUE in UTF-8", text);
-}
-
-/* --config, --model and --set together, checked as far as possible before hours are spent; GO_ON or an exit code. */
-static int read_config(const command *c, const settings *s, json_t **root) {
-    *root = s->config ? NULL : json_object();
-    if (s->config) {
-        char *text;
-        json_error_t error;
-        if (attn_read_text(cli_context(), &text, NULL, s->config) != ATTN_OK) return cli_fail_status(c);
-        *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-        attn_text_free(cli_context(), text);
-        if (!*root) return cli_fail(c, "%s:%d: %s, expected a JSON object", s->config, error.line, error.text);
-        if (!json_is_object(*root)) return cli_fail(c, "%s:1: expected a JSON object, found another value", s->config);
-    }
-    json_t *type = json_object_get(*root, "model_type");
-    if (!type) json_object_set_new(*root, "model_type", json_string(model_types[s->model < 0 ? BAHDANAU : s->model]));
-    else if (s->model >= 0 && json_is_string(type) && strcmp(json_string_value(type), model_types[s->model]) != 0)
-        return cli_wrong_use(c, "--model: found \"%s\", expected \"%s\" as in %s", model_names[s->model],
-                             json_string_value(type), s->config);
-    int code = GO_ON;
-    for (size_t i = 0; i < s->set.count && code == GO_ON; i++) code = set_key(c, *root, s->set.item[i]);
-    if (s->guided_alignment > 0 && !json_object_get(*root, "alignment_head")) {
-        json_object_set_new(*root, "alignment_head", json_integer(1));
-        json_object_set_new(*root, "alignment_follows", json_true());
-    }
-    return code;
-}
-
-static attn_status create_model(attn_model **out, json_t *config, size_t vocab_size, const settings *s) {
-    json_object_set_new(config, "vocab_size", json_integer((json_int_t)vocab_size));
-    char *text = json_dumps(config, JSON_INDENT(2));
-    attn_status status = text ? attn_model_create(out, cli_context(), text, (uint64_t)s->seed) : ATTN_E_NOMEM;
-    free(text);
-    return status;
-}
-
-/* ---- the tokenizer ------------------------------------------------------------------------------------------- */
-
-static attn_status train_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
-                                   const settings *s) {
-    size_t n = attn_corpus_count(corpus);
-    const char **lines = malloc(2 * n * sizeof *lines);
-    size_t *bytes = malloc(2 * n * sizeof *bytes);
-    attn_status status = ATTN_E_NOMEM;
-    *out = NULL;
-    if (lines && bytes) {
-        for (size_t i = 0; i < n; i++) {
-            const attn_pair *p = attn_corpus_at(corpus, i);
-            lines[2 * i] = p->source;
-            bytes[2 * i] = p->source_bytes;
-            lines[2 * i + 1] = p->target;
-            bytes[2 * i + 1] = p->target_bytes;
-        }
-        attn_bpe_options bpe = ATTN_BPE_OPTIONS_INIT;
-        bpe.vocab_size = (size_t)s->vocab_size;
-        bpe.lowercase = s->lowercase;
-        bpe.tags = true;
-        status = attn_tokenizer_train_bpe(out, ctx, lines, bytes, 2 * n, &bpe);
-    }
-    free(lines);
-    free(bytes);
-    return status;
-}
-
-/* The lines of all texts for BPE, else the texts for a tokenizer of their characters. */
-static attn_status text_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
-                                  const settings *s) {
-    size_t n = attn_corpus_count(corpus), most = n, lines = 0;
-    for (size_t i = 0; i < n && s->vocab_size; i++)
-        for (const char *at = attn_corpus_at(corpus, i)->target; *at; at++) most += *at == '\n';
-    const char **line = malloc((most + 1) * sizeof *line);
-    size_t *bytes = malloc((most + 1) * sizeof *bytes);
-    attn_status status = ATTN_E_NOMEM;
-    *out = NULL;
-    for (size_t i = 0; i < n && line && bytes; i++) {
-        const attn_pair *text = attn_corpus_at(corpus, i);
-        for (const char *at = text->target, *end = at + text->target_bytes; at < end; lines++) {
-            const char *newline = s->vocab_size ? memchr(at, '\n', (size_t)(end - at)) : NULL;
-            line[lines] = at;
-            bytes[lines] = (size_t)((newline ? newline : end) - at);
-            at += bytes[lines] + (newline != NULL);
-        }
-    }
-    attn_bpe_options bpe = ATTN_BPE_OPTIONS_INIT;
-    bpe.vocab_size = (size_t)s->vocab_size;
-    bpe.lowercase = s->lowercase;
-    if (line && bytes)
-        status = s->vocab_size ? attn_tokenizer_train_bpe(out, ctx, line, bytes, lines, &bpe)
-                               : attn_tokenizer_of_characters(out, ctx, line, bytes, lines);
-    free(line);
-    free(bytes);
-    return status;
-}
-
-static attn_status get_tokenizer(attn_context *ctx, attn_tokenizer **out, const attn_corpus *corpus,
-                                 const settings *s) {
-    char path[PATH_MAX];
-    if (s->tokenizer) return attn_tokenizer_load(out, ctx, s->tokenizer);
-    if (s->init) return attn_tokenizer_of_model(out, ctx, s->init);
-    if (s->resume && snprintf(path, sizeof path, "%s/tokenizer.json", s->output) < PATH_MAX && access(path, F_OK) == 0)
-        return attn_tokenizer_load(out, ctx, path);
-    return s->model >= GPT ? text_tokenizer(ctx, out, corpus, s) : train_tokenizer(ctx, out, corpus, s);
-}
-
-/* Texts of language models, the last part of them for validation. */
-static bool read_texts(const command *c, attn_corpus **data, attn_corpus **valid, const settings *s) {
-    attn_context *ctx = cli_context();
-    attn_status status = attn_corpus_read_texts(data, ctx, s->data.item, s->data.count);
-    if (status == ATTN_OK && s->valid.count) status = attn_corpus_read_texts(valid, ctx, s->valid.item, s->valid.count);
-    else if (status == ATTN_OK && s->holdout > 0) status = attn_corpus_split_texts(valid, *data, s->holdout);
-    if (status == ATTN_OK && attn_corpus_count(*data)) return true;
-    if (status != ATTN_OK) cli_fail_status(c);
-    else cli_fail(c, "%s: found no text", s->data.item[0]);
-    return false;
-}
-
 /* ---- training ---------------------------------------------------------------------------------------------- */
 
-static void fill_options(attn_train_options *o, const settings *s) {
+static void fill_options(attn_train_options *o, const train_settings *s) {
     attn_train_options_init(o);
     o->folder = s->output;
     o->resume = s->resume;
@@ -332,70 +212,58 @@ static void fill_options(attn_train_options *o, const settings *s) {
     o->guided_alignment = (float)s->guided_alignment;
     o->patience = (int)s->patience;
     o->average = (int)s->average;
+    o->task = (attn_train_task)s->task;
+    o->beta = (float)s->beta;
 }
 
-typedef struct job {
-    attn_corpus *data, *valid;
-    attn_tokenizer *tokenizer;
-    attn_model *model;
-    json_t *config;
-} job;
-
-/* The values of all parameters come from another model, which must have the same. */
-static int take_weights(const command *c, attn_model *model, const char *folder) {
-    attn_model *from;
-    if (attn_model_load(&from, cli_context(), folder) != ATTN_OK) return cli_fail_status(c);
-    const attn_parameters *to = attn_model_parameters(model), *set = attn_model_parameters(from);
-    int code = GO_ON;
-    if (attn_parameters_count(to) != attn_parameters_count(set))
-        code = cli_fail(c, "--init %s: found %zu tensors, expected %zu", folder, attn_parameters_count(set),
-                        attn_parameters_count(to));
-    for (size_t i = 0; i < attn_parameters_count(to) && code == GO_ON; i++) {
-        attn_parameter *own = attn_parameters_at(to, i), *other = attn_parameters_find(set, own->name);
-        const size_t n = attn_tensor_count(&own->value);
-        if (!other || attn_tensor_count(&other->value) != n) {
-            code = cli_fail(c, "--init %s: tensor \"%s\" is missing or has another size", folder, own->name);
-            continue;
-        }
-        memcpy(own->value.data, other->value.data, n * sizeof(float));
-        attn_parameter_touch(own);
+/* "q,v" as bits; 0: there is another word. */
+static unsigned lora_targets(const char *list) {
+    static const char *const names[] = {"q", "k", "v", "o", "mlp"};
+    unsigned bits = 0;
+    if (!list) return ATTN_LORA_ALL;
+    for (const char *at = list;; at++) {
+        const size_t n = strcspn(at, ",");
+        unsigned bit = 0;
+        for (unsigned i = 0; i < 5; i++)
+            if (strlen(names[i]) == n && !strncmp(at, names[i], n)) bit = 1U << i;
+        if (!bit) return 0;
+        bits |= bit;
+        at += n;
+        if (!*at) return bits;
     }
-    attn_model_free(from);
-    return code;
 }
 
-/* Everything that can be wrong and is quickly seen comes first: the folder, the config, the files. */
-static int prepare(const command *c, const settings *s, job *j) {
+static int add_adapters(const command *c, const train_settings *s, attn_model *model) {
+    char base[PATH_MAX];
+    attn_lora_options o = ATTN_LORA_OPTIONS_INIT;
+    o.rank = (size_t)s->lora;
+    o.alpha = s->lora_alpha > 0 ? (float)s->lora_alpha : 2 * (float)s->lora;
+    o.targets = lora_targets(s->lora_targets);
+    o.base = realpath(s->init, base);
+    if (snprintf(base + strlen(base), sizeof base - strlen(base), "/adapter_config.json") < PATH_MAX &&
+        access(base, F_OK) == 0)
+        return cli_fail(c, "--init %s: it is an adapter itself, expected a whole model: attn convert makes one of it",
+                        s->init);
+    *strrchr(base, '/') = '\0';
+    return attn_model_add_lora(model, &o) == ATTN_OK ? GO_ON : cli_fail_status(c);
+}
+
+static int train(const command *c, const train_settings *s, train_job *j) {
     attn_context *ctx = cli_context();
-    int code = read_config(c, s, &j->config);
-    if (code != GO_ON) return code;
-    if (s->config || s->set.count) { /* a wrong key is found before a tokenizer is trained */
-        enum { SOME_TOKENS = 300 };
-        attn_model *trial;
-        if (create_model(&trial, j->config, SOME_TOKENS, s) != ATTN_OK) return cli_fail_status(c);
-        attn_model_free(trial);
-    }
-    if (attn_folder_make(ctx, s->output) != ATTN_OK) return cli_fail_status(c);
-    if (s->model >= GPT) {
-        if (!read_texts(c, &j->data, &j->valid, s)) return EXIT_FAILED;
-    } else {
-        if (s->valid.count && !cli_read_corpus(c, &j->valid, &s->valid, s->reverse, 0)) return EXIT_FAILED;
-        if (!cli_read_corpus(c, &j->data, &s->data, s->reverse, s->limit)) return EXIT_FAILED;
-    }
-    if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
-    if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
-    return s->init ? take_weights(c, j->model, s->init) : GO_ON;
-}
-
-static int train(const command *c, const settings *s, job *j) {
-    attn_context *ctx = cli_context();
-    int code = prepare(c, s, j);
+    int code = train_prepare(c, s, j);
     if (code != GO_ON) return code;
     progress p = {.command = c, .terminal = cli_terminal(stderr), .json = s->json};
+    const char *what = s->task == ATTN_TASK_CLASSIFY ? "labelled texts"
+                       : s->task != ATTN_TASK_NEXT   ? "prompts with answers"
+                       : s->language                 ? "texts"
+                                                     : "pairs";
     cli_note("%s: %.1f M parameters, %zu tokens in the vocabulary, %zu %s; %d threads, %s", attn_model_type(j->model),
              1e-6 * (double)attn_parameters_elements(attn_model_parameters(j->model)),
-             attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), s->model >= GPT ? "texts" : "pairs",
-             attn_threads(ctx), attn_cpu_level(ctx));
+             attn_tokenizer_size(j->tokenizer), attn_corpus_count(j->data), what, attn_threads(ctx),
+             attn_cpu_level(ctx));
+    if (s->lora && (code = add_adapters(c, s, j->model)) != GO_ON) return code;
+    if (s->part && attn_model_learn(j->model, (attn_model_part)s->part, (size_t)s->layers) != ATTN_OK)
+        return cli_fail_status(c);
     attn_train_options o;
     fill_options(&o, s);
     cli_catch_interrupt();
@@ -405,7 +273,7 @@ static int train(const command *c, const settings *s, job *j) {
     return status == ATTN_OK ? EXIT_DONE : cli_fail_status(c);
 }
 
-static bool sample_files(settings *s) {
+static bool sample_files(train_settings *s) {
     static char data[PATH_MAX], valid[PATH_MAX];
     const char *path = cli_share("data/tatoeba/de-en.sample.train.tsv.xz");
     if (!path) return false;
@@ -419,30 +287,32 @@ static bool sample_files(settings *s) {
 }
 
 /* The library's defaults but for the peak learning rate; what the library has no word for is given here. */
-static settings default_settings(void) {
+static train_settings default_settings(void) {
     attn_train_options o;
     attn_train_options_init(&o);
-    return (settings){.model = -1,
-                      .schedule = o.schedule,
-                      .vocab_size = 8000,
-                      .epochs = o.epochs,
-                      .batch_tokens = (long long)o.batch_tokens,
-                      .accumulate = (long long)o.accumulate,
-                      .max_tokens = (long long)o.max_tokens,
-                      .learning_rate = 1e-3,
-                      .warmup = (long long)o.warmup_steps,
-                      .clip = (double)o.clip,
-                      .label_smoothing = (double)o.label_smoothing,
-                      .augment_probability = 0.1,
-                      .concatenate_words = (long long)o.concatenate_words,
-                      .valid_sentences = (long long)o.valid_sentences,
-                      .average = o.average,
-                      .seed = (long long)o.seed};
+    return (train_settings){.model = -1,
+                            .schedule = o.schedule,
+                            .vocab_size = 8000,
+                            .epochs = o.epochs,
+                            .batch_tokens = (long long)o.batch_tokens,
+                            .accumulate = (long long)o.accumulate,
+                            .max_tokens = (long long)o.max_tokens,
+                            .learning_rate = 1e-3,
+                            .warmup = (long long)o.warmup_steps,
+                            .clip = (double)o.clip,
+                            .label_smoothing = (double)o.label_smoothing,
+                            .augment_probability = 0.1,
+                            .concatenate_words = (long long)o.concatenate_words,
+                            .valid_sentences = (long long)o.valid_sentences,
+                            .average = o.average,
+                            .beta = (double)o.beta,
+                            .layers = 1,
+                            .seed = (long long)o.seed};
 }
 
 /* A small model and small batches, for 20,000 short pairs. */
-static settings sample_settings(int model) {
-    settings s = default_settings();
+static train_settings sample_settings(int model) {
+    train_settings s = default_settings();
     s.vocab_size = 4000;
     s.batch_tokens = 800;
     s.learning_rate = 2e-3;
@@ -455,8 +325,8 @@ static settings sample_settings(int model) {
 }
 
 /* A language model of 3 million parameters on characters. */
-static settings language_settings(int model) {
-    settings s = default_settings();
+static train_settings language_settings(int model) {
+    train_settings s = default_settings();
     s.vocab_size = 0;
     s.batch_tokens = 4096;
     s.max_tokens = 1 << 20;
@@ -476,43 +346,70 @@ static settings language_settings(int model) {
     return s;
 }
 
+/* For a model that knows much already: it is to change little. */
+static train_settings tuning_settings(void) {
+    train_settings s = language_settings(GPT);
+    s.set.count = 0;
+    s.batch_tokens = 1024;
+    s.learning_rate = 1e-4;
+    s.final_learning_rate = 0;
+    s.warmup = 20;
+    s.weight_decay = 0.01;
+    s.epochs = 2;
+    return s;
+}
+
+/* What does not go together. */
+static int check_settings(const command *c, const train_settings *s) {
+    const bool examples = s->task != ATTN_TASK_NEXT;
+    int code = GO_ON;
+    if (!s->output) return cli_wrong_use(c, "-o DIR is missing: where the model goes");
+    if (s->sample && (s->data.count || s->valid.count))
+        return cli_wrong_use(c, "--sample stands for --data and --valid, found one of them too");
+    if (examples && !(s->init && s->language))
+        return cli_wrong_use(c, "--task %s needs --init DIR, the folder of a language model", task_names[s->task]);
+    if (s->part && !s->language) return cli_wrong_use(c, "--train is for language models");
+    if (s->lora && !(s->init && s->language))
+        return cli_wrong_use(c, "--lora needs --init DIR, the folder of a language model");
+    if (s->lora && s->part) return cli_wrong_use(c, "found --lora and --train, expected one of them");
+    if (s->lora_targets && !lora_targets(s->lora_targets))
+        return cli_wrong_use(c, "--lora-targets: found \"%s\", expected some of q,k,v,o,mlp", s->lora_targets);
+    if (s->task == ATTN_TASK_CLASSIFY && (s->data.count > 1 || s->valid.count > 1))
+        return cli_wrong_use(c, "--task classify: found several files, expected one of label TAB text");
+    if (s->language ? !s->data.count : !s->sample && (code = cli_check_files(c, "data", &s->data)) != GO_ON)
+        return s->language ? cli_wrong_use(c, "--data FILE is missing: what to learn from") : code;
+    if (!s->language && s->valid.count && (code = cli_check_files(c, "valid", &s->valid)) != GO_ON) return code;
+    if (!s->language && s->holdout > 0) return cli_wrong_use(c, "--holdout is for language models");
+    if (s->vocab_size < 300 && (!s->language || s->vocab_size > 0))
+        return cli_wrong_use(c, "--vocab-size: found %lld, expected 300 or more", s->vocab_size);
+    if (!s->sample && !s->valid.count && s->holdout == 0 && (s->patience || s->schedule == ATTN_SCHEDULE_PLATEAU))
+        return cli_wrong_use(c, "%s needs --valid", s->patience ? "--patience" : "--schedule plateau");
+    if (s->epochs == 0 && !s->max_steps && s->minutes == 0)
+        return cli_wrong_use(c, "found no end, expected one of --epochs, --steps and --minutes");
+    return GO_ON;
+}
+
 static int run(const command *c, int argc, char **argv) {
-    settings s = default_settings();
+    train_settings s = default_settings();
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code == GO_ON && s.sample) { /* other defaults, under the same options */
         s = sample_settings(s.model);
         code = options_parse(c, &s, argc, argv, &first);
-    } else if (code == GO_ON && s.model >= GPT) {
+    } else if (code == GO_ON && (s.model >= GPT || (s.init && train_is_language_model(s.init)))) {
         const bool own = s.config != NULL;
-        s = language_settings(s.model);
+        s = s.init ? tuning_settings() : language_settings(s.model);
+        s.language = true;
         if (own) s.set.count = 0;
         code = options_parse(c, &s, argc, argv, &first);
     }
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
-    if (!s.output) return cli_wrong_use(c, "-o DIR is missing: where the model goes");
-    if (s.sample && (s.data.count || s.valid.count))
-        return cli_wrong_use(c, "--sample stands for --data and --valid, found one of them too");
+    if ((code = check_settings(c, &s)) != GO_ON) return code;
     if (s.sample && !sample_files(&s)) return cli_fail(c, "the sample (data/tatoeba) was not found");
-    const bool texts = s.model >= GPT;
-    if (texts ? !s.data.count : (code = cli_check_files(c, "data", &s.data)) != GO_ON)
-        return texts ? cli_wrong_use(c, "--data FILE is missing: what to learn from") : code;
-    if (!texts && s.valid.count && (code = cli_check_files(c, "valid", &s.valid)) != GO_ON) return code;
-    if (!texts && s.holdout > 0) return cli_wrong_use(c, "--holdout is for language models");
-    if (s.vocab_size < 300 && (!texts || s.vocab_size > 0))
-        return cli_wrong_use(c, "--vocab-size: found %lld, expected 300 or more", s.vocab_size);
-    if (!s.valid.count && s.holdout == 0 && (s.patience || s.schedule == ATTN_SCHEDULE_PLATEAU))
-        return cli_wrong_use(c, "%s needs --valid", s.patience ? "--patience" : "--schedule plateau");
-    if (s.epochs == 0 && !s.max_steps && s.minutes == 0)
-        return cli_wrong_use(c, "found no end, expected one of --epochs, --steps and --minutes");
     if (!cli_context()) return EXIT_FAILED;
-    job j = {0};
+    train_job j = {0};
     code = train(c, &s, &j);
-    attn_model_free(j.model);
-    attn_tokenizer_free(j.tokenizer);
-    attn_corpus_free(j.data);
-    attn_corpus_free(j.valid);
-    json_decref(j.config);
+    train_free(&j);
     return code;
 }
 

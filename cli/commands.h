@@ -7,7 +7,9 @@
 #define COMMAND_LIST(X) \
     X(translate)        \
     X(train)            \
-    X(eval) X(align) X(score) X(show) X(attend) X(plot) X(generate) X(embed) X(tokenize) X(info) X(convert) X(selftest)
+    X(eval)             \
+    X(align)            \
+    X(score) X(show) X(attend) X(plot) X(generate) X(classify) X(embed) X(tokenize) X(info) X(convert) X(selftest)
 
 #define COMMAND_DECLARE(name) extern const command command_##name;
 COMMAND_LIST(COMMAND_DECLARE)

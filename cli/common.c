@@ -191,6 +191,7 @@ const char *cli_share(const char *relative) {
 
 const char *const cli_languages[] = {"en", "fr", NULL};
 const char *const cli_precisions[] = {"f32", "bf16", NULL};
+const char *const cli_templates[] = {"alpaca", "chatml", "plain", NULL};
 
 const char *const cli_caches[] = {"f32", "int8", NULL};
 attn_dtype cli_cache(int place) { return place ? ATTN_I8 : ATTN_F32; }

@@ -61,6 +61,7 @@ extern const char *const cli_precisions[];
 extern const char *const cli_caches[];
 attn_dtype cli_cache(int place);
 attn_dtype cli_precision(int place);
+extern const char *const cli_templates[]; /* names of attn_template */
 bool cli_load_translator_to(const command *c, translator *out, const char *folder, int language);
 void cli_free_translator(translator *t);
 /* False after saying that the model has no attention to look at. */
@@ -70,6 +71,9 @@ bool cli_attends(const command *c, const translator *t);
 int cli_check_files(const command *c, const char *option, const text_list *files);
 /* Prints why not; a corpus without a pair is an error. */
 bool cli_read_corpus(const command *c, attn_corpus **out, const text_list *files, bool reverse, long long limit);
+
+/* Whether every label (target) is one of the model's; says which is not. corpus may be NULL. */
+bool cli_check_labels(const command *c, const attn_model *model, const attn_corpus *corpus, const char *file);
 
 /* ---- texts ------------------------------------------------------------------------------------------------------ */
 

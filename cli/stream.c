@@ -160,6 +160,20 @@ int cli_check_files(const command *c, const char *option, const text_list *files
     return cli_wrong_use(c, "--%s: found %zu files, expected one (source TAB target) or two", option, files->count);
 }
 
+bool cli_check_labels(const command *c, const attn_model *model, const attn_corpus *corpus, const char *file) {
+    const size_t labels = attn_model_labels(model);
+    for (size_t i = 0; corpus && i < attn_corpus_count(corpus); i++) {
+        const attn_pair *pair = attn_corpus_at(corpus, i);
+        bool known = false;
+        for (size_t k = 0; k < labels && !known; k++) known = !strcmp(pair->target, attn_model_label(model, k));
+        if (known) continue;
+        cli_fail(c, "%s:%zu: found the label \"%.60s\", expected one of the model's %zu, such as \"%s\"", file,
+                 pair->line, pair->target, labels, attn_model_label(model, 0));
+        return false;
+    }
+    return true;
+}
+
 bool cli_read_corpus(const command *c, attn_corpus **out, const text_list *files, bool reverse, long long limit) {
     attn_corpus_options o = ATTN_CORPUS_OPTIONS_INIT;
     o.reverse = reverse;

@@ -34,6 +34,11 @@ ATTN_API attn_status attn_language_loss(const attn_model *model, attn_loss_stats
  */
 ATTN_API attn_status attn_language_loss_cached(const attn_model *model, attn_loss_stats *stats, const int32_t *ids,
                                                size_t n, attn_dtype dtype);
+/* Probabilities (n, labels) of the labels of n texts, by a model that has some (attn_model_labels). bytes NULL: texts
+ * end with a NUL. Of a text its first max_tokens are read (0: as many as the context has); one without a token is
+ * ATTN_E_ARGUMENT. What else is in the batch changes nothing but by rounding. */
+ATTN_API attn_status attn_classify(const attn_model *model, const attn_tokenizer *tokenizer, float *probability,
+                                   const char *const *texts, const size_t *bytes, size_t n, size_t max_tokens);
 
 /* ---- a text that goes on ---------------------------------------------------------------------
  *

@@ -22,6 +22,10 @@ ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, cons
  * vocab.json, encoder.json); in a GGUF file itself; beside a .bin, tokenizer.bin or what begins with "tok" and ends
  * with .bin. gives. */
 ATTN_API attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, const char *path);
+/* Such a model's weights in a model of another config, which must have the same sizes: to train it further. A
+ * classifier's head that it lacks begins anew, by seed. gives. */
+ATTN_API attn_status attn_model_load_as(attn_model **gives, attn_context *ctx, const char *path,
+                                        const char *config_json, uint64_t seed);
 /* Writes both files, each whole or not at all. dtype: ATTN_F32, ATTN_BF16, or ATTN_I8 (matrices: a scale a row). */
 ATTN_API attn_status attn_model_save(const attn_model *model, const char *folder, attn_dtype dtype);
 /* A "transformer" as a folder that package transformers loads, and CTranslate2's converter: M2M100 (norm "pre") or
@@ -33,9 +37,48 @@ ATTN_API attn_parameters *attn_model_parameters(const attn_model *model);
 ATTN_API const char *attn_model_type(const attn_model *model);   /* its "model_type" */
 ATTN_API const char *attn_model_config(const attn_model *model); /* the whole config as JSON text */
 ATTN_API size_t attn_model_vocab_size(const attn_model *model);
+/* Classes of a language model whose config has "id2label", which classifies texts; 0: it is no such model. */
+ATTN_API size_t attn_model_labels(const attn_model *model);
+ATTN_API const char *attn_model_label(const attn_model *model, size_t index); /* NULL if there is no such class */
+
+/* Which weights of a language model a training changes: all, those of the last `layers` layers with the last norm and
+ * the head (which stays where it is tied to the embeddings), or the head's alone. The others are frozen. */
+typedef enum attn_model_part { ATTN_PART_ALL, ATTN_PART_LAST, ATTN_PART_HEAD } attn_model_part;
+ATTN_API attn_status attn_model_learn(attn_model *model, attn_model_part part, size_t layers);
+
+/* Low-rank adapters (Hu et al. 2022): y = W x + (alpha / rank) B A x, A (rank, …) and B (…, rank), B 0 at first. Added
+ * to the linears of a language model's layers, they are all that is learned but a classifier's head; W is frozen. Then
+ * attn_model_save writes them alone, as package peft does, and attn_model_load of that folder gives the model of `base`
+ * with W + (alpha / rank) B A for W. */
+enum {
+    ATTN_LORA_QUERY = 1,
+    ATTN_LORA_KEY = 2,
+    ATTN_LORA_VALUE = 4,
+    ATTN_LORA_OUT = 8,
+    ATTN_LORA_MLP = 16,
+    ATTN_LORA_ALL = 31
+};
+typedef struct attn_lora_options {
+    size_t struct_size;
+    size_t rank;      /* 8 */
+    float alpha;      /* 16 */
+    unsigned targets; /* ATTN_LORA_ALL */
+    const char *base; /* the folder that the model is from, as what is saved will name it */
+} attn_lora_options;
+#define ATTN_LORA_OPTIONS_INIT \
+    { sizeof(attn_lora_options), 8, 16.0f, ATTN_LORA_ALL, NULL }
+ATTN_API attn_status attn_model_add_lora(attn_model *model, const attn_lora_options *options);
 
 /* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. For a language model there is no source: target_out is
  * the token that comes after each of target_in. */
+/* Preferences: sequences 2i and 2i + 1 of a batch are the chosen and the rejected answer to one prompt
+ * (attn_tape_preferences). */
+typedef struct attn_preferences {
+    const float *reference; /* (B) */
+    float beta;
+    float *log_prob; /* (B) */
+} attn_preferences;
+
 typedef struct attn_pair_batch {
     size_t batch;                      /* B */
     size_t source_steps, target_steps; /* S, T */
@@ -47,6 +90,7 @@ typedef struct attn_pair_batch {
     const attn_links *links;  /* (B) links of tokens, by target, then source: what alignments are taught; or NULL */
     float guided_alignment;   /* weight of that beside the words */
     const int32_t *documents; /* (T, B): language models alone: a step sees those with its number; or NULL */
+    const attn_preferences *preferences; /* language models alone: what is learned instead of words; or NULL */
 } attn_pair_batch;
 
 /* The training loss of a batch (see attn_tape_cross_entropy); dropout acts when the tape records. With links and

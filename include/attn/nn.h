@@ -33,6 +33,7 @@ typedef struct attn_parameter {
     attn_tensor value;          /* f32, contiguous */
     attn_tensor grad;           /* the same shape; data is NULL until the first backward */
     struct attn_packed *packed; /* GEMM forms of the value; private, see attn_parameter_touch */
+    bool frozen;                /* set by the caller: linears, embeddings and norms make no gradient for it */
 } attn_parameter;
 
 typedef enum attn_init {
@@ -131,7 +132,7 @@ ATTN_API attn_var *attn_tape_row(attn_tape *tape, attn_var *x, size_t index); /*
 ATTN_API attn_var *attn_tape_slice(attn_tape *tape, attn_var *x, size_t first,
                                    size_t count); /* of the last dimension */
 /* The n pieces index[i] of dimension dim, of x of any rank; for dim 1: x (T, B, C) → (T, n, C), y[:, i] = x[:,
- * index[i]] (beams). Forward only: x that needs a gradient is ATTN_E_UNSUPPORTED. */
+ * index[i]] (beams). */
 ATTN_API attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n);
 /* The same elements under another shape, without a copy. */
 ATTN_API attn_var *attn_tape_reshape(attn_tape *tape, attn_var *x, int rank, const size_t *shape);
@@ -235,6 +236,21 @@ typedef struct attn_loss_stats {
  * replaced by their gradient: no operation may use them afterwards. */
 ATTN_API attn_var *attn_tape_cross_entropy(attn_tape *tape, attn_var *logits, const int32_t *targets,
                                            float label_smoothing, float grad_scale, attn_loss_stats *stats);
+
+/* Which of two answers is the better one (Rafailov et al. 2023, (7)). Rows cu[b] … cu[b+1]−1 of logits are the tokens
+ * of answer b; 2i and 2i + 1 are the chosen and the rejected answer of one prompt. With l and k the log-probabilities
+ * of an answer, now and by the reference (both sums over its tokens), loss = −grad_scale · Σ log σ(beta ((l_2i − k_2i)
+ * − (l_2i+1 − k_2i+1))),   one element *stats (NULL: not wanted) is added to: losses, in `tokens` the pairs, in
+ * `correct` those with l_2i > l_2i+1. Logits are used up as by attn_tape_cross_entropy. */
+typedef struct attn_preference_rows {
+    const int32_t *cu; /* (sequences + 1) */
+    size_t sequences;
+    const float *reference; /* (sequences) k; NULL: as l */
+    float beta;
+    float *log_prob; /* (sequences) out: l; NULL: not wanted */
+} attn_preference_rows;
+ATTN_API attn_var *attn_tape_preferences(attn_tape *tape, attn_var *logits, const int32_t *targets,
+                                         const attn_preference_rows *rows, float grad_scale, attn_loss_stats *stats);
 
 /* ---- layers of attention ------------------------------------------------------------------------ */
 

@@ -148,6 +148,21 @@ ATTN_API attn_status attn_corpus_read(attn_corpus **gives, attn_context *ctx, co
 ATTN_API attn_status attn_corpus_read_texts(attn_corpus **gives, attn_context *ctx, const char *const *paths, size_t n);
 /* Takes the last `part` (0 … 1) of the bytes of a corpus's texts away and gives them as a corpus of their own. */
 ATTN_API attn_status attn_corpus_split_texts(attn_corpus **gives, attn_corpus *corpus, double part);
+/* What stands around an instruction and its input, before the answer: ALPACA as Taori et al. 2023 ("Below is an
+ * instruction … ### Instruction: … ### Input: … ### Response:"), CHATML ("<|im_start|>user …"), PLAIN lines alone. */
+typedef enum attn_template { ATTN_TEMPLATE_ALPACA, ATTN_TEMPLATE_CHATML, ATTN_TEMPLATE_PLAIN } attn_template;
+/* The text before the answer; input "" or NULL: there is none. Gives *out (attn_text_free). */
+ATTN_API attn_status attn_prompt(attn_context *ctx, char **out, size_t *bytes, attn_template prompt_template,
+                                 const char *instruction, const char *input);
+/* Instructions: source is the prompt, target the answer. Files (.xz, .gz, "-") are JSON, an array of objects or one
+ * object behind the other: "instruction", "input" (may be missing) and "output"; with preferences "chosen" and
+ * "rejected" instead of "output", of which each makes a pair: first the chosen, then the rejected one. What is wrong is
+ * ATTN_E_FORMAT with file, line, expected, found. gives. */
+ATTN_API attn_status attn_corpus_read_instructions(attn_corpus **gives, attn_context *ctx, const char *const *paths,
+                                                   size_t n, attn_template prompt_template, bool preferences);
+/* Takes the last `part` (0 … 1) of a corpus's pairs away and gives them as a corpus of their own; groups of `together`
+ * pairs stay together. */
+ATTN_API attn_status attn_corpus_split_pairs(attn_corpus **gives, attn_corpus *corpus, double part, size_t together);
 ATTN_API void attn_corpus_free(attn_corpus *corpus);
 ATTN_API size_t attn_corpus_count(const attn_corpus *corpus);
 ATTN_API const attn_pair *attn_corpus_at(const attn_corpus *corpus, size_t index);

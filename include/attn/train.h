@@ -1,4 +1,4 @@
-/* attn/train.h: training a model on pairs, a language model on texts. */
+/* attn/train.h: training a model on pairs, a language model on texts, instructions, labels or preferences. */
 #ifndef ATTN_TRAIN_H
 #define ATTN_TRAIN_H
 
@@ -24,6 +24,20 @@ typedef enum attn_schedule {
     ATTN_SCHEDULE_INVERSE_SQRT,
     ATTN_SCHEDULE_PLATEAU
 } attn_schedule;
+
+/* What a language model learns; other models learn to translate pairs.
+ *     NEXT          what comes next, for each token of texts (attn_corpus_read_texts)
+ *     INSTRUCTIONS  answers (targets) to prompts (sources), attn_corpus_read_instructions; the prompt itself is not
+ *                   learned
+ *     CLASSIFY      which of its labels (targets) a text (source) has; a text that is too long is cut
+ *     PREFERENCES   which of two answers is better: of pairs 2i and 2i+1, which have one prompt, the first. The loss is
+ *                   that of Rafailov et al. 2023, (7), the reference being the model as it is at the beginning. */
+typedef enum attn_train_task {
+    ATTN_TASK_NEXT,
+    ATTN_TASK_INSTRUCTIONS,
+    ATTN_TASK_CLASSIFY,
+    ATTN_TASK_PREFERENCES
+} attn_train_task;
 
 typedef struct attn_train_options {
     size_t struct_size;
@@ -54,6 +68,8 @@ typedef struct attn_train_options {
     int patience;           /* validations without a better BLEU before stopping; 0: never */
     float guided_alignment; /* weight of the loss of alignments (attn_model_loss), links by an aligner; 0: none */
     int average;            /* the result is the mean of the last so many checkpoints; 5 */
+    attn_train_task task;   /* NEXT */
+    float beta;             /* PREFERENCES: how far the model may leave the reference, 0.1 */
     double save_seconds;    /* between checkpoints for resume, besides those at validations; 300 */
 } attn_train_options;
 ATTN_API void attn_train_options_init(attn_train_options *options);
@@ -65,7 +81,8 @@ typedef struct attn_train_event {
     double loss, nll, learning_rate, grad_norm, tokens_per_second; /* per token */
     double valid_loss, bleu, best_bleu;                            /* bleu and best_bleu −1 for language models */
     double best_nll;                                               /* theirs */
-    const char *text;                                              /* NOTE: a sentence; SAVED: the file */
+    double accuracy;  /* of the validation: of tokens, labels, or preferred answers; −1: not measured */
+    const char *text; /* NOTE: a sentence; SAVED: the file */
 } attn_train_event;
 /* Called from the training thread; returning false saves and stops (ATTN_E_INTERRUPTED). */
 typedef bool attn_train_callback(void *user, const attn_train_event *event);
@@ -89,6 +106,13 @@ typedef bool attn_train_callback(void *user, const attn_train_event *event);
 ATTN_API attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *train,
                                 const attn_corpus *valid, const attn_train_options *options,
                                 attn_train_callback *callback, void *user);
+
+/* Adds to *stats the loss of a corpus as a training counts it, in tokens, labels or preferences, without training; of
+ * the options only task, batch_tokens, max_tokens, beta and precision matter. Preferences have the model itself as
+ * their reference: what counts is stats->correct, the pairs whose chosen answer is the likelier one. */
+ATTN_API attn_status attn_train_measure(const attn_model *model, const attn_tokenizer *tokenizer,
+                                        const attn_corpus *corpus, const attn_train_options *options,
+                                        attn_loss_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -72,7 +72,10 @@ static bool make_angles(angles *out, const attn_gpt *m, attn_tape *tape, const a
 /* ---- the equations ---------------------------------------------------------------------------------- */
 
 static attn_var *linear(attn_tape *tape, attn_var *x, attn_gpt_linear l, attn_var *residual, attn_activation act) {
-    return attn_tape_linear(tape, x, l.w, l.b, residual, act);
+    if (!l.lora_a) return attn_tape_linear(tape, x, l.w, l.b, residual, act);
+    attn_var *low = attn_tape_linear(tape, x, l.lora_a, NULL, NULL, ATTN_IDENTITY);
+    attn_var *y = attn_tape_linear(tape, x, l.w, l.b, residual, ATTN_IDENTITY);
+    return attn_tape_linear(tape, attn_tape_scale(tape, low, l.lora_scale), l.lora_b, NULL, y, act);
 }
 
 static attn_var *norm(const attn_gpt *m, attn_tape *tape, attn_var *x, attn_gpt_linear n) {
@@ -254,6 +257,35 @@ attn_var *attn_gpt_logits(const attn_gpt *m, attn_tape *tape, attn_var *states) 
 
 /* ---- training: a batch's targets, without their padding --------------------------------------------- */
 
+/* Of the states (n, C) the rows that have a target; the targets move together. */
+static attn_var *with_targets(attn_tape *tape, attn_var *states, int32_t *target, size_t n) {
+    int32_t *row = attn_tape_memory(tape, n, sizeof *row);
+    size_t kept = 0;
+    if (!row) return NULL;
+    for (size_t r = 0; r < n; r++)
+        if (target[r] >= 0) {
+            row[kept] = (int32_t)r;
+            target[kept++] = target[r];
+        }
+    return kept == n || kept == 0 ? states : attn_tape_select(tape, states, 0, row, kept);
+}
+
+/* Of two answers the better one: only their tokens count. */
+static attn_var *preferences(const attn_gpt *m, attn_tape *tape, attn_var *states, int32_t *target,
+                             const attn_gpt_rows *rows, const attn_preferences *wanted, float grad_scale,
+                             attn_loss_stats *stats) {
+    int32_t *cu = attn_tape_memory(tape, rows->sequences + 1, sizeof *cu);
+    if (!cu) return NULL;
+    cu[0] = 0;
+    for (size_t s = 0; s < rows->sequences; s++) {
+        cu[s + 1] = cu[s];
+        for (int32_t r = rows->cu[s]; r < rows->cu[s + 1]; r++) cu[s + 1] += target[r] >= 0;
+    }
+    const attn_preference_rows answers = {cu, rows->sequences, wanted->reference, wanted->beta, wanted->log_prob};
+    attn_var *logits = attn_gpt_logits(m, tape, with_targets(tape, states, target, rows->count));
+    return attn_tape_preferences(tape, logits, target, &answers, grad_scale, stats);
+}
+
 static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_batch *batch, float label_smoothing,
                       float grad_scale, attn_loss_stats *stats) {
     const attn_gpt *m = (const attn_gpt *)model;
@@ -277,7 +309,9 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
     }
     cu[sequences] = (int32_t)n;
     const attn_gpt_rows rows = {.count = n, .id = id, .position = position, .sequences = sequences, .cu = cu};
-    attn_var *logits = attn_gpt_logits(m, tape, attn_gpt_states(m, tape, &rows));
+    attn_var *all = attn_gpt_states(m, tape, &rows);
+    if (batch->preferences) return preferences(m, tape, all, target, &rows, batch->preferences, grad_scale, stats);
+    attn_var *logits = attn_gpt_logits(m, tape, with_targets(tape, all, target, n));
     return attn_tape_cross_entropy(tape, logits, target, label_smoothing, grad_scale, stats);
 }
 
@@ -306,7 +340,7 @@ typedef struct builder {
 
 static attn_gpt_linear add_linear(builder *b, const char *name, size_t out, size_t in, bool bias, float scale) {
     char full[96];
-    attn_gpt_linear l = {NULL, NULL};
+    attn_gpt_linear l = {0};
     snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
     l.w = attn_builder_add(&b->all, full, ATTN_INIT_NORMAL, scale, out, in);
     snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
@@ -316,7 +350,7 @@ static attn_gpt_linear add_linear(builder *b, const char *name, size_t out, size
 
 static attn_gpt_linear add_norm(builder *b, const char *name, size_t size, bool bias) {
     char full[96];
-    attn_gpt_linear n = {NULL, NULL};
+    attn_gpt_linear n = {0};
     snprintf(full, sizeof full, "layers.%zu.%s.weight", b->layer, name);
     n.w = attn_builder_add(&b->all, full, ATTN_INIT_ONE, 0, size, 0);
     snprintf(full, sizeof full, "layers.%zu.%s.bias", b->layer, name);
@@ -376,13 +410,20 @@ static attn_status add_parameters(attn_model *model) {
     m->final_norm.w = attn_builder_add(&b.all, "final_norm.weight", ATTN_INIT_ONE, 0, c->hidden_size, 0);
     if (m->family->layer_norm)
         m->final_norm.b = attn_builder_add(&b.all, "final_norm.bias", ATTN_INIT_ZERO, 0, c->hidden_size, 0);
-    m->head = c->tie ? m->tokens
-                     : attn_builder_add(&b.all, "head.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size,
-                                        c->hidden_size);
+    m->head =
+        m->labels ? attn_builder_add(&b.all, "head.weight", ATTN_INIT_NORMAL, c->init_range, m->labels, c->hidden_size)
+        : c->tie
+            ? m->tokens
+            : attn_builder_add(&b.all, "head.weight", ATTN_INIT_NORMAL, c->init_range, c->vocab_size, c->hidden_size);
     return b.all.status;
 }
 
-static void clear(attn_model *model) { attn_release(model->ctx, ((attn_gpt *)model)->layer); }
+static void clear(attn_model *model) {
+    attn_gpt *m = (attn_gpt *)model;
+    for (size_t i = 0; m->label && i < m->labels; i++) attn_release(model->ctx, m->label[i]);
+    attn_release(model->ctx, m->label);
+    attn_release(model->ctx, m->layer);
+}
 
 #define CLASS(name, type_name)                   \
     const attn_model_class attn_class_##name = { \
@@ -400,9 +441,22 @@ static void clear(attn_model *model) { attn_release(model->ctx, ((attn_gpt *)mod
 ATTN_GPT_LIST(CLASS)
 
 const attn_gpt *attn_gpt_of(const attn_model *model) {
-    if (model->class->loss == loss) return (const attn_gpt *)model;
-    attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model is no language model", model->class->type);
+    const attn_gpt *m = (const attn_gpt *)model;
+    if (model->class->loss != loss)
+        attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model is no language model", model->class->type);
+    else if (m->labels)
+        attn_fail(model->ctx, ATTN_E_ARGUMENT, "this %s model classifies texts: it does not say how they go on",
+                  model->class->type);
+    else return m;
     return NULL;
+}
+
+size_t attn_model_labels(const attn_model *model) {
+    return model->class->loss == loss ? ((const attn_gpt *)model)->labels : 0;
+}
+
+const char *attn_model_label(const attn_model *model, size_t index) {
+    return index < attn_model_labels(model) ? ((const attn_gpt *)model)->label[index] : NULL;
 }
 
 int32_t attn_model_end_id(const attn_model *model) {

@@ -7,7 +7,7 @@
 #include <attn/cache.h>
 #include <attn/generate.h>
 
-enum { ATTN_GPT_MAX_LAYERS = 1024, ATTN_GPT_MAX_ENDS = 16 };
+enum { ATTN_GPT_MAX_LAYERS = 1024, ATTN_GPT_MAX_ENDS = 16, ATTN_GPT_MAX_LABELS = 4096 };
 
 /* What is fixed by "model_type". */
 typedef struct attn_gpt_family {
@@ -44,6 +44,8 @@ typedef struct attn_gpt_config {
 
 typedef struct attn_gpt_linear {
     attn_parameter *w, *b;
+    attn_parameter *lora_a, *lora_b; /* an adapter, or NULL: y = W x + scale · B A x + b */
+    float lora_scale;
 } attn_gpt_linear;
 
 typedef struct attn_gpt_layer {
@@ -56,8 +58,10 @@ typedef struct attn_gpt {
     attn_model base;
     const attn_gpt_family *family;
     attn_gpt_config config;
-    attn_gpt_layer *layer; /* (num_layers) */
-    attn_parameter *tokens, *positions, *head;
+    attn_gpt_layer *layer;                     /* (num_layers) */
+    attn_parameter *tokens, *positions, *head; /* head: (V, C), or of a classifier (labels, C) */
+    char **label;                              /* (labels) names of the classes; none: it goes on with texts */
+    size_t labels;
     attn_gpt_linear final_norm;
     size_t names; /* column of gpt_names.c while a folder is read */
     const char *prefix;

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 attn_activation attn_gpt_activation(const attn_gpt_config *config) {
@@ -120,6 +121,8 @@ static const char *const nested[] = {"rope_parameters",
                                      "use_cache",
                                      "n_ctx",
                                      "reorder_and_upcast_attn",
+                                     "id2label",
+                                     "label2id",
                                      NULL};
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
@@ -252,6 +255,31 @@ static void read_ends(const reader *r) {
     }
 }
 
+/* "id2label" makes a classifier, {"0": "ham", "1": "spam"}; but of a file that says what else it is. */
+static attn_status read_labels(const reader *r) {
+    static const char classifies[] = "ForSequenceClassification";
+    attn_gpt *m = r->m;
+    const json_t *labels = json_object_get(r->root, "id2label");
+    const char *architecture = json_string_value(json_array_get(json_object_get(r->root, "architectures"), 0));
+    if (!labels || json_is_null(labels) || (architecture && !strstr(architecture, classifies))) return ATTN_OK;
+    const size_t n = json_object_size(labels);
+    if (n < 2 || n > ATTN_GPT_MAX_LABELS)
+        return attn_fail(r->ctx, ATTN_E_FORMAT, "config: \"id2label\": expected an object of 2 to %d names, found %zu",
+                         ATTN_GPT_MAX_LABELS, n);
+    m->label = attn_alloc_zero(r->ctx, n, sizeof *m->label);
+    if (!m->label) return ATTN_E_NOMEM;
+    for (m->labels = 0; m->labels < n; m->labels++) {
+        char key[24];
+        snprintf(key, sizeof key, "%zu", m->labels);
+        const char *name = json_string_value(json_object_get(labels, key));
+        if (!name)
+            return attn_fail(r->ctx, ATTN_E_FORMAT, "config: \"id2label\": expected a name for \"%s\", found none",
+                             key);
+        if (!(m->label[m->labels] = attn_copy_text(r->ctx, name, strlen(name)))) return ATTN_E_NOMEM;
+    }
+    return ATTN_OK;
+}
+
 /* What follows from other keys, and what does not fit together. */
 static attn_status complete(const reader *r) {
     attn_gpt_config *c = &r->m->config;
@@ -285,6 +313,7 @@ static attn_status read_root(reader *r) {
     if (!m->family->layer_norm) ATTN_TRY(read_ropes(r));
     ATTN_TRY(read_layers(r));
     read_ends(r);
+    ATTN_TRY(read_labels(r));
     m->base.vocab_size = m->config.vocab_size;
     m->base.max_positions = m->config.context;
     return attn_gpt_write_config(m);
@@ -327,6 +356,25 @@ static json_t *ends_json(const attn_gpt_config *c) {
     return ends;
 }
 
+/* "LlamaForCausalLM", or of a classifier "LlamaForSequenceClassification". */
+static json_t *architecture_json(const attn_gpt *m) {
+    const char *name = m->family->architecture, *what = strstr(name, m->family->layer_norm ? "LMHead" : "ForCausal");
+    if (!m->labels || !what) return json_pack("[s]", name);
+    json_t *text = json_sprintf("%.*sForSequenceClassification", (int)(what - name), name);
+    return json_pack("[o]", text);
+}
+
+static json_t *labels_json(const attn_gpt *m, bool by_name) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < m->labels; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%zu", i);
+        if (by_name) json_object_set_new(object, m->label[i], json_integer((json_int_t)i));
+        else json_object_set_new(object, key, json_string(m->label[i]));
+    }
+    return object;
+}
+
 attn_status attn_gpt_write_config(attn_gpt *m) {
     attn_context *ctx = m->base.ctx;
     const attn_gpt_config *c = &m->config;
@@ -336,7 +384,11 @@ attn_status attn_gpt_write_config(attn_gpt *m) {
     json_t *root = json_loads(flat, 0, NULL);
     attn_release(ctx, flat);
     bool failed = !root;
-    failed |= json_object_set_new(root, "architectures", json_pack("[s]", f->architecture)) != 0;
+    failed |= json_object_set_new(root, "architectures", architecture_json(m)) != 0;
+    if (m->labels) {
+        failed |= json_object_set_new(root, "id2label", labels_json(m, false)) != 0;
+        failed |= json_object_set_new(root, "label2id", labels_json(m, true)) != 0;
+    }
     if (!f->layer_norm && c->rope.kind != ATTN_ROPE_PLAIN)
         failed |= json_object_set_new(root, "rope_scaling", rope_json(&c->rope)) != 0;
     if (field_of(f, "sliding_window") && strcmp(f->type, "mistral") != 0)

@@ -44,6 +44,7 @@ static const name_row model_rows[] = {
      0},
     {"final_norm.bias", {"ln_f.bias", NULL, NULL, "final_norm.shift", NULL, "output_norm.bias"}, 0},
 };
+static const char score_name[] = "score.weight"; /* the head of a classifier */
 
 static const name_row layer_rows[] = {
     {"input_norm.weight",
@@ -134,7 +135,7 @@ void attn_gpt_stored_form(const attn_model *model, attn_stored_form *form, const
     const char *prefix = reading ? m->prefix : own_prefix(m), *rest = strchr(name, '.');
     *form = (attn_stored_form){.parts = 1};
     if (!strcmp(name, "head.weight")) {
-        snprintf(form->name, sizeof form->name, "%s", columns[column].head);
+        snprintf(form->name, sizeof form->name, "%s", m->labels ? score_name : columns[column].head);
         return;
     }
     if (!strncmp(name, "layers.", 7) && rest && (rest = strchr(rest + 1, '.'))) {
@@ -169,7 +170,7 @@ attn_status attn_gpt_recognise(attn_model *model, const attn_weights *weights) {
         if (!attn_weights_find(weights, NULL, name)) continue;
         m->names = known[i], m->prefix = prefixes[i];
         if (known[i] != RASCHKA) return ATTN_OK;
-        m->config.tie = !attn_weights_find(weights, NULL, columns[RASCHKA].head);
+        m->config.tie = !m->labels && !attn_weights_find(weights, NULL, columns[RASCHKA].head);
         return attn_gpt_write_config(m);
     }
     return ATTN_OK;
@@ -182,7 +183,7 @@ static bool ends_with(const char *text, const char *end) {
 
 bool attn_gpt_ignores(const attn_model *model, const char *stored) {
     const attn_gpt *m = (const attn_gpt *)model;
-    if (m->config.tie && !strcmp(stored, columns[m->names].head)) return true;
+    if ((m->config.tie || m->labels) && !strcmp(stored, columns[m->names].head)) return true;
     switch (m->names) {
     case GPT2: return ends_with(stored, ".attn.bias") || ends_with(stored, ".attn.masked_bias");
     case RASCHKA: return ends_with(stored, ".att.mask");

@@ -1,5 +1,5 @@
 /* model.c: making models by name. */
-#include "model/model.h"
+#include "model/weights.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -62,8 +62,10 @@ attn_status attn_model_create(attn_model **gives, attn_context *ctx, const char 
 
 attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
                            int rank, const size_t *shape) {
-    return model->stored ? attn_weights_take(model->stored, model, out, name, rank, shape)
-                         : attn_parameters_add(model->parameters, out, name, init, scale, rank, shape);
+    const bool anew = model->new_head && !strcmp(name, "head.weight") && model->stored &&
+                      !attn_weights_find(model->stored, NULL, attn_model_stored_form(model, name).name);
+    return model->stored && !anew ? attn_weights_take(model->stored, model, out, name, rank, shape)
+                                  : attn_parameters_add(model->parameters, out, name, init, scale, rank, shape);
 }
 
 attn_parameter *attn_builder_add(attn_builder *builder, const char *name, attn_init init, float scale, size_t rows,
@@ -80,6 +82,8 @@ void attn_model_free(attn_model *model) {
     if (model->class->clear) model->class->clear(model);
     attn_parameters_free(model->parameters);
     attn_release(model->ctx, model->config);
+    if (model->adapter) attn_release(model->ctx, model->adapter->base);
+    attn_release(model->ctx, model->adapter);
     attn_release(model->ctx, model);
 }
 

@@ -8,14 +8,23 @@
 #include "base/base.h"
 #include <attn/models.h>
 
+/* Low-rank matrices beside the weights, which are what is saved (adapter.c). */
+typedef struct attn_adapter {
+    size_t rank;
+    float alpha;
+    char *base; /* folder */
+} attn_adapter;
+
 struct attn_model {
     attn_context *ctx;
     const struct attn_model_class *class;
     attn_parameters *parameters;
     const struct attn_weights *stored; /* while a folder is read: where the parameters' values come from; else NULL */
+    bool new_head;                     /* while a folder is read: a head that it lacks begins anew */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
     bool alignment_follows; /* a token's alignment is the one seen by the step that reads the token, not writes it */
+    attn_adapter *adapter;  /* NULL: all weights are saved */
     size_t max_positions;   /* tokens that a source or a target may have, with </s>; 0: any number */
 };
 
@@ -96,6 +105,8 @@ extern const attn_model_class attn_class_rnn, attn_class_bahdanau, attn_class_tr
 ATTN_GPT_LIST(ATTN_GPT_CLASS)
 #undef ATTN_GPT_CLASS
 
+/* Values of what is learned in a model with an adapter, from a folder that attn_model_save wrote. */
+attn_status attn_adapter_read(attn_model *model, const char *folder);
 /* A model with its configuration and no parameters yet. gives. */
 attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);
 /* Adds a parameter: with initial values, or, while a folder is read, with the stored ones. Nothing is allocated for a

@@ -88,6 +88,24 @@ static attn_status load_weights(attn_model *model, const attn_weights *weights) 
     if (status == ATTN_OK) status = model->class->add_parameters(model);
     if (status == ATTN_OK) status = attn_weights_check_extra(weights, model);
     model->stored = NULL;
+    if (status == ATTN_OK && weights->adapter)
+        status = attn_adapter_merge(model, weights->adapter, weights->adapter_path, weights->adapter_scale);
+    return status;
+}
+
+attn_status attn_model_load_as(attn_model **gives, attn_context *ctx, const char *path, const char *config_json,
+                               uint64_t seed) {
+    attn_model *model;
+    attn_weights *weights = NULL;
+    *gives = NULL;
+    ATTN_TRY(attn_model_configure(&model, ctx, config_json, seed));
+    attn_status status = attn_weights_open(&weights, ctx, path);
+    model->new_head = true;
+    if (status == ATTN_OK) status = load_weights(model, weights);
+    model->new_head = false;
+    attn_weights_close(weights);
+    if (status == ATTN_OK) *gives = model;
+    else attn_model_free(model);
     return status;
 }
 
@@ -163,7 +181,7 @@ attn_status attn_model_save(const attn_model *model, const char *folder, attn_dt
                          attn_dtype_name(dtype));
     ATTN_TRY(attn_folder_make(model->ctx, folder));
     ATTN_TRY(attn_model_path(model->ctx, path, folder, "model.safetensors"));
-    ATTN_TRY(attn_weights_save(model, path, dtype));
+    ATTN_TRY(model->adapter ? attn_adapter_save(model, folder) : attn_weights_save(model, path, dtype));
     ATTN_TRY(attn_model_path(model->ctx, path, folder, "config.json"));
     return attn_file_write(model->ctx, path, model->config, strlen(model->config));
 }

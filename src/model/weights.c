@@ -76,14 +76,26 @@ static attn_status open_file(attn_weights *weights, const char *path) {
                 : attn_llama2c_open(&weights->llama2c, weights->ctx, path);
 }
 
+static attn_status open_adapter(attn_weights *weights, const char *folder, char **base) {
+    char path[ATTN_MODEL_PATH];
+    ATTN_TRY(attn_adapter_base(weights->ctx, folder, &weights->adapter_scale, base));
+    ATTN_TRY(attn_model_path(weights->ctx, path, folder, "adapter_model.safetensors"));
+    weights->adapter_path = attn_copy_text(weights->ctx, path, strlen(path));
+    return weights->adapter_path ? attn_safetensors_open(&weights->adapter, weights->ctx, path) : ATTN_E_NOMEM;
+}
+
 attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *path) {
+    char *base = NULL; /* of an adapter */
     *gives = NULL;
     attn_weights *weights = attn_alloc_zero(ctx, 1, sizeof *weights);
     if (!weights) return ATTN_E_NOMEM;
     weights->ctx = ctx;
     weights->path = attn_alloc_zero(ctx, ATTN_MAX_SHARDS, sizeof(char *));
     attn_status status = weights->path ? ATTN_OK : ATTN_E_NOMEM;
+    if (status == ATTN_OK && attn_adapter_is_there(ctx, path)) status = open_adapter(weights, path, &base);
+    if (base) path = base;
     if (status == ATTN_OK) status = attn_model_is_file(path) ? open_file(weights, path) : open_folder(weights, path);
+    attn_release(ctx, base);
     if (status == ATTN_OK) *gives = weights;
     else attn_weights_close(weights);
     return status;
@@ -94,6 +106,8 @@ void attn_weights_close(attn_weights *weights) {
     attn_context *ctx = weights->ctx;
     for (size_t i = 0; i < weights->files; i++) attn_safetensors_close(weights->file[i]);
     for (size_t i = 0; weights->path && i < ATTN_MAX_SHARDS; i++) attn_release(ctx, weights->path[i]);
+    attn_safetensors_close(weights->adapter);
+    attn_release(ctx, weights->adapter_path);
     attn_gguf_close(weights->gguf);
     attn_llama2c_close(weights->llama2c);
     attn_release(ctx, weights->file);
@@ -131,9 +145,20 @@ attn_stored attn_weights_at(const attn_weights *weights, size_t index) {
     return of_named(weights->path[file], attn_safetensors_at(weights->file[file], index));
 }
 
+/* What an adapter has whole. */
+static bool find_learned(const attn_weights *weights, attn_stored *out, const char *name) {
+    char full[320];
+    if (!weights->adapter) return false;
+    snprintf(full, sizeof full, ATTN_ADAPTER_PREFIX "%s", name);
+    const attn_named_tensor *found = attn_safetensors_find(weights->adapter, full);
+    if (found) *out = of_named(weights->adapter_path, found);
+    return found != NULL;
+}
+
 bool attn_weights_find(const attn_weights *weights, attn_stored *out, const char *name) {
     attn_stored unwanted;
     if (!out) out = &unwanted;
+    if (find_learned(weights, out, name)) return true;
     const attn_gguf_tensor *blocks = weights->gguf ? attn_gguf_find(weights->gguf, name) : NULL;
     *out = (attn_stored){.path = weights->path[0]};
     if (blocks) *out = of_gguf(weights, blocks);
@@ -329,6 +354,14 @@ attn_status attn_weights_check_extra(const attn_weights *weights, const attn_mod
         if (model->class->ignores && model->class->ignores(model, stored.name)) continue;
         return attn_fail(model->ctx, ATTN_E_FORMAT, "%s: tensor \"%.100s\" does not belong to this %s model",
                          stored.path, stored.name, model->class->type);
+    }
+    for (size_t i = 0; weights->adapter && i < attn_safetensors_count(weights->adapter); i++) {
+        const char *name = attn_safetensors_at(weights->adapter, i)->name;
+        const size_t skip =
+            strncmp(name, ATTN_ADAPTER_PREFIX, sizeof ATTN_ADAPTER_PREFIX - 1) ? 0 : sizeof ATTN_ADAPTER_PREFIX - 1;
+        if (strstr(name, ".lora_") || is_stored_name(model, name + skip)) continue; /* see attn_adapter_merge */
+        return attn_fail(model->ctx, ATTN_E_FORMAT, "%s: tensor \"%.100s\" does not belong to this %s model",
+                         weights->adapter_path, name, model->class->type);
     }
     return ATTN_OK;
 }

@@ -28,6 +28,9 @@ struct attn_weights {
     size_t files;
     attn_gguf *gguf;              /* in place of them, */
     struct attn_llama2c *llama2c; /* or this */
+    attn_safetensors *adapter;    /* beside them, where the folder holds an adapter (adapter.c); else NULL */
+    char *adapter_path;
+    float adapter_scale;
 };
 
 /* A folder, a GGUF file, a file of llama2.c. */
@@ -57,5 +60,15 @@ attn_status attn_model_path(attn_context *ctx, char path[ATTN_MODEL_PATH], const
 attn_status attn_model_read_text(attn_context *ctx, char **gives, const char *path, size_t most);
 /* The first element that is not finite, or count. */
 size_t attn_find_not_finite(const float *x, size_t count);
+
+/* adapter.c. */
+#define ATTN_ADAPTER_PREFIX "base_model.model." /* of the names in its file */
+bool attn_adapter_is_there(attn_context *ctx, const char *folder);
+/* alpha / r and the base's folder, from a folder with an adapter. gives *base. */
+attn_status attn_adapter_base(attn_context *ctx, const char *folder, float *scale, char **base);
+/* Adds the products of an adapter's file to the weights; each of its matrices must belong to one. */
+attn_status attn_adapter_merge(attn_model *model, const attn_safetensors *file, const char *path, float scale);
+/* What is learned in a model with an adapter, to the folder's files. */
+attn_status attn_adapter_save(const attn_model *model, const char *folder);
 
 #endif

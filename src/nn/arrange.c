@@ -9,6 +9,8 @@ typedef struct arrange_node {
     attn_var *x;      /* the others */
     size_t n, first;
     const int32_t *lengths; /* last */
+    const int32_t *index;   /* (n) select */
+    int dim;
 } arrange_node;
 
 /* Checks that the parts agree up to the last `free` dimensions, and that there are any. */
@@ -171,27 +173,50 @@ attn_status attn_backward_slice(attn_tape *tape, attn_node *node) {
     return ATTN_OK;
 }
 
+/* Elements before and behind a dimension. */
+static void around(const attn_tensor *x, int dim, size_t *outer, size_t *inner) {
+    *outer = *inner = 1;
+    for (int i = 0; i < dim; i++) *outer *= x->shape[i];
+    for (int i = dim + 1; i < x->rank; i++) *inner *= x->shape[i];
+}
+
 attn_var *attn_tape_select(attn_tape *tape, attn_var *x, int dim, const int32_t *index, size_t n) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "select", "x", x)) return NULL;
-    if (x->needs_grad) return attn_tape_fail(tape, ATTN_E_UNSUPPORTED, "select: x needs a gradient, select has none");
     if (dim < 0 || dim >= x->value.rank)
         return attn_tape_fail(tape, ATTN_E_SHAPE, "select: dimension %d of %d", dim, x->value.rank);
-    size_t shape[ATTN_MAX_RANK], outer = 1, inner = 1, size = x->value.shape[dim];
+    size_t shape[ATTN_MAX_RANK], outer, inner, size = x->value.shape[dim];
     memcpy(shape, x->value.shape, sizeof shape);
-    for (int i = 0; i < dim; i++) outer *= shape[i];
-    for (int i = dim + 1; i < x->value.rank; i++) inner *= shape[i];
+    around(&x->value, dim, &outer, &inner);
     shape[dim] = n;
     for (size_t i = 0; i < n; i++)
         if (index[i] < 0 || (size_t)index[i] >= size)
             return attn_tape_fail(tape, ATTN_E_ARGUMENT, "select: index %zu is %d, expected 0 … %zu", i, (int)index[i],
                                   size - 1);
-    attn_var *y = attn_tape_var(tape, x->value.rank, shape, false);
+    attn_var *y = attn_tape_var(tape, x->value.rank, shape, x->needs_grad);
     if (!y) return NULL;
     /* The i-th selected piece of every outer block, all at the same distances. */
     for (size_t i = 0; i < n; i++)
         attn_copy_rows(tape->ctx, (float *)y->value.data + i * inner, n * inner,
                        (const float *)x->value.data + (size_t)index[i] * inner, size * inner, outer, inner, false);
+    if (!y->needs_grad) return y;
+    const int32_t *kept = attn_tape_copy(tape, index, n, sizeof *kept);
+    arrange_node *node = kept ? push_one(tape, ATTN_OPERATION_select, y, x, 0) : NULL;
+    if (!node) return NULL;
+    node->index = kept, node->n = n, node->dim = dim;
     return y;
+}
+
+/* A piece that was selected twice gets both gradients, one after the other. */
+attn_status attn_backward_select(attn_tape *tape, attn_node *node) {
+    const arrange_node *own = (const arrange_node *)node;
+    float *dx = attn_grad_zeroed(tape, own->x);
+    if (!dx) return ATTN_E_NOMEM;
+    size_t outer, inner, size = own->x->value.shape[own->dim];
+    around(&own->x->value, own->dim, &outer, &inner);
+    for (size_t i = 0; i < own->n; i++)
+        attn_copy_rows(tape->ctx, dx + (size_t)own->index[i] * inner, size * inner,
+                       (const float *)node->out->grad.data + i * inner, own->n * inner, outer, inner, true);
+    return ATTN_OK;
 }
 
 attn_var *attn_tape_last(attn_tape *tape, attn_var *x, const int32_t *lengths) {

@@ -43,7 +43,8 @@ attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn
     attn_context *ctx = tape->ctx;
     size_t n = w->value.shape[0];
     attn_tensor rows = attn_rows_of(&x->value, x->value.data);
-    attn_var *y = attn_tape_var_like(tape, &x->value, n, true);
+    const bool learns = !w->frozen || (b && !b->frozen);
+    attn_var *y = attn_tape_var_like(tape, &x->value, n, learns || x->needs_grad || (residual && residual->needs_grad));
     if (!y) return NULL;
     /* Recorded or not, the same kernels run, so that both give the same bits. */
     bool apart = needs_input(act);
@@ -105,6 +106,7 @@ attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
         ATTN_TRY(attn_gemm_run(ctx, &gemm));
     }
     if (own->residual && own->residual->needs_grad) ATTN_TRY(attn_grad_add(tape, own->residual, dy.data));
+    if (own->w->frozen && (!own->b || own->b->frozen)) return ATTN_OK;
     return attn_tape_gather(tape, own->w, own->b, x->value.data, dy.data, dy.shape[0]);
 }
 
@@ -130,7 +132,7 @@ attn_var *attn_tape_embedding(attn_tape *tape, attn_parameter *table, const int3
         if (!attn_size_mul(&n, n, shape[i])) return attn_tape_fail(tape, ATTN_E_NOMEM, "embedding: too many ids");
     }
     full[rank] = width;
-    attn_var *y = attn_tape_var(tape, rank + 1, full, true);
+    attn_var *y = attn_tape_var(tape, rank + 1, full, !table->frozen);
     int32_t *kept = y ? attn_tape_copy(tape, ids, n, sizeof *ids) : NULL;
     if (!kept) return NULL;
     attn_tensor rows = attn_tensor_f32(y->value.data, 2, n, width);

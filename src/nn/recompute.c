@@ -43,6 +43,7 @@ static attn_var *run_once(attn_tape *tape, attn_var *out, attn_tape_part *part, 
             return attn_tape_fail(tape, ATTN_E_SHAPE, "recompute: a part gives %zu elements, expected the %zu of x[0]",
                                   attn_tensor_count(&y->value), elements);
         attn_copy_floats(tape->ctx, out->value.data, y->value.data, elements);
+        out->needs_grad = y->needs_grad; /* nothing to learn: backward does not come here */
     }
     tape->last = last;
     attn_arena_rewind(&tape->arena, mark);

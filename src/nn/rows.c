@@ -60,7 +60,8 @@ attn_var *attn_tape_layer_norm(attn_tape *tape, attn_var *x, attn_parameter *gai
                                float epsilon) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "layer norm", "x", x)) return NULL;
     if (!gain) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "layer norm: gain is NULL, expected a parameter");
-    attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, true);
+    const bool learns = !gain->frozen || (bias && !bias->frozen);
+    attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, learns || x->needs_grad);
     if (!y) return NULL;
     attn_tensor out = attn_rows_of(&y->value, y->value.data), in = attn_rows_of(&x->value, x->value.data);
     size_t rows = in.shape[0];
@@ -83,7 +84,7 @@ attn_var *attn_tape_layer_norm(attn_tape *tape, attn_var *x, attn_parameter *gai
 attn_var *attn_tape_rms_norm(attn_tape *tape, attn_var *x, attn_parameter *gain, float epsilon) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "rms norm", "x", x)) return NULL;
     if (!gain) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "rms norm: gain is NULL, expected a parameter");
-    attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, true);
+    attn_var *y = attn_tape_var(tape, x->value.rank, x->value.shape, !gain->frozen || x->needs_grad);
     if (!y) return NULL;
     attn_tensor out = attn_rows_of(&y->value, y->value.data), in = attn_rows_of(&x->value, x->value.data);
     attn_tensor rstd = attn_tensor_f32(NULL, 1, in.shape[0]);
@@ -107,9 +108,10 @@ static attn_status norm_backward(attn_tape *tape, attn_node *node) {
     size_t rows = attn_rows_of(&x->value, NULL).shape[0], n = attn_tensor_count(&own->gain->value);
     bool accumulate = false;
     float *sum = x->needs_grad ? attn_grad_begin(tape, x, &accumulate) : NULL;
-    float *gain_grad = attn_parameter_grad(own->gain);
-    float *bias_grad = own->bias ? attn_parameter_grad(own->bias) : NULL;
-    if ((x->needs_grad && !sum) || !gain_grad || (own->bias && !bias_grad)) return ATTN_E_NOMEM;
+    const bool to_gain = !own->gain->frozen, to_bias = own->bias && !own->bias->frozen;
+    float *gain_grad = to_gain ? attn_parameter_grad(own->gain) : NULL;
+    float *bias_grad = to_bias ? attn_parameter_grad(own->bias) : NULL;
+    if ((x->needs_grad && !sum) || (to_gain && !gain_grad) || (to_bias && !bias_grad)) return ATTN_E_NOMEM;
 
     attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
     float *work = attn_tape_memory(tape, n, 2 * sizeof *work);
@@ -123,7 +125,7 @@ static attn_status norm_backward(attn_tape *tape, attn_node *node) {
         ATTN_TRY(attn_layer_norm_bwd(ctx, sum ? &dx : NULL, &dgain, own->bias ? &dbias : NULL, &dy, &in,
                                      &own->gain->value, &mean, &rstd, accumulate));
     else ATTN_TRY(attn_rms_norm_bwd(ctx, sum ? &dx : NULL, &dgain, &dy, &in, &own->gain->value, &rstd, accumulate));
-    ATTN_TRY(attn_add_floats(ctx, gain_grad, work, n));
+    if (gain_grad) ATTN_TRY(attn_add_floats(ctx, gain_grad, work, n));
     if (bias_grad) ATTN_TRY(attn_add_floats(ctx, bias_grad, work + n, n));
     attn_arena_rewind(&tape->arena, mark);
     return ATTN_OK;

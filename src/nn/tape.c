@@ -196,7 +196,7 @@ attn_var *attn_tape_zeros(attn_tape *tape, int rank, const size_t *shape) {
 attn_var *attn_tape_parameter(attn_tape *tape, attn_parameter *parameter) {
     if (!attn_tape_begin(tape)) return NULL;
     if (!parameter) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "parameter: it is NULL");
-    attn_var *var = attn_tape_var_of(tape, &parameter->value, true);
+    attn_var *var = attn_tape_var_of(tape, &parameter->value, !parameter->frozen);
     if (!var || !var->needs_grad) return var;
     var->parameter = parameter;
     return attn_tape_push(tape, ATTN_OPERATION_input, var, sizeof(attn_node)) ? var : NULL;
@@ -307,11 +307,11 @@ static attn_status stack_blocks(attn_tape *tape, attn_gather *gather, size_t k, 
  * once. `before` is the gather whose rows are packed, or NULL. */
 static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const attn_gather *before) {
     size_t n = gather->w->value.shape[0], k = gather->w->value.shape[1];
-    float *dw = attn_parameter_grad(gather->w);
-    if (!dw) return ATTN_E_NOMEM;
+    float *dw = gather->w->frozen ? NULL : attn_parameter_grad(gather->w);
+    if (!dw && !gather->w->frozen) return ATTN_E_NOMEM;
     ATTN_TRY(stack_blocks(tape, gather, k, n));
     const attn_gather_block *all = gather->blocks;
-    if (k && n) {
+    if (k && n && dw) {
         const bool packed = before && !before->copied && !gather->copied && before->blocks->x == all->x &&
                             before->rows == gather->rows && before->w->value.shape[1] == k && before->w->value.shape[0];
         if (!packed)
@@ -326,7 +326,7 @@ static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const att
                           .accumulate = true};
         ATTN_TRY(attn_gemm_run(tape->ctx, &gemm));
     }
-    if (!gather->b) return ATTN_OK;
+    if (!gather->b || gather->b->frozen) return ATTN_OK;
     float *db = attn_parameter_grad(gather->b);
     if (!db) return ATTN_E_NOMEM;
     attn_tensor sums = attn_tensor_f32(db, 1, n), dy = attn_tensor_f32((void *)all->dy, 2, all->rows, n);
@@ -343,10 +343,11 @@ attn_status attn_tape_visit(attn_tape *tape) {
         if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
     }
     const attn_gather *before = NULL;
-    for (attn_gather *gather = tape->gathers; gather; before = gather, gather = gather->next) {
+    for (attn_gather *gather = tape->gathers; gather; gather = gather->next) {
         attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
         if (!attn_tape_check(tape, finish_gather(tape, gather, before))) return tape->status;
         attn_arena_rewind(&tape->arena, mark);
+        if (!gather->w->frozen) before = gather;
     }
     return ATTN_OK;
 }

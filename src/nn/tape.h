@@ -29,6 +29,7 @@
     X(stack)                   \
     X(row)                     \
     X(slice)                   \
+    X(select)                  \
     X(last)                    \
     X(reshape)                 \
     X(rotary)                  \
@@ -39,6 +40,7 @@
     X(dot_attention)           \
     X(attention)               \
     X(guided_alignment)        \
+    X(preferences)             \
     X(layer_norm)              \
     X(rms_norm)                \
     X(log_softmax)             \

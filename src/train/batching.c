@@ -213,7 +213,7 @@ static attn_status shuffle_batches(attn_epoch *epoch, attn_random random) {
     return ATTN_OK;
 }
 
-static attn_status make_batches(attn_epoch *epoch, const attn_batching_options *options, uint64_t number) {
+attn_status attn_epoch_cut(attn_epoch *epoch, const attn_batching_options *options, uint64_t number) {
     size_t window_tokens, tokens = 0, first = 0;
     if (!options->shuffle || !attn_size_mul(&window_tokens, options->batch_tokens, WINDOW)) window_tokens = SIZE_MAX;
     for (size_t i = 0; i < epoch->count; i++) {
@@ -248,7 +248,7 @@ attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer,
     epoch->link_count = epoch->id_count = epoch->count = epoch->batches = epoch->too_long = epoch->empty =
         epoch->target_tokens = 0;
     attn_status status = make_examples(&b);
-    if (status == ATTN_OK) status = make_batches(epoch, options, number);
+    if (status == ATTN_OK) status = attn_epoch_cut(epoch, options, number);
     attn_release(epoch->ctx, b.order);
     attn_buffer_free(&b.source);
     attn_buffer_free(&b.target);
@@ -259,6 +259,7 @@ attn_status attn_epoch_build(attn_epoch *epoch, const attn_tokenizer *tokenizer,
 
 attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch) {
     if (epoch->packed) return attn_epoch_packed_batch(epoch, index, batch);
+    if (epoch->examples) return attn_epoch_example_batch(epoch, index, batch);
     const attn_example *example = epoch->example + epoch->batch_first[index];
     size_t B = epoch->batch_count[index], S = 0, T = 0, cells;
     for (size_t b = 0; b < B; b++) {
@@ -280,7 +281,8 @@ attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *b
             target_out[t * B + b] = inside ? target[t] : -1;
         }
     }
-    *batch = (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths, NULL, 0, NULL};
+    *batch =
+        (attn_pair_batch){B, S, T, source, source_lengths, target_in, target_out, target_lengths, NULL, 0, NULL, NULL};
     if (!epoch->link) return ATTN_OK;
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->links, &epoch->links_capacity, B, 0, sizeof *epoch->links));
     for (size_t b = 0; b < B; b++)
@@ -292,6 +294,9 @@ attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *b
 void attn_epoch_free(attn_epoch *epoch) {
     attn_release(epoch->ctx, epoch->ids);
     attn_release(epoch->ctx, epoch->document);
+    attn_release(epoch->ctx, epoch->sequence);
+    attn_release(epoch->ctx, epoch->reference);
+    attn_release(epoch->ctx, epoch->batch_reference);
     attn_release(epoch->ctx, epoch->link);
     attn_release(epoch->ctx, epoch->links);
     attn_release(epoch->ctx, epoch->example);

@@ -13,7 +13,7 @@
 #define ATTN_TRAIN_BATCHING_H
 
 #include "train/guide.h"
-#include <attn/models.h>
+#include <attn/train.h>
 
 typedef struct attn_batching_options {
     size_t batch_tokens;      /* sentences × longest target ≤ this; × longest source ≤ twice this */
@@ -34,6 +34,13 @@ typedef struct attn_example {
     size_t link_first, link_count;
 } attn_example;
 
+/* A sequence that examples.c makes: ids[offset …], of which the prompt comes first; label −1: none. */
+typedef struct attn_sequence {
+    size_t offset;
+    uint32_t prompt, count;
+    int32_t label;
+} attn_sequence;
+
 typedef struct attn_epoch {
     attn_context *ctx;
     int32_t *ids;
@@ -53,6 +60,13 @@ typedef struct attn_epoch {
     int32_t *document; /* (id_count) */
     size_t document_capacity;
     size_t links_capacity;
+    bool examples;           /* of examples.c: an example's offset is its first sequence, it has `each` of them */
+    attn_sequence *sequence; /* (sequences) */
+    size_t sequences, sequence_capacity, each;
+    attn_preferences preferences; /* of the batch: PREFERENCES */
+    float *reference;             /* (sequences) of all of them; NULL until it is known */
+    float *batch_reference;
+    size_t batch_reference_capacity;
 } attn_epoch;
 #define ATTN_EPOCH_INIT(context) \
     { .ctx = (context) }
@@ -70,7 +84,26 @@ typedef struct attn_packing_options {
 attn_status attn_epoch_pack(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
                             const attn_packing_options *options, uint64_t number);
 attn_status attn_epoch_packed_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);
+/* The same for prompts (sources) with answers or labels (targets), as `task` says. */
+typedef struct attn_example_options {
+    attn_train_task task;    /* not ATTN_TASK_NEXT */
+    size_t batch_tokens;     /* sequences × longest ≤ this, or one example */
+    size_t most;             /* what a model may read: longer ones are left out, texts to classify are cut */
+    int32_t end_id;          /* behind each answer; −1: nothing */
+    const attn_model *model; /* its labels */
+    float beta;
+    uint64_t seed;
+    bool shuffle;
+} attn_example_options;
+attn_status attn_epoch_examples(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                                const attn_example_options *options, uint64_t number);
+attn_status attn_epoch_example_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);
+/* Which sequence column b of a batch is. */
+size_t attn_epoch_sequence(const attn_epoch *epoch, size_t index, size_t b);
+
 attn_status attn_epoch_add_batch(attn_epoch *epoch, size_t first, size_t count);
+/* Cuts all examples into batches of similar length (batch_tokens, seed and shuffle of the options). */
+attn_status attn_epoch_cut(attn_epoch *epoch, const attn_batching_options *options, uint64_t number);
 
 /* The arrays belong to the epoch and stay until the next call. */
 attn_status attn_epoch_batch(attn_epoch *epoch, size_t index, attn_pair_batch *batch);

@@ -37,7 +37,7 @@ static const state_field fields[STATE_FIELDS] = {
 };
 
 static const attn_tensor *part_of(const attn_trainer *trainer, size_t part, size_t index) {
-    if (part == 0) return &attn_parameters_at(trainer->parameters, index)->value;
+    if (part == 0) return &trainer->learned[index]->value;
     return part == 1 ? &trainer->m[index] : &trainer->v[index];
 }
 
@@ -49,8 +49,7 @@ attn_status attn_checkpoint_check(attn_trainer *trainer) {
             if (!isfinite(sum))
                 return attn_fail(trainer->ctx, ATTN_E_NUMERIC,
                                  "step %llu: tensor \"%s.%s\" is not finite; nothing was saved",
-                                 (unsigned long long)trainer->state.step, parts[part],
-                                 attn_parameters_at(trainer->parameters, i)->name);
+                                 (unsigned long long)trainer->state.step, parts[part], trainer->learned[i]->name);
         }
     }
     return ATTN_OK;
@@ -84,7 +83,7 @@ static void list_metadata(const attn_trainer *trainer, attn_key_value *list, cha
 static attn_status list_tensors(const attn_trainer *trainer, attn_named_tensor *list, attn_buffer *names) {
     for (size_t part = 0; part < ATTN_COUNT(parts); part++)
         for (size_t i = 0; i < trainer->count; i++) {
-            attn_buffer_printf(names, "%s.%s", parts[part], attn_parameters_at(trainer->parameters, i)->name);
+            attn_buffer_printf(names, "%s.%s", parts[part], trainer->learned[i]->name);
             attn_buffer_add(names, "", 1);
         }
     ATTN_TRY(names->status);
@@ -124,12 +123,17 @@ bool attn_checkpoint_exists(const attn_trainer *trainer) {
     return attn_train_path(trainer, path, "checkpoint.safetensors") == ATTN_OK && access(path, F_OK) == 0;
 }
 
+/* Options that older checkpoints do not name, and what held then. */
+static const attn_key_value later[] = {
+    {"option.precision", "F32"}, {"option.task", "0"}, {"option.beta", "0.100000001"}};
+
 static attn_status check_settings(const attn_trainer *trainer, const attn_safetensors *file) {
     const char *at = trainer->settings.data, *end = at + trainer->settings.bytes;
     while (at < end) {
         const char *key = at, *value = key + strlen(key) + 1;
         const char *was = attn_safetensors_metadata(file, key);
-        if (!was && !strcmp(key, "option.precision")) was = "F32"; /* from before there was a choice */
+        for (size_t i = 0; i < ATTN_COUNT(later) && !was; i++)
+            if (!strcmp(key, later[i].key)) was = later[i].value;
         at = value + strlen(value) + 1;
         if (was && !strcmp(was, value)) continue;
         if (!was)
@@ -170,7 +174,7 @@ static attn_status find_tensor(attn_trainer *trainer, const char *path, const at
                                size_t i, const attn_named_tensor **found) {
     char name[512];
     const attn_tensor *want = part_of(trainer, part, i);
-    snprintf(name, sizeof name, "%s.%s", parts[part], attn_parameters_at(trainer->parameters, i)->name);
+    snprintf(name, sizeof name, "%s.%s", parts[part], trainer->learned[i]->name);
     *found = attn_safetensors_find(file, name);
     if (!*found) return attn_fail(trainer->ctx, ATTN_E_FORMAT, "%s: tensor \"%s\" is missing", path, name);
     const attn_tensor *have = &(*found)->tensor;
@@ -205,7 +209,7 @@ static attn_status read_checkpoint(attn_trainer *trainer, const char *path, cons
                 const attn_tensor *t = part_of(trainer, part, i);
                 if (pass) memcpy(t->data, found->tensor.data, attn_tensor_count(t) * sizeof(float));
             }
-    for (size_t i = 0; i < trainer->count; i++) attn_parameter_touch(attn_parameters_at(trainer->parameters, i));
+    for (size_t i = 0; i < trainer->count; i++) attn_parameter_touch(trainer->learned[i]);
     trainer->state = state;
     const char *level = attn_safetensors_metadata(file, level_key);
     if (level && strlen(level) < sizeof trainer->other_level && strcmp(level, attn_cpu_level(trainer->ctx)) != 0)

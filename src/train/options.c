@@ -24,6 +24,7 @@ void attn_train_options_init(attn_train_options *options) {
         .augment = {.struct_size = sizeof(attn_augment_options)},
         .valid_sentences = 500,
         .average = 5,
+        .beta = 0.1f,
         .save_seconds = 300,
     };
 }
@@ -37,6 +38,7 @@ typedef enum option_kind {
     OPTION_INT,
     OPTION_BOOL,
     OPTION_SCHEDULE,
+    OPTION_TASK,
     OPTION_DTYPE
 } option_kind;
 typedef struct option_rule {
@@ -80,6 +82,8 @@ static const option_rule rules[] = {
     RULE(lowercase_bleu, OPTION_BOOL, 0, 1, true),
     RULE(patience, OPTION_INT, 0, 1e9, true),
     RULE(guided_alignment, OPTION_FLOAT, 0, 100, true),
+    RULE(task, OPTION_TASK, 0, ATTN_TASK_PREFERENCES, true),
+    RULE(beta, OPTION_FLOAT, 1e-6, 1e6, true),
     RULE(average, OPTION_INT, 0, 1000, true),
     RULE(save_seconds, OPTION_DOUBLE, 0, 1e12, false),
 };
@@ -95,6 +99,7 @@ static double option_value(const attn_train_options *options, const option_rule 
     case OPTION_INT: return *(const int *)at;
     case OPTION_BOOL: return *(const bool *)at;
     case OPTION_SCHEDULE: return *(const attn_schedule *)at;
+    case OPTION_TASK: return *(const attn_train_task *)at;
     case OPTION_DTYPE: return *(const attn_dtype *)at;
     }
     return 0;
@@ -158,6 +163,23 @@ static void put_tokenizer(attn_buffer *out, const attn_tokenizer *tokenizer) {
     put(out, "tokenizer", text);
 }
 
+/* The weights at the beginning, where a checkpoint does not hold all that a training needs of them; and which of them
+ * are learned. */
+static void put_start(attn_buffer *out, const attn_trainer *trainer) {
+    char text[96];
+    uint64_t hash = 0, learned = 0;
+    const size_t n = attn_parameters_count(trainer->parameters);
+    for (size_t i = 0; i < n; i++) {
+        const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        const attn_tensor *value = &parameter->value;
+        hash = mix(hash, value->data, attn_tensor_count(value) * sizeof(float));
+        if (!parameter->frozen) learned = mix(learned, parameter->name, strlen(parameter->name));
+    }
+    snprintf(text, sizeof text, "%016llx, %zu tensors of %zu learned, %016llx", (unsigned long long)hash,
+             trainer->count, n, (unsigned long long)learned);
+    put(out, "model.start", text);
+}
+
 attn_status attn_train_describe(attn_trainer *trainer) {
     attn_buffer *out = &trainer->settings;
     for (size_t i = 0; i < ATTN_COUNT(rules); i++) {
@@ -178,5 +200,7 @@ attn_status attn_train_describe(attn_trainer *trainer) {
     put_corpus(out, "data.valid", trainer->valid);
     put_tokenizer(out, trainer->tokenizer);
     put(out, "model.config", attn_model_config(trainer->model));
+    if (trainer->options.task == ATTN_TASK_PREFERENCES || trainer->count < attn_parameters_count(trainer->parameters))
+        put_start(out, trainer);
     return out->status;
 }

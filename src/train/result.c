@@ -2,9 +2,11 @@
  *
  * Each validation's weights go into a ring of `average` files (checkpoints/average-K.safetensors). At the end their
  * mean is the result, unless the best single validation translated better. */
+#include "model/model.h"
 #include "train/trainer.h"
 #include <attn/io.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +24,7 @@ attn_status attn_result_keep(attn_trainer *trainer) {
     attn_named_tensor *tensors = attn_alloc(trainer->ctx, trainer->count, sizeof *tensors);
     if (!tensors) return ATTN_E_NOMEM;
     for (size_t i = 0; i < trainer->count; i++) {
-        const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        const attn_parameter *parameter = trainer->learned[i];
         tensors[i] = (attn_named_tensor){parameter->name, parameter->value};
     }
     attn_status status = attn_safetensors_save(trainer->ctx, path, tensors, trainer->count, NULL, 0);
@@ -72,7 +74,7 @@ static attn_status average_ring(attn_trainer *trainer, size_t n) {
         if (status == ATTN_OK) status = attn_safetensors_open(&files[f], trainer->ctx, path);
     }
     for (size_t i = 0; i < trainer->count && status == ATTN_OK; i++)
-        status = average_parameter(trainer, attn_parameters_at(trainer->parameters, i), files, n);
+        status = average_parameter(trainer, trainer->learned[i], files, n);
     for (size_t f = 0; f < n; f++) attn_safetensors_close(files[f]);
     attn_release(trainer->ctx, files);
     return status;
@@ -82,10 +84,11 @@ static attn_status take_best(attn_trainer *trainer) {
     char path[ATTN_TRAIN_PATH];
     attn_model *best;
     ATTN_TRY(attn_train_path(trainer, path, "best"));
+    if (trainer->model->adapter) return attn_adapter_read(trainer->model, path);
     ATTN_TRY(attn_model_load(&best, trainer->ctx, path));
     attn_status status = ATTN_OK;
     for (size_t i = 0; i < trainer->count && status == ATTN_OK; i++) {
-        attn_parameter *to = attn_parameters_at(trainer->parameters, i);
+        attn_parameter *to = trainer->learned[i];
         const attn_parameter *from = attn_parameters_find(attn_model_parameters(best), to->name);
         size_t count = attn_tensor_count(&to->value);
         if (!from || attn_tensor_count(&from->value) != count) {
@@ -100,7 +103,9 @@ static attn_status take_best(attn_trainer *trainer) {
 }
 
 static const char *score_text(const attn_trainer *trainer, char out[32], double score) {
-    snprintf(out, 32, trainer->continues ? "perplexity %.4f" : "BLEU %.2f", trainer->continues ? 1 / score : score);
+    if (trainer->options.task != ATTN_TASK_NEXT) snprintf(out, 32, "loss %.4f", -log(score));
+    else
+        snprintf(out, 32, trainer->continues ? "perplexity %.4f" : "BLEU %.2f", trainer->continues ? 1 / score : score);
     return out;
 }
 

@@ -84,7 +84,7 @@ static attn_status fail_numeric(attn_trainer *trainer, const char *what, double 
     unsigned long long step = trainer->state.step + 1;
     for (int gradients = 0; gradients < 2; gradients++) /* values first: they are the cause */
         for (size_t i = 0; i < trainer->count; i++) {
-            const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+            const attn_parameter *parameter = trainer->learned[i];
             double sum;
             ATTN_TRY(attn_sum_of_squares(ctx, &sum, gradients ? &parameter->grad : &parameter->value));
             if (isfinite(sum)) continue;
@@ -101,7 +101,7 @@ static attn_status fail_numeric(attn_trainer *trainer, const char *what, double 
 static attn_status gradient_norm(attn_trainer *trainer, double *norm) {
     double total = 0;
     for (size_t i = 0; i < trainer->count; i++) {
-        const attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        const attn_parameter *parameter = trainer->learned[i];
         double sum;
         ATTN_TRY(attn_sum_of_squares(trainer->ctx, &sum, &parameter->grad));
         total += sum;
@@ -116,7 +116,7 @@ static attn_status update_parameters(attn_trainer *trainer, double rate, double 
     attn_adamw_options adam = {sizeof adam,      (float)rate, options->beta1, options->beta2,
                                options->epsilon, 0,           (float)scale,   trainer->state.step + 1};
     for (size_t i = 0; i < trainer->count; i++) {
-        attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        attn_parameter *parameter = trainer->learned[i];
         adam.weight_decay = parameter->value.rank > 1 ? options->weight_decay : 0;
         ATTN_TRY(attn_adamw(trainer->ctx, &parameter->value, &trainer->m[i], &trainer->v[i], &parameter->grad, &adam));
         attn_parameter_touch(parameter);
@@ -124,13 +124,24 @@ static attn_status update_parameters(attn_trainer *trainer, double rate, double 
     return ATTN_OK;
 }
 
-/* Target tokens of the batches first … end−1 of the epoch. */
+/* What the loss of a batch is the mean of. */
+static size_t count_learned(const attn_trainer *trainer, const attn_pair_batch *batch) {
+    size_t n = 0;
+    if (trainer->options.task == ATTN_TASK_PREFERENCES) return batch->batch / 2;
+    if (trainer->options.task == ATTN_TASK_NEXT)
+        for (size_t b = 0; b < batch->batch; b++) n += (size_t)batch->target_lengths[b];
+    else
+        for (size_t i = 0; i < batch->batch * batch->target_steps; i++) n += batch->target_out[i] >= 0;
+    return n;
+}
+
+/* That of the batches first … end−1 of the epoch. */
 static attn_status count_tokens(attn_trainer *trainer, size_t first, size_t end, size_t *tokens) {
     attn_pair_batch batch;
     *tokens = 0;
     for (size_t i = first; i < end; i++) {
         ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
-        for (size_t b = 0; b < batch.batch; b++) *tokens += (size_t)batch.target_lengths[b];
+        *tokens += count_learned(trainer, &batch);
     }
     return ATTN_OK;
 }
@@ -210,31 +221,42 @@ static attn_status log_step(attn_trainer *trainer, const attn_train_event *event
 
 /* ---- between steps --------------------------------------------------------------------------------------- */
 
+/* The loss of valid, in the event and in the log. */
+static attn_status measure(attn_trainer *trainer, attn_train_event *event, double *score) {
+    attn_train_state *state = &trainer->state;
+    const bool task = trainer->options.task != ATTN_TASK_NEXT;
+    const double began = attn_train_clock();
+    attn_measure found;
+    ATTN_TRY(attn_validate_loss(trainer, &found));
+    event->valid_loss = found.loss;
+    event->nll = found.nll;
+    event->accuracy = task ? found.accuracy : -1;
+    *score = exp(-found.nll);
+    if (!trainer->continues) ATTN_TRY(attn_validate_score(trainer, score));
+    event->bleu = trainer->continues ? -1 : *score;
+    const attn_scalar scalars[] = {
+        {"valid_loss", "valid/loss", found.loss},
+        {"valid_nll", "valid/nll", found.nll},
+        {"valid_seconds", NULL, attn_train_clock() - began},
+        {task ? "accuracy" : "bleu", task ? "valid/accuracy" : "valid/bleu", task ? found.accuracy : event->bleu},
+        {"best_bleu", NULL, fmax(state->best, *score)},
+    };
+    const size_t n = trainer->continues ? ATTN_COUNT(scalars) - 2 + task : ATTN_COUNT(scalars);
+    return attn_journal_scalars(&trainer->journal, "valid", state->step, scalars, n);
+}
+
 static attn_status validate(attn_trainer *trainer) {
     attn_train_state *state = &trainer->state;
     attn_train_event event = {.kind = ATTN_TRAIN_VALID};
     ATTN_TRY(attn_checkpoint_check(trainer));
     if (trainer->valid) {
-        double nll, began = attn_train_clock();
-        ATTN_TRY(attn_validate_loss(trainer, &event.valid_loss, &nll));
-        event.nll = nll;
-        double score = exp(-nll);
-        if (!trainer->continues) ATTN_TRY(attn_validate_score(trainer, &score));
-        event.bleu = trainer->continues ? -1 : score;
+        double score;
+        ATTN_TRY(measure(trainer, &event, &score));
         if (score > state->best) {
             state->best = score;
             state->bad = 0;
             ATTN_TRY(attn_result_best(trainer));
         } else if (++state->bad % PLATEAU_VALIDATIONS == 0) state->halvings++;
-        const attn_scalar scalars[] = {
-            {"valid_loss", "valid/loss", event.valid_loss},
-            {"valid_nll", "valid/nll", nll},
-            {"valid_seconds", NULL, attn_train_clock() - began},
-            {"bleu", "valid/bleu", event.bleu},
-            {"best_bleu", NULL, state->best},
-        };
-        const size_t n = trainer->continues ? ATTN_COUNT(scalars) - 2 : ATTN_COUNT(scalars);
-        ATTN_TRY(attn_journal_scalars(&trainer->journal, "valid", state->step, scalars, n));
     }
     ATTN_TRY(attn_result_keep(trainer));
     state->validations++;
@@ -251,36 +273,67 @@ static attn_status save(attn_trainer *trainer) {
     return ATTN_OK;
 }
 
-attn_packing_options attn_train_packing(const attn_trainer *trainer, bool shuffle) {
-    const attn_train_options *options = &trainer->options;
-    return (attn_packing_options){
-        .batch_tokens = options->batch_tokens,
-        .window = ATTN_MIN(options->max_tokens, trainer->model->max_positions),
+size_t attn_train_window(const attn_trainer *trainer) {
+    return ATTN_MIN(trainer->options.max_tokens, trainer->model->max_positions);
+}
+
+static attn_status examples_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus,
+                                  bool validation) {
+    const attn_example_options options = {
+        .task = trainer->options.task,
+        .batch_tokens = trainer->options.batch_tokens,
+        .most = attn_train_window(trainer),
         .end_id = attn_model_end_id(trainer->model),
-        .seed = options->seed,
-        .shuffle = shuffle,
+        .model = trainer->model,
+        .beta = trainer->options.beta,
+        .seed = trainer->options.seed,
+        .shuffle = !validation,
     };
+    return attn_epoch_examples(epoch, trainer->tokenizer, corpus, &options, validation ? 0 : trainer->state.epoch);
+}
+
+static attn_status texts_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation) {
+    const attn_packing_options options = {
+        .batch_tokens = trainer->options.batch_tokens,
+        .window = attn_train_window(trainer),
+        .end_id = attn_model_end_id(trainer->model),
+        .seed = trainer->options.seed,
+        .shuffle = !validation,
+    };
+    return attn_epoch_pack(epoch, trainer->tokenizer, corpus, &options, validation ? 0 : trainer->state.epoch);
+}
+
+static attn_status pairs_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation) {
+    const attn_train_options *options = &trainer->options;
+    attn_batching_options batching = {.batch_tokens = options->batch_tokens, .max_tokens = SIZE_MAX};
+    if (!validation) {
+        batching.max_tokens = options->max_tokens;
+        batching.concatenate = options->concatenate;
+        batching.concatenate_words = options->concatenate_words;
+        batching.augment = options->augment;
+        batching.seed = options->seed;
+        batching.shuffle = true;
+        batching.guide = trainer->guide;
+    }
+    return attn_epoch_build(epoch, trainer->tokenizer, corpus, &batching, validation ? 0 : trainer->state.epoch);
+}
+
+attn_status attn_train_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation) {
+    return trainer->options.task != ATTN_TASK_NEXT ? examples_epoch(trainer, epoch, corpus, validation)
+           : trainer->continues                    ? texts_epoch(trainer, epoch, corpus, validation)
+                                                   : pairs_epoch(trainer, epoch, corpus, validation);
 }
 
 static attn_status build_epoch(attn_trainer *trainer) {
     const attn_train_options *options = &trainer->options;
     if (options->guided_alignment > 0 && !trainer->guide)
         ATTN_TRY(attn_guide_create(&trainer->guide, trainer->ctx, trainer->train));
-    attn_batching_options batching = {
-        .batch_tokens = options->batch_tokens,
-        .max_tokens = options->max_tokens,
-        .concatenate = options->concatenate,
-        .concatenate_words = options->concatenate_words,
-        .augment = options->augment,
-        .seed = options->seed,
-        .shuffle = true,
-        .guide = trainer->guide,
-    };
     attn_epoch *epoch = &trainer->epoch;
-    const attn_packing_options packing = attn_train_packing(trainer, true);
-    ATTN_TRY(trainer->continues
-                 ? attn_epoch_pack(epoch, trainer->tokenizer, trainer->train, &packing, trainer->state.epoch)
-                 : attn_epoch_build(epoch, trainer->tokenizer, trainer->train, &batching, trainer->state.epoch));
+    ATTN_TRY(attn_train_epoch(trainer, epoch, trainer->train, false));
+    if (!epoch->batches && options->task != ATTN_TASK_NEXT)
+        return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
+                         "no example to train on: %zu have more than %zu tokens, %zu have none", epoch->too_long,
+                         attn_train_window(trainer), epoch->empty);
     if (!epoch->batches && trainer->continues)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "no text to train on: %zu tokens, expected two at least",
                          epoch->id_count);
@@ -337,7 +390,7 @@ static attn_status run(attn_trainer *trainer) {
 
 /* ---- beginning and end ------------------------------------------------------------------------------------ */
 
-static attn_status check_inputs(attn_trainer *trainer) {
+attn_status attn_train_check_inputs(const attn_trainer *trainer) {
     size_t have = attn_tokenizer_size(trainer->tokenizer), want = attn_model_vocab_size(trainer->model);
     if (trainer->continues ? have > want : have != want)
         return attn_fail(trainer->ctx, ATTN_E_SHAPE, "the tokenizer has %zu tokens, the model's vocab_size is %zu",
@@ -345,6 +398,13 @@ static attn_status check_inputs(attn_trainer *trainer) {
     if (!trainer->train || !attn_corpus_count(trainer->train))
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "there are no pairs to train on");
     const attn_train_options *options = &trainer->options;
+    const size_t labels = attn_model_labels(trainer->model);
+    if (!trainer->continues && options->task != ATTN_TASK_NEXT)
+        return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "training options: this task is for language models");
+    if ((options->task == ATTN_TASK_CLASSIFY) != (labels > 0))
+        return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
+                         labels ? "this model classifies texts, expected the task for that"
+                                : "classifying needs a model with labels (\"id2label\" in its config)");
     if (trainer->continues && (options->concatenate > 0 || options->guided_alignment > 0))
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "training options: %s is for pairs, not for texts",
                          options->concatenate > 0 ? "concatenate" : "guided_alignment");
@@ -359,13 +419,25 @@ static attn_status make_folders(attn_trainer *trainer) {
     return attn_folder_make(trainer->ctx, path);
 }
 
+/* Those that are not frozen. */
+static attn_status find_learned(attn_trainer *trainer) {
+    const size_t n = attn_parameters_count(trainer->parameters);
+    trainer->learned = attn_alloc(trainer->ctx, n, sizeof(attn_parameter *));
+    if (!trainer->learned) return ATTN_E_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        if (!parameter->frozen) trainer->learned[trainer->count++] = parameter;
+    }
+    return trainer->count ? ATTN_OK : attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "all weights are frozen");
+}
+
 static attn_status make_state(attn_trainer *trainer) {
     attn_context *ctx = trainer->ctx;
     trainer->m = attn_alloc_zero(ctx, trainer->count, sizeof *trainer->m);
     trainer->v = attn_alloc_zero(ctx, trainer->count, sizeof *trainer->v);
     if (!trainer->m || !trainer->v) return ATTN_E_NOMEM;
     for (size_t i = 0; i < trainer->count; i++) {
-        attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        attn_parameter *parameter = trainer->learned[i];
         const attn_tensor *value = &parameter->value;
         /* All have a gradient from the start: one that no loss reached yet is updated like after a resume. */
         if (!attn_parameter_grad(parameter)) return ATTN_E_NOMEM;
@@ -398,6 +470,15 @@ static attn_status begin(attn_trainer *trainer) {
     return attn_checkpoint_save(trainer);
 }
 
+/* How good the model was at the task before. */
+static attn_status measure_before(attn_trainer *trainer) {
+    attn_train_event event = {.kind = ATTN_TRAIN_VALID};
+    double score;
+    ATTN_TRY(measure(trainer, &event, &score));
+    attn_train_emit(trainer, &event);
+    return ATTN_OK;
+}
+
 static attn_status begin_or_resume(attn_trainer *trainer) {
     attn_train_state *state = &trainer->state;
     ATTN_TRY(make_folders(trainer));
@@ -424,20 +505,32 @@ static attn_status begin_or_resume(attn_trainer *trainer) {
                                (unsigned long long)state->steps);
     const attn_epoch *epoch = &trainer->epoch;
     if (epoch->too_long || epoch->empty)
-        ATTN_TRY(attn_train_note(trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones",
-                                 epoch->too_long, trainer->options.max_tokens, epoch->empty));
+        ATTN_TRY(attn_train_note(
+            trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones", epoch->too_long,
+            trainer->continues ? attn_train_window(trainer) : trainer->options.max_tokens, epoch->empty));
+    if (trainer->options.task != ATTN_TASK_NEXT) {
+        ATTN_TRY(attn_train_note(trainer, "%zu examples make %zu batches an epoch; %zu tokens%s are learned",
+                                 epoch->count, epoch->batches, epoch->target_tokens,
+                                 trainer->options.task == ATTN_TASK_CLASSIFY ? "' labels" : ""));
+        return trainer->valid ? measure_before(trainer) : ATTN_OK;
+    }
     if (trainer->continues)
         return attn_train_note(trainer, "%zu texts of %zu tokens make %zu windows of %zu and %zu batches an epoch",
                                attn_corpus_count(trainer->train), epoch->id_count, epoch->count,
-                               attn_train_packing(trainer, true).window, epoch->batches);
+                               attn_train_window(trainer), epoch->batches);
     return attn_train_note(trainer, "%zu pairs make %zu examples and %zu batches an epoch; %zu target tokens",
                            attn_corpus_count(trainer->train), epoch->count, epoch->batches, epoch->target_tokens);
 }
 
 static attn_status train(attn_trainer *trainer) {
-    ATTN_TRY(check_inputs(trainer));
+    ATTN_TRY(attn_train_check_inputs(trainer));
+    ATTN_TRY(find_learned(trainer));
     ATTN_TRY(attn_train_describe(trainer));
     ATTN_TRY(make_state(trainer));
+    if (trainer->options.task == ATTN_TASK_PREFERENCES) {
+        ATTN_TRY(attn_reference_make(trainer, &trainer->epoch, trainer->train));
+        if (trainer->valid) ATTN_TRY(attn_reference_make(trainer, &trainer->valid_epoch, trainer->valid));
+    }
     ATTN_TRY(begin_or_resume(trainer));
     ATTN_TRY(run(trainer));
     attn_train_event event = {.kind = ATTN_TRAIN_DONE};
@@ -455,6 +548,7 @@ static void trainer_free(attn_trainer *trainer) {
         if (trainer->m) attn_release(trainer->ctx, trainer->m[i].data);
         if (trainer->v) attn_release(trainer->ctx, trainer->v[i].data);
     }
+    attn_release(trainer->ctx, trainer->learned);
     attn_release(trainer->ctx, trainer->m);
     attn_release(trainer->ctx, trainer->v);
     attn_tape_free(trainer->tape);
@@ -490,7 +584,6 @@ attn_status attn_train(attn_model *model, const attn_tokenizer *tokenizer, const
         .callback = callback,
         .user = user,
     };
-    trainer.count = attn_parameters_count(trainer.parameters);
     trainer.started = attn_train_clock();
     attn_status status = train(&trainer);
     trainer_free(&trainer);

@@ -25,7 +25,8 @@ typedef struct attn_trainer {
     const attn_corpus *train, *valid; /* valid may be NULL */
     attn_train_options options;
     attn_parameters *parameters;
-    size_t count;       /* parameters */
+    attn_parameter **learned; /* (count) those that are not frozen */
+    size_t count;
     attn_tensor *m, *v; /* (count) Adam's moments */
     attn_train_state state;
     attn_buffer settings; /* what a resume must find unchanged: key NUL value NUL … */
@@ -72,9 +73,15 @@ bool attn_checkpoint_exists(const attn_trainer *trainer);
 attn_status attn_checkpoint_check(attn_trainer *trainer);
 
 /* validate.c */
-attn_status attn_validate_loss(attn_trainer *trainer, double *loss, double *nll);
+typedef struct attn_measure {
+    double loss, nll, accuracy; /* means: of tokens, or of what the task counts */
+} attn_measure;
+attn_status attn_validate_loss(attn_trainer *trainer, attn_measure *out);
 /* The larger the better: BLEU, or of a language model the mean probability of a token, 1 / perplexity. */
 attn_status attn_validate_score(attn_trainer *trainer, double *score);
+
+/* The log-probabilities of an epoch's answers by the model as it is: the reference of preferences. */
+attn_status attn_reference_make(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus);
 
 /* result.c: the ring of the last validations' weights, the best model, and what is made of them at the end. */
 attn_status attn_result_keep(attn_trainer *trainer); /* weights → ring */
@@ -83,7 +90,11 @@ attn_status attn_result_best(attn_trainer *trainer); /* weights → best/ */
 attn_status attn_result_finish(attn_trainer *trainer, double *score);
 
 /* trainer.c */
-attn_packing_options attn_train_packing(const attn_trainer *trainer, bool shuffle);
+size_t attn_train_window(const attn_trainer *trainer); /* tokens that a sequence may have */
+/* Fills epoch with the corpus, of the trainer's own or of validation. */
+attn_status attn_train_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation);
+/* Whether model, tokenizer, corpus and task go together. */
+attn_status attn_train_check_inputs(const attn_trainer *trainer);
 double attn_train_clock(void);
 void attn_train_emit(attn_trainer *trainer, attn_train_event *event);
 attn_status attn_train_note(attn_trainer *trainer, const char *format, ...) ATTN_PRINTF(2, 3);

@@ -1,29 +1,82 @@
 /* validate.c: how good the model is on pairs it is not trained on. */
+#include "model/model.h"
 #include "train/trainer.h"
+#include <attn/generate.h>
 
 #include <math.h>
 
-attn_status attn_validate_loss(attn_trainer *trainer, double *loss, double *nll) {
+static attn_status add_loss(attn_trainer *trainer, attn_loss_stats *stats) {
     attn_epoch *epoch = &trainer->valid_epoch;
-    if (!epoch->batches) {
-        attn_batching_options options = {.batch_tokens = trainer->options.batch_tokens, .max_tokens = SIZE_MAX};
-        const attn_packing_options packing = attn_train_packing(trainer, false);
-        ATTN_TRY(trainer->continues ? attn_epoch_pack(epoch, trainer->tokenizer, trainer->valid, &packing, 0)
-                                    : attn_epoch_build(epoch, trainer->tokenizer, trainer->valid, &options, 0));
-    }
-    attn_loss_stats stats = {0};
+    if (!epoch->batches) ATTN_TRY(attn_train_epoch(trainer, epoch, trainer->valid, true));
     for (size_t i = 0; i < epoch->batches; i++) {
         attn_pair_batch batch;
         ATTN_TRY(attn_epoch_batch(epoch, i, &batch));
-        attn_model_loss(trainer->model, trainer->quiet, &batch, trainer->options.label_smoothing, 1, &stats);
+        attn_model_loss(trainer->model, trainer->quiet, &batch, trainer->options.label_smoothing, 1, stats);
         attn_status status = attn_tape_status(trainer->quiet);
         attn_tape_reset(trainer->quiet);
         ATTN_TRY(status);
     }
+    return ATTN_OK;
+}
+
+static attn_status fill_reference(attn_trainer *trainer, attn_epoch *epoch, size_t index, float *reference,
+                                  float *log_prob) {
+    attn_pair_batch batch;
+    ATTN_TRY(attn_epoch_batch(epoch, index, &batch));
+    const attn_preferences wanted = {NULL, trainer->options.beta, log_prob};
+    batch.preferences = &wanted;
+    attn_model_loss(trainer->model, trainer->quiet, &batch, 0, 1, NULL);
+    attn_status status = attn_tape_status(trainer->quiet);
+    attn_tape_reset(trainer->quiet);
+    for (size_t b = 0; b < batch.batch && status == ATTN_OK; b++)
+        reference[attn_epoch_sequence(epoch, index, b)] = log_prob[b];
+    return status;
+}
+
+attn_status attn_reference_make(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus) {
+    ATTN_TRY(attn_train_epoch(trainer, epoch, corpus, true));
+    float *reference = attn_alloc(trainer->ctx, epoch->sequences, sizeof *reference);
+    float *log_prob = attn_alloc(trainer->ctx, epoch->sequences, sizeof *log_prob); /* of a batch: not more */
+    attn_status status = reference && log_prob ? ATTN_OK : ATTN_E_NOMEM;
+    for (size_t i = 0; i < epoch->batches && status == ATTN_OK; i++)
+        status = fill_reference(trainer, epoch, i, reference, log_prob);
+    attn_release(trainer->ctx, log_prob);
+    if (status == ATTN_OK) epoch->reference = reference;
+    else attn_release(trainer->ctx, reference);
+    return status;
+}
+
+attn_status attn_train_measure(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                               const attn_train_options *options, attn_loss_stats *stats) {
+    attn_train_options own = *options;
+    own.label_smoothing = 0;
+    if (!own.folder) own.folder = "."; /* nothing is written */
+    ATTN_TRY(attn_train_options_check(model->ctx, &own, true));
+    attn_trainer trainer = {
+        .ctx = model->ctx,
+        .model = (attn_model *)model,
+        .tokenizer = tokenizer,
+        .train = corpus,
+        .valid = corpus,
+        .options = own,
+        .continues = attn_model_is_language_model(model),
+        .valid_epoch = ATTN_EPOCH_INIT(model->ctx),
+    };
+    ATTN_TRY(attn_train_check_inputs(&trainer));
+    ATTN_TRY(attn_tape_create(&trainer.quiet, model->ctx, false));
+    attn_status status = attn_tape_precision(trainer.quiet, own.precision);
+    if (status == ATTN_OK) status = add_loss(&trainer, stats);
+    attn_tape_free(trainer.quiet);
+    attn_epoch_free(&trainer.valid_epoch);
+    return status;
+}
+
+attn_status attn_validate_loss(attn_trainer *trainer, attn_measure *out) {
+    attn_loss_stats stats = {0};
+    ATTN_TRY(add_loss(trainer, &stats));
     double tokens = stats.tokens ? (double)stats.tokens : 1;
-    *loss = stats.loss / tokens;
-    *nll = stats.nll / tokens;
-    if (!isfinite(*loss) || !isfinite(*nll))
+    *out = (attn_measure){stats.loss / tokens, stats.nll / tokens, (double)stats.correct / tokens};
+    if (!isfinite(out->loss) || !isfinite(out->nll))
         return attn_fail(trainer->ctx, ATTN_E_NUMERIC, "step %llu: the validation loss is not a finite number",
                          (unsigned long long)trainer->state.step);
     return ATTN_OK;
@@ -66,9 +119,9 @@ static attn_status validate_bleu(attn_trainer *trainer, double *bleu) {
 }
 
 attn_status attn_validate_score(attn_trainer *trainer, double *score) {
-    double loss, nll;
+    attn_measure measure;
     if (!trainer->continues) return validate_bleu(trainer, score);
-    ATTN_TRY(attn_validate_loss(trainer, &loss, &nll));
-    *score = exp(-nll);
+    ATTN_TRY(attn_validate_loss(trainer, &measure));
+    *score = exp(-measure.nll);
     return ATTN_OK;
 }

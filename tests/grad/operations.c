@@ -134,6 +134,13 @@ static attn_var *build_slice(check *c, attn_tape *tape, attn_var *const *x) {
     return attn_tape_add(tape, attn_tape_add(tape, left, right),
                          attn_tape_add(tape, x[1], attn_tape_slice(tape, x[0], 1, 2)));
 }
+/* One piece twice, one not at all, and another reader. */
+static attn_var *build_select(check *c, attn_tape *tape, attn_var *const *x) {
+    (void)c;
+    attn_var *some = attn_tape_select(tape, x[0], 1, (const int32_t[]){2, 0, 2, 3}, B);
+    attn_var *steps = attn_tape_select(tape, x[0], 0, (const int32_t[]){1, 1, 2}, T);
+    return attn_tape_add(tape, x[0], attn_tape_add(tape, some, steps));
+}
 static attn_var *build_last(check *c, attn_tape *tape, attn_var *const *x) {
     (void)c;
     attn_var *whole = attn_tape_activation(tape, x[0], ATTN_TANH);
@@ -316,6 +323,25 @@ static attn_var *build_guided(check *c, attn_tape *tape, attn_var *const *x) {
     return attn_tape_stack(tape, (attn_var *[]){first, attn_tape_guided_alignment(tape, &guided, 0.3f)}, 2);
 }
 
+/* Answers of 2, 1, 1 and 3 tokens; their reference by hand. */
+static attn_var *preferences_of(attn_tape *tape, attn_var *logits, float beta, const float *reference) {
+    static const int32_t cu[] = {0, 2, 3, 4, 7}, targets[] = {0, 5, 2, 3, 3, 1, 4};
+    const attn_preference_rows rows = {cu, 4, reference, beta, NULL};
+    return attn_tape_preferences(tape, logits, targets, &rows, 0.8f, NULL);
+}
+static void prepare_preferences(check *c) {
+    check_input(c, 2, SHAPE(7, 6));
+    check_input(c, 2, SHAPE(7, 6));
+}
+static attn_var *build_preferences(check *c, attn_tape *tape, attn_var *const *x) {
+    (void)c;
+    static const float reference[] = {-3.5f, -1.2f, -2.5f, -4.8f};
+    attn_var *used_up = attn_tape_add(tape, x[0], x[1]); /* its memory becomes the gradient's */
+    return attn_tape_stack(
+        tape,
+        (attn_var *[]){preferences_of(tape, x[0], 0.7f, reference), preferences_of(tape, used_up, 0.3f, reference)}, 2);
+}
+
 #define CASES(X)                       \
     X(linear, linear_identity, false)  \
     X(linear, linear_tanh, false)      \
@@ -333,6 +359,7 @@ static attn_var *build_guided(check *c, attn_tape *tape, attn_var *const *x) {
     X(arrange, stack, false)           \
     X(arrange, row, false)             \
     X(arrange, slice, false)           \
+    X(arrange, select, false)          \
     X(arrange, reshape, false)         \
     X(arrange, rotary, false)          \
     X(pair, gate, false)               \
@@ -343,6 +370,7 @@ static attn_var *build_guided(check *c, attn_tape *tape, attn_var *const *x) {
     X(rows, rms_norm, false)           \
     X(rows, cross_entropy, false)      \
     X(guided, guided, false)           \
+    X(preferences, preferences, false) \
     X(additive, additive, false)       \
     X(additive, additive_steps, false) \
     X(dot, dot, false)                 \

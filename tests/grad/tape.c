@@ -235,7 +235,7 @@ static void test_misuse(void **state) {
         case 15: y = attn_tape_gru(w.tape, x, &weights, row, NULL, false, true); break;
         case 16: y = attn_tape_gru_cell(w.tape, row, row, w.m.u, NULL, true); break;
         case 17: y = attn_tape_embedding(w.tape, w.m.table, outside, 1, (const size_t[]){2}); break;
-        case 18: y = attn_tape_select(w.tape, x, 1, outside, 2); break; /* has a gradient */
+        case 18: y = attn_tape_select(w.tape, x, 1, outside, 2); break;
         case 19: y = attn_tape_select(w.tape, attn_tape_zeros(w.tape, 2, cube.shape + 1), 1, outside, 2); break;
         case 20: y = attn_tape_linear(w.tape, x, w.m.w, w.m.v, NULL, ATTN_IDENTITY); break;
         case 21: y = attn_tape_linear(w.tape, x, w.m.w, w.m.b, x, ATTN_IDENTITY); break;

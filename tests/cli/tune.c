@@ -1,0 +1,143 @@
+/* tune.c: a language model that is made by attn train, tuned to tasks, and asked. */
+#include "cli/program.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static void put(const char *name, const char *text) { write_file(in_folder(name), text, strlen(text)); }
+
+#define IN(number, name) \
+    char number[256];    \
+    snprintf(number, sizeof number, "%s", in_folder(name))
+
+static int set_up(void **state) {
+    if (make_folder(state) != 0) return -1;
+    char labels[6000], answers[6000];
+    size_t n = 0, m = 0;
+    for (int i = 0; i < 60; i++) {
+        n += (size_t)sprintf(labels + n, "%s\t%s number %d\n", i % 2 ? "up" : "down", i % 2 ? "rise" : "fall", i);
+        m += (size_t)sprintf(answers + m, "{\"instruction\": \"Say %c.\", \"output\": \"%c%c\"}\n", 'a' + i % 9,
+                             'a' + i % 9, 'a' + i % 9);
+    }
+    put("labels.tsv", labels);
+    put("answers.json", answers);
+    IN(data, "answers.json");
+    IN(base, "base");
+    assert_code(RUN("train", "--model", "llama", "--data", data, "--set", "hidden_size=16", "--set",
+                    "intermediate_size=32", "--set", "num_hidden_layers=2", "--set", "head_dim=8", "--set",
+                    "num_attention_heads=2", "--steps", "3", "--batch-tokens", "256", "-q", "-o", base),
+                0);
+    return 0;
+}
+
+static void test_classify(void **state) {
+    (void)state;
+    IN(base, "base");
+    IN(data, "labels.tsv");
+    IN(out, "labelled");
+    const outcome *o = RUN("train", "--init", base, "--task", "classify", "--data", data, "--holdout", "0.2", "--lr",
+                           "0.02", "--epochs", "12", "--batch-tokens", "200", "-o", out);
+    assert_code(o, 0);
+    assert_non_null(strstr(o->err, "accuracy 100.00 %"));
+    assert_code(o = RUN("classify", "-m", out, "rise", "number", "7"), 0);
+    assert_prints(o, "up\t");
+    assert_code(o = RUN_INPUT("rise number 5\nfall number 8\n", "classify", "-m", out, "--json"), 0);
+    assert_int_equal(count_lines(o->out), 2);
+    assert_prints(o, "{\"label\":\"down\",\"probabilities\":{\"down\":");
+    assert_code(o = RUN("eval", "-m", out, "--data", data), 0);
+    assert_prints(o, "texts 60  accuracy 1.0000");
+    assert_prints(o, "down 30 of 30");
+    o = RUN("generate", "-m", out, "rise");
+    assert_code(o, 1);
+    assert_says(o, "classifies texts");
+    o = RUN("classify", "-m", base, "rise");
+    assert_code(o, 1);
+    assert_says(o, "a model without labels");
+    put("other.tsv", "up\trise\nsideways\tno\n");
+    IN(other, "other.tsv");
+    o = RUN("eval", "-m", out, "--data", other);
+    assert_code(o, 1);
+    assert_says(o, "other.tsv:2: found the label \"sideways\"");
+    put("one.tsv", "up\trise\nup\tno\n");
+    IN(one, "one.tsv");
+    o = RUN("train", "--init", base, "--task", "classify", "--data", one, "-o", in_folder("never"));
+    assert_code(o, 1);
+    assert_says(o, "found 1 labels, expected 2");
+}
+
+static void test_instructions(void **state) {
+    (void)state;
+    IN(base, "base");
+    IN(data, "answers.json");
+    IN(out, "answering");
+    const outcome *o = RUN("train", "--init", base, "--task", "instructions", "--template", "plain", "--data", data,
+                           "--valid", data, "--lr", "0.02", "--epochs", "30", "--batch-tokens", "200", "-q", "-o", out);
+    assert_code(o, 0);
+    assert_code(o = RUN("generate", "-m", out, "--instruction", "plain", "-p", "Say c.", "-n", "2", "--temp", "0"), 0);
+    assert_string_equal(o->out, "cc\n");
+    assert_code(o = RUN("eval", "-m", out, "--task", "instructions", "--template", "plain", "--data", data), 0);
+    assert_prints(o, "accuracy 1.0000  tokens 120");
+    o = RUN("generate", "-m", out, "--input", "x", "-p", "Say c.");
+    assert_code(o, 2);
+    put("broken.json", "{\"instruction\": \"Say a.\"}\n");
+    IN(broken, "broken.json");
+    o = RUN("train", "--init", base, "--task", "instructions", "--data", broken, "-o", in_folder("never"));
+    assert_code(o, 1);
+    assert_says(o, "broken.json:1: \"output\": expected a string, found nothing");
+}
+
+static void test_adapters(void **state) {
+    (void)state;
+    IN(base, "base");
+    IN(data, "labels.tsv");
+    IN(out, "adapted");
+    IN(whole, "merged");
+    const outcome *o =
+        RUN("train", "--init", base, "--task", "classify", "--lora", "4", "--lora-targets", "q,v,mlp", "--data", data,
+            "--holdout", "0.2", "--lr", "0.02", "--epochs", "12", "--batch-tokens", "200", "-q", "-o", out);
+    assert_code(o, 0);
+    assert_int_not_equal(access(in_folder("adapted/model.safetensors"), F_OK), 0);
+    assert_int_equal(access(in_folder("adapted/adapter_model.safetensors"), F_OK), 0);
+    assert_code(o = RUN("eval", "-m", out, "--data", data), 0);
+    assert_prints(o, "accuracy 1.0000");
+    assert_code(RUN("convert", out, "-o", whole), 0);
+    assert_code(o = RUN("eval", "-m", whole, "--data", data), 0);
+    assert_prints(o, "accuracy 1.0000");
+    o = RUN("train", "--init", out, "--task", "classify", "--lora", "4", "--data", data, "-q", "-o",
+            in_folder("never"));
+    assert_code(o, 1);
+    assert_says(o, "it is an adapter itself");
+    o = RUN("train", "--init", base, "--lora", "4", "--lora-targets", "q,w", "--data", data, "-o", in_folder("never"));
+    assert_code(o, 2);
+    assert_says(o, "--lora-targets: found \"q,w\"");
+    put("adapted/adapter_config.json", "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"use_dora\": true}");
+    o = RUN("eval", "-m", out, "--data", data);
+    assert_code(o, 1);
+    assert_says(o, "\"use_dora\": expected none");
+    put("adapted/adapter_config.json",
+        "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"base_model_name_or_path\": \"/nowhere\"}");
+    o = RUN("eval", "-m", out, "--data", data);
+    assert_code(o, 1);
+    assert_says(o, "/nowhere");
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    IN(base, "base");
+    IN(data, "answers.json");
+    const outcome *o = RUN("train", "--task", "instructions", "--data", data, "-o", in_folder("never"));
+    assert_code(o, 2);
+    assert_says(o, "--task instructions needs --init DIR");
+    o = RUN("train", "--init", base, "--model", "gpt", "--data", data, "-o", in_folder("never"));
+    assert_code(o, 2);
+    assert_says(o, "--model: found \"gpt2\", expected \"llama\"");
+    o = RUN("train", "--init", base, "--set", "hidden_size=24", "--data", data, "-o", in_folder("never"));
+    assert_code(o, 1);
+    assert_says(o, "expected shape");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify), cmocka_unit_test(test_instructions),
+                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_refused)};
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
+}
