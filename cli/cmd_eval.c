@@ -32,7 +32,8 @@ static const option_spec options[] = {
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
     {"coverage-penalty", 0, OPTION_FLOAT, AT(coverage_penalty), "B",
-     "add B times the sum over source tokens of log min(1, what looked at it) to a score (0)", 0, 10, NULL},
+     "add B times the sum over source tokens of log min(1, what looked at it) to a score (the model's: 0 mostly)", 0,
+     10, NULL},
     {"max-source", 0, OPTION_INT, AT(max_source), "N", "refuse texts of more than N tokens (1000; 0: no limit)", 0, 1e9,
      NULL},
     {"batch-size", 0, OPTION_INT, AT(batch_size), "N", "sentences decoded together (64)", 1, 4096, NULL},
@@ -553,7 +554,12 @@ static bool evaluate_labels(const job *j) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 64, .max_source = CLI_MAX_SOURCE, .cache = -1};
+    settings s = {.beam_size = 5,
+                  .length_penalty = 1,
+                  .coverage_penalty = -1,
+                  .batch_size = 64,
+                  .max_source = CLI_MAX_SOURCE,
+                  .cache = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);

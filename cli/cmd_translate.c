@@ -30,7 +30,8 @@ static const option_spec options[] = {
      0, cli_precisions},
     {"length-penalty", 'n', OPTION_FLOAT, AT(length_penalty), "A", "score = sum of log p / length^A (1)", 0, 10, NULL},
     {"coverage-penalty", 0, OPTION_FLOAT, AT(coverage_penalty), "B",
-     "add B times the sum over source tokens of log min(1, what looked at it) to a score (0)", 0, 10, NULL},
+     "add B times the sum over source tokens of log min(1, what looked at it) to a score (the model's: 0 mostly)", 0,
+     10, NULL},
     {"n-best", 0, OPTION_INT, AT(n_best), "N", "print the N best, each with its score", 1, 64, NULL},
     {"max-length", 0, OPTION_INT, AT(max_length), "N", "tokens at most (0: twice the source and 10)", 0, 1e5, NULL},
     {"max-source", 0, OPTION_INT, AT(max_source), "N",
@@ -278,7 +279,12 @@ static bool choose_tag(job *j, const char *to) {
 }
 
 static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .length_penalty = 1, .batch_size = 32, .max_source = -1, .split_words = 50};
+    settings s = {.beam_size = 5,
+                  .length_penalty = 1,
+                  .coverage_penalty = -1,
+                  .batch_size = 32,
+                  .max_source = -1,
+                  .split_words = 50};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     job j = {.command = c, .settings = &s, .options = ATTN_TRANSLATE_OPTIONS_INIT, .terminal = cli_terminal(stdout)};

@@ -107,7 +107,7 @@ typedef struct attn_translate_options {
     int n_best;           /* 1; ≤ beam_size; fewer come where fewer ended within max_length */
     float length_penalty; /* α of score / length^α, 1.0 */
     float coverage_penalty; /* β: β Σ_j log min(1, Σ_i α_ij) is added to a score (Wu et al. 2016, (14)), so that source
-                               tokens that nothing looked at cost; 0 */
+                               tokens that nothing looked at cost; -1: the model's own, mostly 0 */
     int max_length;         /* tokens; 0: 2 × source + 10. If no hypothesis ends before, they have no </s> */
     int batch_size;         /* sentences decoded together at most, 32 */
     bool trace;             /* keep energies, contexts and states of each hypothesis */
@@ -119,7 +119,7 @@ typedef struct attn_translate_options {
     bool posterior;           /* of given translations: alignment is P(j | y_1 … y_i) instead of α_ij; see below */
 } attn_translate_options;
 #define ATTN_TRANSLATE_OPTIONS_INIT \
-    { sizeof(attn_translate_options), 5, 1, 1.0f, 0.0f, 0, 32, false, 1000, 0, ATTN_F32, false }
+    { sizeof(attn_translate_options), 5, 1, 1.0f, -1.0f, 0, 32, false, 1000, 0, ATTN_F32, false }
 
 typedef struct attn_hypothesis {
     char *text; /* NUL-terminated */

@@ -217,6 +217,7 @@ class Encoder(_Reader):
         own_pooling, own_most = self._own.embed_options(os.fsencode(self._path))
         pooling = own_pooling if pooling is None else _POOLING.index(pooling)
         most = own_most if max_tokens is None else _count("max_tokens", max_tokens)
+        coverage = -1.0 if coverage_penalty is None else coverage_penalty
         one = isinstance(texts, str)
         encoded = [_bytes(text) for text in ([texts] if one else texts)]
         out = np.empty((len(encoded), self.dim), np.float32)
@@ -257,14 +258,14 @@ class Translation:
 class Translator(Model):
     """A model that translates: "rnn", "bahdanau" or "transformer"."""
 
-    def translate(self, texts, *, beam=5, n_best=None, length_penalty=1.0, coverage_penalty=0.0, max_length=0,
+    def translate(self, texts, *, beam=5, n_best=None, length_penalty=1.0, coverage_penalty=None, max_length=0,
                   max_source=None, split_words=50):
         """The Translation of a text, or those of a list of texts.
 
         beam              hypotheses kept at each step; 1 is greedy
         n_best            for each text a list of the best so many, at most beam
         length_penalty, coverage_penalty, max_length
-                          as attn translate has them; max_length 0: twice the source and ten more
+                          as attn translate has them; coverage_penalty None: the model's own; max_length 0: twice the source and ten more
         split_words       a text is cut into sentences, and these into clauses of at most so many words; 0, and with n_best:
                           it is not
         max_source        tokens that a text may have: 20000, or 1000 where it is not cut
@@ -276,7 +277,7 @@ class Translator(Model):
         one = isinstance(texts, str)
         encoded, found = [_bytes(text) for text in ([texts] if one else texts)], []
         for first in range(0, len(encoded), _BATCH):
-            rows = self._own.translate(tuple(encoded[first:first + _BATCH]), beam, n_best or 1, length_penalty, coverage_penalty,
+            rows = self._own.translate(tuple(encoded[first:first + _BATCH]), beam, n_best or 1, length_penalty, coverage,
                                        max_length, _count("max_source", max_source), _count("split_words", split_words))
             for source, hypotheses in rows:
                 all_of_it = [Translation(self._own, source, h) for h in hypotheses]

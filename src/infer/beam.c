@@ -47,6 +47,7 @@ typedef struct beam {
     const attn_model *model;
     attn_context *ctx;
     const attn_translate_options *options;
+    double coverage_penalty;
     size_t k, lanes, active, candidates;
     lane *lane;
     size_t *slot;     /* active slot → lane */
@@ -99,8 +100,7 @@ static double coverage(const beam *b, lane *l, size_t step, int32_t parent) {
 static void finish(beam *b, lane *l, size_t step, const candidate *c) {
     if (l->finished_count == ATTN_COUNT(l->finished)) return;
     double score = final_score(b, c->score, step + 1);
-    if (b->options->coverage_penalty > 0 && l->alignment)
-        score += (double)b->options->coverage_penalty * coverage(b, l, step, c->parent);
+    if (b->coverage_penalty > 0 && l->alignment) score += b->coverage_penalty * coverage(b, l, step, c->parent);
     l->finished[l->finished_count++] = (ending){step, c->parent, c->token, c->log_prob, score};
 }
 
@@ -457,7 +457,7 @@ static attn_status prepare(beam *b, attn_search *sentences, size_t n) {
         b->slot[i] = i;
         b->lane[i].search = &sentences[i];
         b->lane[i].width = width;
-        if (b->options->coverage_penalty > 0 && !(b->lane[i].seen = attn_alloc(b->ctx, width, sizeof(float))))
+        if (b->coverage_penalty > 0 && !(b->lane[i].seen = attn_alloc(b->ctx, width, sizeof(float))))
             return ATTN_E_NOMEM;
         b->lane[i].limit = b->options->max_length > 0 ? (size_t)b->options->max_length : 2 * width + 10;
         if (b->model->max_positions) b->lane[i].limit = ATTN_MIN(b->lane[i].limit, b->model->max_positions);
@@ -494,6 +494,7 @@ attn_status attn_beam_search_with(const attn_model *model, attn_beam_tapes *tape
         return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model does not translate", model->class->type);
     bool forced = n > 0 && sentences[0].forced;
     beam b = {.model = model, .ctx = model->ctx, .options = options, .tapes = tapes, .lanes = n, .active = n};
+    b.coverage_penalty = (double)(options->coverage_penalty < 0 ? model->coverage_penalty : options->coverage_penalty);
     b.k = forced ? 1 : (size_t)options->beam_size;
     b.candidates = ATTN_MIN(2 * b.k + BANNED, model->vocab_size);
     attn_status status = prepare(&b, sentences, n);

@@ -19,8 +19,9 @@ static attn_status check_options(attn_context *ctx, const attn_translate_options
         return attn_fail(ctx, ATTN_E_ARGUMENT, "max_length is %d, expected 0 (by the source) or more", o->max_length);
     if (o->batch_size < 1)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "batch_size is %d, expected at least 1", o->batch_size);
-    if (!(o->coverage_penalty >= 0 && o->coverage_penalty <= 10))
-        return attn_fail(ctx, ATTN_E_ARGUMENT, "coverage_penalty is %g, expected 0 to 10", (double)o->coverage_penalty);
+    if (o->coverage_penalty != -1 && !(o->coverage_penalty >= 0 && o->coverage_penalty <= 10))
+        return attn_fail(ctx, ATTN_E_ARGUMENT, "coverage_penalty is %g, expected 0 to 10, or -1: the model's own",
+                         (double)o->coverage_penalty);
     if (o->precision != ATTN_F32 && o->precision != ATTN_BF16)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "precision is %s, expected F32 or BF16", attn_dtype_name(o->precision));
     if (!(o->length_penalty >= 0 && o->length_penalty <= 10))

@@ -23,6 +23,7 @@ struct attn_model {
     bool new_head;                     /* while a folder is read: a head that it lacks begins anew */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
+    float coverage_penalty; /* what a search takes that is told none */
     bool alignment_follows; /* a token's alignment is the one seen by the step that reads the token, not writes it */
     attn_adapter *adapter;  /* NULL: all weights are saved */
     size_t max_positions;   /* tokens that a source or a target may have, with </s>; 0: any number */

@@ -43,7 +43,7 @@ typedef struct config {
     size_t alignment_layer, alignment_head;
     int norm, positions, activation;
     bool tie_embeddings, alignment_follows;
-    float dropout, attention_dropout, activation_dropout;
+    float dropout, attention_dropout, activation_dropout, coverage_penalty;
 } config;
 
 #define FIELD(key, kind, ...) \
@@ -66,6 +66,7 @@ static const attn_field fields[] = {
     FIELD(alignment_layer, SIZE, 0, 0, MAX_LAYERS, NULL), /* from 1; 0: the second to last */
     FIELD(alignment_head, SIZE, 0, 0, 256, NULL),         /* from 1; 0: the mean of all */
     FIELD(alignment_follows, BOOL, 0, 0, 0, NULL),
+    FIELD(coverage_penalty, FLOAT, 0, 0, 10, NULL), /* of a search that is told none */
 };
 
 typedef struct linear {
@@ -688,6 +689,7 @@ static attn_status configure(attn_model *model, const char *config_json) {
     model->vocab_size = m->config.vocab_size;
     model->max_positions = m->config.max_positions;
     model->alignment_follows = m->config.alignment_follows;
+    model->coverage_penalty = m->config.coverage_penalty;
     return ATTN_OK;
 }
 
