@@ -217,7 +217,6 @@ class Encoder(_Reader):
         own_pooling, own_most = self._own.embed_options(os.fsencode(self._path))
         pooling = own_pooling if pooling is None else _POOLING.index(pooling)
         most = own_most if max_tokens is None else _count("max_tokens", max_tokens)
-        coverage = -1.0 if coverage_penalty is None else coverage_penalty
         one = isinstance(texts, str)
         encoded = [_bytes(text) for text in ([texts] if one else texts)]
         out = np.empty((len(encoded), self.dim), np.float32)
@@ -265,7 +264,8 @@ class Translator(Model):
         beam              hypotheses kept at each step; 1 is greedy
         n_best            for each text a list of the best so many, at most beam
         length_penalty, coverage_penalty, max_length
-                          as attn translate has them; coverage_penalty None: the model's own; max_length 0: twice the source and ten more
+                          as attn translate has them; coverage_penalty None: the model's own;
+                          max_length 0: twice the source and ten more
         split_words       a text is cut into sentences, and these into clauses of at most so many words; 0, and with n_best:
                           it is not
         max_source        tokens that a text may have: 20000, or 1000 where it is not cut
@@ -274,6 +274,7 @@ class Translator(Model):
             split_words = 0
         if max_source is None:
             max_source = 20000 if split_words else 1000
+        coverage = -1.0 if coverage_penalty is None else coverage_penalty
         one = isinstance(texts, str)
         encoded, found = [_bytes(text) for text in ([texts] if one else texts)], []
         for first in range(0, len(encoded), _BATCH):
