@@ -69,8 +69,6 @@ typedef struct attn_lora_options {
     { sizeof(attn_lora_options), 8, 16.0f, ATTN_LORA_ALL, NULL }
 ATTN_API attn_status attn_model_add_lora(attn_model *model, const attn_lora_options *options);
 
-/* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. For a language model there is no source: target_out is
- * the token that comes after each of target_in. */
 /* Preferences: sequences 2i and 2i + 1 of a batch are the chosen and the rejected answer to one prompt
  * (attn_tape_preferences). */
 typedef struct attn_preferences {
@@ -79,6 +77,8 @@ typedef struct attn_preferences {
     float *log_prob; /* (B) */
 } attn_preferences;
 
+/* A batch of pairs, time-major; id ATTN_ID_PAD past the lengths. For a language model there is no source: target_out is
+ * the token that comes after each of target_in. */
 typedef struct attn_pair_batch {
     size_t batch;                      /* B */
     size_t source_steps, target_steps; /* S, T */
