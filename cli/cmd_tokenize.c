@@ -6,9 +6,10 @@
 #include <string.h>
 
 typedef struct settings {
-    const char *model, *tokenizer, *train, *output;
-    long long vocab_size;
-    bool ids, json, decode, lowercase;
+    const char *model, *tokenizer, *train, *output, *file;
+    long long vocab_size, window, stride, limit;
+    bool ids, json, decode, lowercase, embeddings;
+    attn_model *network; /* with --embeddings */
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -20,6 +21,13 @@ static const option_spec options[] = {
     {"ids", 0, OPTION_FLAG, AT(ids), NULL, "numbers instead of pieces", 0, 0, NULL},
     {"json", 0, OPTION_FLAG, AT(json), NULL, "a JSON object a line: ids, pieces, byte spans, words", 0, 0, NULL},
     {"decode", 0, OPTION_FLAG, AT(decode), NULL, "ids in, text out", 0, 0, NULL},
+    {"file", 'f', OPTION_TEXT, AT(file), "FILE", "a file as one text (.xz, .gz, \"-\" too)", 0, 0, NULL},
+    {"window", 0, OPTION_INT, AT(window), "N",
+     "windows of N tokens and what a language model learns of each: the same, one token later", 1, 1e7, NULL},
+    {"stride", 0, OPTION_INT, AT(stride), "N", "tokens from one window to the next (as many as it has)", 1, 1e7, NULL},
+    {"embeddings", 0, OPTION_FLAG, AT(embeddings), NULL,
+     "with -m, a language model: the first numbers of each token's vector, its position's, and their sum", 0, 0, NULL},
+    {"limit", 0, OPTION_INT, AT(limit), "N", "the first N windows or tokens only", 1, 1e12, NULL},
     {"train", 0, OPTION_TEXT, AT(train), "FILE",
      "train byte-pair encoding on the text file FILE (.xz, .gz too); needs -o", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", "where the new tokenizer.json goes", 0, 0, NULL},
@@ -46,15 +54,68 @@ static bool put_json(const attn_tokenizer *k, const attn_tokens *tokens) {
     return cli_put_json(root, JSON_COMPACT);
 }
 
+static void put_range(const settings *s, const attn_tokenizer *k, const attn_tokens *tokens, size_t first, size_t n) {
+    for (size_t i = first; i < first + n; i++) {
+        if (s->ids) printf("%s%d", i > first ? " " : "", (int)tokens->token[i].id);
+        else printf("%s%s", i > first ? " " : "", attn_tokenizer_piece(k, tokens->token[i].id));
+    }
+}
+
+/* A window and its targets a line, with a TAB between; those that are whole. */
+static void put_windows(const settings *s, const attn_tokenizer *k, const attn_tokens *tokens) {
+    const size_t n = (size_t)s->window, stride = s->stride ? (size_t)s->stride : n;
+    size_t most = s->limit ? (size_t)s->limit : SIZE_MAX;
+    for (size_t first = 0; first + n < tokens->count && most--; first += stride) {
+        put_range(s, k, tokens, first, n);
+        putchar('\t');
+        put_range(s, k, tokens, first + 1, n);
+        putchar('\n');
+    }
+}
+
+enum { SHOWN = 4 };
+
+static void put_numbers(const float *a, const float *b, size_t n) {
+    putchar('\t');
+    for (size_t i = 0; i < SHOWN && i < n; i++)
+        printf("%s%7.4f", i ? " " : "", (double)(a ? a[i] : 0) + (double)(b ? b[i] : 0));
+}
+
+/* Token, position, and what the first layer gets of both; a model without learned positions has none. */
+static bool put_embeddings(const command *c, const settings *s, const attn_model *model, const attn_tokenizer *k,
+                           const attn_tokens *tokens) {
+    const attn_parameter *token = attn_parameters_find(attn_model_parameters(model), "tokens.weight");
+    const attn_parameter *position = attn_parameters_find(attn_model_parameters(model), "positions.weight");
+    if (!token || token->value.rank != 2)
+        return cli_fail(c, "%s: a %s model, expected a language model", s->model, attn_model_type(model)) == EXIT_DONE;
+    const size_t width = token->value.shape[1], most = s->limit ? (size_t)s->limit : SIZE_MAX;
+    for (size_t i = 0; i < tokens->count && i < most; i++) {
+        if (position && i >= position->value.shape[0])
+            return cli_fail(c, "the text has %zu tokens, the model %zu positions", tokens->count,
+                            position->value.shape[0]) == EXIT_DONE;
+        const int32_t id = tokens->token[i].id;
+        const float *e = (const float *)token->value.data + (size_t)id * width;
+        const float *p = position ? (const float *)position->value.data + i * width : NULL;
+        printf("%zu\t%d\t%s", i, (int)id, attn_tokenizer_piece(k, id));
+        put_numbers(e, NULL, width);
+        if (p) put_numbers(NULL, p, width);
+        if (p) put_numbers(e, p, width);
+        putchar('\n');
+    }
+    return true;
+}
+
 static bool print_tokens(const command *c, const settings *s, const attn_tokenizer *k, attn_tokens *tokens,
                          const input *in) {
     if (!cli_check_text(c, in->name, in->line, in->text, in->bytes)) return false;
     if (attn_tokenize(k, tokens, in->text, in->bytes, false) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
     if (s->json) return put_json(k, tokens);
-    for (size_t i = 0; i < tokens->count; i++) {
-        if (s->ids) printf("%s%d", i ? " " : "", (int)tokens->token[i].id);
-        else printf("%s%s", i ? " " : "", attn_tokenizer_piece(k, tokens->token[i].id));
+    if (s->network) return put_embeddings(c, s, s->network, k, tokens) && !ferror(stdout);
+    if (s->window) {
+        put_windows(s, k, tokens);
+        return !ferror(stdout);
     }
+    put_range(s, k, tokens, 0, tokens->count);
     putchar('\n');
     return !ferror(stdout);
 }
@@ -94,6 +155,18 @@ static bool print_text(const command *c, const attn_tokenizer *k, const input *i
     putchar('\n');
     attn_text_free(cli_context(), out);
     return !ferror(stdout);
+}
+
+static bool whole_file(const command *c, const settings *s, const attn_tokenizer *k) {
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    char *text;
+    size_t bytes;
+    if (attn_read_text(cli_context(), &text, &bytes, s->file) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    const input in = {strcmp(s->file, "-") ? s->file : "(stdin)", text, 0, bytes};
+    const bool fine = print_tokens(c, s, k, &tokens, &in);
+    attn_tokens_free(cli_context(), &tokens);
+    attn_text_free(cli_context(), text);
+    return fine;
 }
 
 /* Operands, else lines of stdin. */
@@ -160,6 +233,12 @@ static int run(const command *c, int argc, char **argv) {
         return cli_wrong_use(c, "found operand \"%s\", expected none with --train", argv[first]);
     if (!s.train && s.output) return cli_wrong_use(c, "-o belongs to --train");
     if (s.decode && (s.json || s.ids)) return cli_wrong_use(c, "--decode prints text, found --json or --ids too");
+    if (s.file && (first < argc || s.decode))
+        return cli_wrong_use(c, "--file is the text, found %s too", first < argc ? "an operand" : "--decode");
+    if (s.embeddings && (!s.model || s.tokenizer || s.window || s.json))
+        return cli_wrong_use(c, "--embeddings needs -m DIR, and no --tokenizer, --window or --json");
+    if ((s.stride && !s.window) || (s.limit && !s.window && !s.embeddings))
+        return cli_wrong_use(c, "--%s belongs to --window", s.stride ? "stride" : "limit");
     attn_context *ctx = cli_context();
     if (!ctx) return EXIT_FAILED;
     if (s.train) return train(c, &s);
@@ -172,7 +251,10 @@ static int run(const command *c, int argc, char **argv) {
     attn_status status =
         s.tokenizer ? attn_tokenizer_load(&k, ctx, s.tokenizer) : attn_tokenizer_of_model(&k, ctx, s.model);
     if (status != ATTN_OK) return cli_fail_status(c);
-    bool fine = each_text(c, &s, k, argv + first, argc - first);
+    bool fine =
+        !s.embeddings || attn_model_load(&s.network, ctx, s.model) == ATTN_OK || cli_fail_status(c) == EXIT_DONE;
+    if (fine) fine = s.file ? whole_file(c, &s, k) : each_text(c, &s, k, argv + first, argc - first);
+    attn_model_free(s.network);
     attn_tokenizer_free(k);
     return fine ? EXIT_DONE : EXIT_FAILED;
 }
@@ -183,8 +265,8 @@ const command command_tokenize = {
     .operands = "[TEXT...]",
     .description = "Prints the tokens of each TEXT, or of each line of standard input; byte spans are those of the "
                    "text that --json prints.",
-    .example = "  attn tokenize --json \"Kannst du mir helfen?\"\n  attn tokenize --train corpus.txt --vocab-size 8000 "
-               "-o tokenizer.json",
+    "  attn tokenize --json \"Kannst du mir helfen?\"\n  attn tokenize --train corpus.txt --vocab-size 8000 "
+    "-o tokenizer.json",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

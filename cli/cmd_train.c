@@ -66,6 +66,8 @@ static const option_spec options[] = {
     {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N",
      "leave out pairs longer than N tokens (100); language models: tokens of a window (the context length)", 2, 1e7,
      NULL},
+    {"fixed-windows", 0, OPTION_FLAG, AT(fixed_windows), NULL,
+     "language models: each epoch has the same windows (else they are cut at other places)", 0, 0, NULL},
     {"lr", 0, OPTION_FLOAT, AT(learning_rate), "X", "peak learning rate (1e-3)", 0, 10, NULL},
     {"final-lr", 0, OPTION_FLOAT, AT(final_learning_rate), "X", "learning rate at the end (0)", 0, 10, NULL},
     {"schedule", 0, OPTION_CHOICE, AT(schedule), "NAME", "from the one to the other (linear)", 0, 0, schedule_names},
@@ -212,6 +214,7 @@ static void fill_options(attn_train_options *o, const train_settings *s) {
     o->guided_alignment = (float)s->guided_alignment;
     o->patience = (int)s->patience;
     o->average = (int)s->average;
+    o->fixed_windows = s->fixed_windows;
     o->task = (attn_train_task)s->task;
     o->beta = (float)s->beta;
 }

@@ -12,7 +12,7 @@ typedef struct train_settings {
     bool language; /* a language model, by --model or by --init */
     const char *config, *output, *tokenizer, *init, *lora_targets;
     text_list data, valid, set;
-    bool resume, reverse, lowercase, augment, sample, json, recompute;
+    bool resume, reverse, lowercase, augment, sample, json, recompute, fixed_windows;
     long long vocab_size, max_steps, batch_tokens, accumulate, max_tokens, warmup, seed, limit, valid_steps,
         valid_sentences, patience, average, concatenate_words, layers, lora;
     double epochs, learning_rate, final_learning_rate, clip, label_smoothing, concatenate, minutes, augment_probability,

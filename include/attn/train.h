@@ -53,6 +53,7 @@ typedef struct attn_train_options {
     bool recompute;                            /* layers are run again in backward, not kept: less memory, same bits */
     size_t max_tokens;                         /* longer pairs are left out (counted and said); 100. Texts are read
                                                   in windows of so many tokens, or of the model's context length */
+    bool fixed_windows;                        /* of texts: each epoch has the same windows, else cut elsewhere */
     attn_schedule schedule;                    /* LINEAR */
     float learning_rate, final_learning_rate;  /* 5e-4, 0 */
     size_t warmup_steps;                       /* 200 */

@@ -297,14 +297,11 @@ static json_t *merge_lines(const char *text, size_t bytes) {
     return rows;
 }
 
-attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
-                                   size_t vocabulary_bytes, const char *merges, size_t merges_bytes) {
+/* Takes the pieces with their ids. */
+static attn_status gpt2_of_pieces(attn_tokenizer **gives, attn_context *ctx, json_t *vocab, const char *merges,
+                                  size_t merges_bytes) {
     static const char parts[] = "{\"version\":\"1.0\",\"added_tokens\":[],\"pre_tokenizer\":" BYTE_LEVEL(
         "true") ",\"decoder\":" BYTE_LEVEL("true") ",\"model\":{\"type\":\"BPE\"}}";
-    json_error_t error;
-    *gives = NULL;
-    json_t *vocab = json_loadb(vocabulary, vocabulary_bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!vocab) return attn_fail(ctx, ATTN_E_FORMAT, "line %d: %s", error.line, error.text);
     json_t *root = json_loads(parts, 0, NULL), *end = json_object_get(vocab, "<|endoftext|>");
     json_t *model = json_object_get(root, "model");
     if (json_is_integer(end))
@@ -321,6 +318,46 @@ attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, co
     if (status == ATTN_OK) *gives = tokenizer;
     else attn_tokenizer_free(tokenizer);
     return status;
+}
+
+attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
+                                   size_t vocabulary_bytes, const char *merges, size_t merges_bytes) {
+    json_error_t error;
+    *gives = NULL;
+    json_t *vocab = json_loadb(vocabulary, vocabulary_bytes, JSON_REJECT_DUPLICATES, &error);
+    if (!vocab) return attn_fail(ctx, ATTN_E_FORMAT, "line %d: %s", error.line, error.text);
+    return gpt2_of_pieces(gives, ctx, vocab, merges, merges_bytes);
+}
+
+static bool is_printable(int byte) { return (byte >= 33 && byte < 127) || (byte >= 161 && byte != 173); }
+
+/* The ids that follow from GPT-2's merges alone: the bytes, those that print first, what each merge makes, the end. */
+static json_t *pieces_of_merges(const json_t *merges) {
+    json_t *pieces = json_object();
+    size_t id = 0, i;
+    for (int prints = 1; prints >= 0; prints--)
+        for (int byte = 0; byte < 256; byte++) {
+            if (is_printable(byte) != (prints == 1)) continue;
+            char name[5] = "";
+            name[attn_utf8_put(name, attn_byte_character((unsigned char)byte))] = '\0';
+            json_object_set_new(pieces, name, json_integer((json_int_t)id++));
+        }
+    const json_t *merge;
+    json_array_foreach(merges, i, merge) {
+        const char *text = json_string_value(merge), *space = text ? strchr(text, ' ') : NULL;
+        if (!space) continue; /* refused where the merges are read */
+        json_t *name = json_sprintf("%.*s%s", (int)(space - text), text, space + 1);
+        json_object_set_new(pieces, json_string_value(name), json_integer((json_int_t)id++));
+        json_decref(name);
+    }
+    json_object_set_new(pieces, "<|endoftext|>", json_integer((json_int_t)id));
+    return pieces;
+}
+
+static attn_status load_merges(attn_tokenizer **gives, attn_context *ctx, const char *text, size_t bytes) {
+    json_t *merges = merge_lines(text, bytes), *pieces = pieces_of_merges(merges);
+    json_decref(merges);
+    return gpt2_of_pieces(gives, ctx, pieces, text, bytes);
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -366,6 +403,7 @@ static attn_status load_bytes(attn_tokenizer **gives, attn_context *ctx, const c
         return has_model(text, bytes) || !memmem(text, bytes, "\"<|endoftext|>\"", 15)
                    ? attn_tokenizer_parse(gives, ctx, text, bytes)
                    : load_gpt2(gives, ctx, path, text, bytes);
+    if (bytes > 8 && !memcmp(text, "#version", 8)) return load_merges(gives, ctx, text, bytes);
     if (bytes > 2 && text[0] == '\n' && text[1] > 0 && text[2] == '\n') /* field 1, and its field 1 */
         return attn_tokenizer_of_sentencepiece(gives, ctx, text, bytes);
     if (attn_is_llama2c_tokenizer(text, bytes)) return attn_tokenizer_of_llama2c(gives, ctx, text, bytes);

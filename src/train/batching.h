@@ -80,6 +80,7 @@ typedef struct attn_packing_options {
     int32_t end_id;              /* put behind each text; −1: nothing */
     uint64_t seed;
     bool shuffle;
+    bool fixed; /* the windows of each epoch begin at the same tokens */
 } attn_packing_options;
 attn_status attn_epoch_pack(attn_epoch *epoch, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
                             const attn_packing_options *options, uint64_t number);

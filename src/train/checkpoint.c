@@ -124,8 +124,11 @@ bool attn_checkpoint_exists(const attn_trainer *trainer) {
 }
 
 /* Options that older checkpoints do not name, and what held then. */
-static const attn_key_value later[] = {
-    {"option.precision", "F32"}, {"option.task", "0"}, {"option.beta", "0.100000001"}};
+static const attn_key_value later[] = {{"option.precision", "F32"},
+                                       {"option.task", "0"},
+                                       {"option.fixed_windows", "0"},
+                                       {"option.accumulate", "1"},
+                                       {"option.beta", "0.100000001"}};
 
 static attn_status check_settings(const attn_trainer *trainer, const attn_safetensors *file) {
     const char *at = trainer->settings.data, *end = at + trainer->settings.bytes;

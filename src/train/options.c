@@ -61,6 +61,7 @@ static const option_rule rules[] = {
     RULE(accumulate, OPTION_SIZE, 1, 1e6, true),
     RULE(recompute, OPTION_BOOL, 0, 1, false),
     RULE(max_tokens, OPTION_SIZE, 1, 1e9, true),
+    RULE(fixed_windows, OPTION_BOOL, 0, 1, true),
     RULE(schedule, OPTION_SCHEDULE, 0, ATTN_SCHEDULE_PLATEAU, true),
     RULE(learning_rate, OPTION_FLOAT, 0, 1e6, true),
     RULE(final_learning_rate, OPTION_FLOAT, 0, 1e6, true),

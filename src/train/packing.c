@@ -59,7 +59,8 @@ static attn_status cut_windows(attn_epoch *epoch, const attn_packing_options *op
     if (last < options->window) return last ? add_window(epoch, 0, last) : ATTN_OK;
     attn_random random = {options->seed, (uint64_t)STREAM_OFFSET << 56 | number, 0};
     const size_t spare = ATTN_MIN(options->window, last - options->window + 1);
-    for (first = (size_t)attn_random_below(&random, spare); first + options->window <= last; first += options->window)
+    const size_t offset = (size_t)attn_random_below(&random, spare);
+    for (first = options->fixed ? 0 : offset; first + options->window <= last; first += options->window)
         ATTN_TRY(add_window(epoch, first, options->window));
     random = (attn_random){options->seed, (uint64_t)STREAM_WINDOWS << 56 | number, 0};
     for (size_t i = epoch->count; i > 1; i--) {

@@ -296,6 +296,7 @@ static attn_status texts_epoch(attn_trainer *trainer, attn_epoch *epoch, const a
     const attn_packing_options options = {
         .batch_tokens = trainer->options.batch_tokens,
         .window = attn_train_window(trainer),
+        .fixed = trainer->options.fixed_windows,
         .end_id = attn_model_end_id(trainer->model),
         .seed = trainer->options.seed,
         .shuffle = !validation,

@@ -121,6 +121,26 @@ static void test_adapters(void **state) {
     assert_says(o, "/nowhere");
 }
 
+/* What a language model learns, and what it makes of tokens at first. */
+static void test_windows(void **state) {
+    (void)state;
+    IN(base, "base");
+    const outcome *o = RUN("tokenize", "-m", base, "--window", "2", "--stride", "1", "Sayab");
+    assert_code(o, 0);
+    assert_string_equal(o->out, "S a\ta y\na y\ty a\ny a\ta b\n");
+    put("text", "Sayab");
+    IN(text, "text");
+    assert_code(o = RUN("tokenize", "-m", base, "--window", "2", "-f", text), 0);
+    assert_string_equal(o->out, "S a\ta y\ny a\ta b\n");
+    assert_code(o = RUN("tokenize", "-m", base, "--embeddings", "--limit", "2", "Say"), 0);
+    assert_int_equal(count_lines(o->out), 2);
+    assert_prints(o, "1\t");
+    assert_code(RUN("tokenize", "-m", base, "--stride", "1", "Say"), 2);
+    assert_code(RUN("tokenize", "-m", base, "-f", text, "Say"), 2);
+    o = RUN("tokenize", "--embeddings", "Say");
+    assert_code(o, 2);
+}
+
 static void test_refused(void **state) {
     (void)state;
     IN(base, "base");
@@ -138,6 +158,7 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify), cmocka_unit_test(test_instructions),
-                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

@@ -196,9 +196,34 @@ static void test_all_windows(void **state) {
     attn_corpus_free(corpus);
 }
 
+/* Windows that stay: each epoch has those from the first token on, in another order. */
+static void test_fixed_windows(void **state) {
+    attn_context *ctx = *state;
+    attn_corpus *corpus = letters(ctx);
+    attn_tokenizer *tokenizer = characters_of(ctx, corpus);
+    attn_epoch epoch = ATTN_EPOCH_INIT(ctx);
+    const attn_packing_options options = {
+        .batch_tokens = 1, .window = WINDOW, .end_id = -1, .seed = 3, .shuffle = true, .fixed = true};
+    for (uint64_t number = 0; number < 4; number++) {
+        bool seen[32] = {false};
+        assert_ok(attn_epoch_pack(&epoch, tokenizer, corpus, &options, number));
+        for (size_t i = 0; i < epoch.batches; i++) {
+            attn_pair_batch b;
+            assert_ok(attn_epoch_batch(&epoch, i, &b));
+            assert_int_equal((b.target_in[0] - 1) % WINDOW, 0);
+            assert_false(seen[b.target_in[0]]);
+            seen[b.target_in[0]] = true;
+        }
+        assert_true(seen[1]);
+    }
+    attn_epoch_free(&epoch);
+    attn_tokenizer_free(tokenizer);
+    attn_corpus_free(corpus);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_texts), TEST(test_bad_texts), TEST(test_characters),
-                                       TEST(test_windows), TEST(test_all_windows)};
+    const struct CMUnitTest tests[] = {TEST(test_texts),   TEST(test_bad_texts),   TEST(test_characters),
+                                       TEST(test_windows), TEST(test_all_windows), TEST(test_fixed_windows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

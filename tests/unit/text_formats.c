@@ -104,6 +104,31 @@ static void test_gpt2(void **state) {
     free(text);
 }
 
+/* The merges alone: the ids are those of all of GPT-2's files. */
+static void test_merges(void **state) {
+    (void)state;
+    static const char said[] = "Kannst du mir helfen diesen Satz zu \xC3\xBC"
+                               "bersetzen";
+    static const int32_t ids[] = {42,   1236, 301,  7043, 5720, 932, 41037, 10564, 268,
+                                  7031, 89,   1976, 84,   6184, 120, 1213,  316,   4801};
+    attn_tokenizer *tokenizer;
+    attn_tokens tokens = ATTN_TOKENS_INIT;
+    CHECK_OK(ctx, attn_tokenizer_load(&tokenizer, ctx, source_path("data/gpt2/vocab.bpe.xz")));
+    assert_int_equal(attn_tokenizer_size(tokenizer), 50257);
+    assert_int_equal(attn_tokenizer_find(tokenizer, "<|endoftext|>"), 50256);
+    CHECK_OK(ctx, attn_tokenize(tokenizer, &tokens, said, strlen(said), false));
+    assert_int_equal(tokens.count, ATTN_COUNT(ids));
+    for (size_t i = 0; i < tokens.count; i++) assert_int_equal(tokens.token[i].id, ids[i]);
+    attn_tokens_free(ctx, &tokens);
+    attn_tokenizer_free(tokenizer);
+    static const char *const bad[] = {"#version: 0.2\nab\n", "#version: 0.2\na \xFF\n", "#version: 0.2\nab cd\n"};
+    for (size_t i = 0; i < ATTN_COUNT(bad); i++) {
+        write_file(scratch_path("bad.bpe"), bad[i], strlen(bad[i]));
+        CHECK_FAILS(ctx, attn_tokenizer_load(&tokenizer, ctx, scratch_path("bad.bpe")), ATTN_E_FORMAT, "merge");
+    }
+    unlink(scratch_path("bad.bpe"));
+}
+
 static void test_damaged(void **state) {
     (void)state;
     json_t *row = json_array_get(json_object_get(golden, "files"), 3); /* with a table of characters */
@@ -146,6 +171,7 @@ static void test_refused(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_golden), TEST(test_gpt2), TEST(test_damaged), TEST(test_refused)};
+    const struct CMUnitTest tests[] = {TEST(test_golden), TEST(test_gpt2), TEST(test_merges), TEST(test_damaged),
+                                       TEST(test_refused)};
     return cmocka_run_group_tests(tests, NULL, remove_files);
 }
