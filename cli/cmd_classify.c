@@ -71,7 +71,7 @@ static int run(const command *c, int argc, char **argv) {
     if (code != GO_ON) return code;
     if (!s.model) return cli_wrong_use(c, "-m DIR is missing: a model of attn train --task classify");
     translator t;
-    if (!cli_load_language_model(c, &t, s.model, NULL)) return EXIT_FAILED;
+    if (!cli_load_language_model(c, &t, s.model, NULL, CLI_WEIGHTS_F32)) return EXIT_FAILED;
     code = EXIT_FAILED;
     if (!attn_model_labels(t.model))
         cli_fail(c, "%s: a model without labels, expected one of attn train --task classify", s.model);

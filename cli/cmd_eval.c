@@ -14,7 +14,7 @@ typedef struct settings {
     long long beam_size, limit, batch_size, max_source, max_tokens;
     int task, prompt_template;
     double length_penalty, coverage_penalty;
-    int cache;
+    int cache, precision;
     bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
 
@@ -27,6 +27,7 @@ static const option_spec options[] = {
     {"data", 'd', OPTION_LIST, AT(data), "FILE",
      "source TAB target, or given twice: source lines, target lines (.xz, .gz too)", 0, 0, NULL},
     {"reverse", 0, OPTION_FLAG, AT(reverse), NULL, "swap source and target", 0, 0, NULL},
+    {"precision", 0, OPTION_CHOICE, AT(precision), "NAME", "of language models: " CLI_WEIGHTS_HELP, 0, 0, cli_weights},
     {"limit", 0, OPTION_INT, AT(limit), "N", "the first N pairs only", 0, 1e12, NULL},
     {"lowercase", 0, OPTION_FLAG, AT(lowercase), NULL, "BLEU of lower-cased texts", 0, 0, NULL},
     {"beam-size", 'b', OPTION_INT, AT(beam_size), "N", "hypotheses kept at each step; 1 is greedy (5)", 1, 64, NULL},
@@ -565,7 +566,8 @@ static int run(const command *c, int argc, char **argv) {
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
     if ((code = check_settings(c, &s)) != GO_ON) return code;
     job j = {.command = c, .settings = &s};
-    if (!(s.model ? cli_load_model(c, &j.translator, s.model) : cli_load_translator(c, &j.translator, NULL)))
+    if (!(s.model ? cli_load_model_as(c, &j.translator, s.model, s.precision)
+                  : cli_load_translator(c, &j.translator, NULL)))
         return EXIT_FAILED;
     if (attn_model_is_language_model(j.translator.model)) {
         if (s.task == ATTN_TASK_CLASSIFY && !attn_model_labels(j.translator.model)) {

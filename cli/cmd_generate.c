@@ -10,7 +10,7 @@ typedef struct settings {
     text_list stop;
     long long tokens, context, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
-    int cache;
+    int cache, precision;
     bool slide, chat, no_prompt, json;
 } settings;
 
@@ -48,6 +48,7 @@ static const option_spec options[] = {
      NULL},
     {"repetition-penalty", 0, OPTION_FLOAT, AT(repetition_penalty), "X",
      "makes tokens that the text has less likely (1: does not)", 0.01, 100, NULL},
+    {"precision", 0, OPTION_CHOICE, AT(precision), "NAME", CLI_WEIGHTS_HELP, 0, 0, cli_weights},
     {"seed", 's', OPTION_INT, AT(seed), "N", "of the draws: the same text each time (1)", 0, 9e15, NULL},
     {"stop", 0, OPTION_LIST, AT(stop), "TEXT", "end before TEXT", 0, 0, NULL},
     {"no-prompt", 0, OPTION_FLAG, AT(no_prompt), NULL, "print the continuation alone", 0, 0, NULL},
@@ -295,7 +296,7 @@ static int run(const command *c, int argc, char **argv) {
     if (!prompt && !lines) return code;
     translator t;
     code = EXIT_FAILED;
-    if (cli_load_language_model(c, &t, s.model, s.tokenizer)) {
+    if (cli_load_language_model(c, &t, s.model, s.tokenizer, s.precision)) {
         cli_catch_interrupt();
         code = s.chat ? chat(c, &s, &t, prompt) : generate(c, &s, &t, prompt);
         cli_free_translator(&t);

@@ -232,16 +232,36 @@ bool cli_load_translator_to(const command *c, translator *out, const char *folde
     return is_of_kind(c, out, folder, KIND_TRANSLATOR);
 }
 
-static bool load(const command *c, translator *out, const char *path, const char *tokenizer) {
+const char *const cli_weights[] = {"auto", "f32", "int8", NULL};
+
+/* A model that was to be int8 and has no integers was not meant. */
+static bool check_integers(const command *c, const translator *t, const char *path) {
+    const attn_parameters *set = attn_model_parameters(t->model);
+    for (size_t i = 0; i < attn_parameters_count(set); i++)
+        if (!attn_parameters_at(set, i)->value.data) return true;
+    return cli_fail(c,
+                    "%s: --precision int8: no matrix of a language model is stored as integers there; attn convert "
+                    "--dtype i8 stores them",
+                    path),
+           false;
+}
+
+static bool load(const command *c, translator *out, const char *path, const char *tokenizer, int weights) {
     attn_context *ctx = cli_context();
     *out = (translator){NULL, NULL};
     if (!ctx) return false;
-    attn_status status = attn_model_load(&out->model, ctx, path);
+    const bool keep = weights == CLI_WEIGHTS_INT8 || (weights == CLI_WEIGHTS_AUTO && cli_ends_with(path, ".gguf"));
+    attn_status status =
+        keep ? attn_model_load_quantised(&out->model, ctx, path) : attn_model_load(&out->model, ctx, path);
     if (status == ATTN_OK)
         status = tokenizer ? attn_tokenizer_load(&out->tokenizer, ctx, tokenizer)
                            : attn_tokenizer_of_model(&out->tokenizer, ctx, path);
     if (status != ATTN_OK) {
         cli_fail_status(c);
+        cli_free_translator(out);
+        return false;
+    }
+    if (weights == CLI_WEIGHTS_INT8 && !check_integers(c, out, path)) {
         cli_free_translator(out);
         return false;
     }
@@ -255,20 +275,26 @@ static bool load(const command *c, translator *out, const char *path, const char
     return false;
 }
 
-bool cli_load_model(const command *c, translator *out, const char *folder) { return load(c, out, folder, NULL); }
+bool cli_load_model(const command *c, translator *out, const char *folder) {
+    return load(c, out, folder, NULL, CLI_WEIGHTS_F32);
+}
+bool cli_load_model_as(const command *c, translator *out, const char *folder, int weights) {
+    return load(c, out, folder, NULL, weights);
+}
 
-bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer) {
+bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer,
+                             int weights) {
     static const char shipped[] = "models/shakespeare";
     *out = (translator){NULL, NULL};
     if (!folder && !(folder = cli_share(shipped))) {
         cli_fail(c, "the model that ships (%s) was not found; -m DIR names another", shipped);
         return false;
     }
-    return load(c, out, folder, tokenizer) && is_of_kind(c, out, folder, KIND_LANGUAGE);
+    return load(c, out, folder, tokenizer, weights) && is_of_kind(c, out, folder, KIND_LANGUAGE);
 }
 
 bool cli_load_encoder(const command *c, translator *out, const char *folder) {
-    return load(c, out, folder, NULL) && is_of_kind(c, out, folder, KIND_ENCODER);
+    return load(c, out, folder, NULL, CLI_WEIGHTS_F32) && is_of_kind(c, out, folder, KIND_ENCODER);
 }
 
 void cli_free_translator(translator *t) {

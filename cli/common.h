@@ -47,10 +47,16 @@ typedef struct translator {
     attn_model *model;
     attn_tokenizer *tokenizer;
 } translator;
+/* --precision of a language model: what its matrices are multiplied as. auto: int8 if it is a GGUF file. */
+extern const char *const cli_weights[];
+enum { CLI_WEIGHTS_AUTO, CLI_WEIGHTS_F32, CLI_WEIGHTS_INT8 };
+#define CLI_WEIGHTS_HELP \
+    "f32, or int8: stored integers are multiplied as such (auto: int8 for GGUF files, f32 for the others)"
 /* folder NULL: the model that ships. Prints why not. */
 bool cli_load_model(const command *c, translator *out, const char *folder); /* of any kind; folder is not NULL */
+bool cli_load_model_as(const command *c, translator *out, const char *folder, int weights); /* of any kind */
 /* NULL: the one that ships; tokenizer NULL: its own, else the file that has it. */
-bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer);
+bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer, int weights);
 bool cli_load_encoder(const command *c, translator *out, const char *folder); /* folder is not NULL */
 bool cli_load_translator(const command *c, translator *out, const char *folder);
 /* The same, of those that ship the one that translates into a language: its place in cli_languages. */

@@ -220,9 +220,13 @@ def check_public():
 
 
 def check_vocabulary():
-    """The vocabularies in src/kernel/simd define all names of scalar.h, and few more."""
-    define = re.compile(r"^(?:#define\s+|V_FN\s[\w\s*]*?\b)(v_\w+)\s*\(", re.M)
-    folder = os.path.join("src", "kernel", "simd")
+    """The vocabularies in src/kernel/simd and bytes define all names of their scalar.h, and few more."""
+    for folder in ("simd", "bytes"):
+        check_vocabulary_in(os.path.join("src", "kernel", folder))
+
+
+def check_vocabulary_in(folder):
+    define = re.compile(r"^(?:#define\s+|V_FN\s[\w\s*]*?\b)([vb]_\w+)\s*\(", re.M)
     names = {path: set(define.findall(without_comments(read(path)))) for path in files_in((folder,), (".h",))}
     scalar = names.get(os.path.join(ROOT, folder, "scalar.h"), set())
     for path, own in names.items():

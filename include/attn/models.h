@@ -18,6 +18,10 @@ ATTN_API attn_status attn_model_create(attn_model **gives, attn_context *ctx, co
 /* Reads a folder's config.json and model.safetensors; a missing, extra or misshaped tensor is named. A language model
  * may be one file: GGUF (gpt2, llama, qwen2, qwen3, gemma2, gemma3), or .bin as llama2.c writes it. gives. */
 ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *path);
+/* The same, but matrices of a language model that are stored as integers (I8, GGUF's blocks) stay so, in memory of
+ * their size, and are multiplied as integers (docs/numerics.md). Such a model reads and writes texts, and is neither
+ * trained nor saved: ATTN_E_UNSUPPORTED. */
+ATTN_API attn_status attn_model_load_quantised(attn_model **gives, attn_context *ctx, const char *path);
 /* The model's tokenizer: in a folder tokenizer.json, or what else attn_tokenizer_load reads (tokenizer.model,
  * vocab.json, encoder.json); in a GGUF file itself; beside a .bin, tokenizer.bin or what begins with "tok" and ends
  * with .bin. gives. */

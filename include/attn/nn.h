@@ -30,10 +30,11 @@ typedef struct attn_parameters attn_parameters; /* an ordered set of named tenso
 
 typedef struct attn_parameter {
     const char *name;
-    attn_tensor value;          /* f32, contiguous */
-    attn_tensor grad;           /* the same shape; data is NULL until the first backward */
-    struct attn_packed *packed; /* GEMM forms of the value; private, see attn_parameter_touch */
-    bool frozen;                /* set by the caller: linears, embeddings and norms make no gradient for it */
+    attn_tensor value;                /* f32, contiguous; data is NULL where it is kept as integers (attn/models.h) */
+    attn_tensor grad;                 /* the same shape; data is NULL until the first backward */
+    struct attn_packed *packed;       /* GEMM forms of the value; private, see attn_parameter_touch */
+    struct attn_quantised *quantised; /* the value as integers, or NULL; private */
+    bool frozen;                      /* set by the caller: linears, embeddings and norms make no gradient for it */
 } attn_parameter;
 
 typedef enum attn_init {

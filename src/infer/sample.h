@@ -5,6 +5,8 @@
 #include "base/base.h"
 #include <attn/generate.h>
 
+enum { ATTN_SAMPLER_LIKELIEST = 256 }; /* so many are found without a look at the others */
+
 typedef struct attn_candidate {
     int32_t id;
     double logit, weight;
@@ -14,8 +16,11 @@ typedef struct attn_sampler {
     attn_context *ctx;
     size_t vocabulary;
     attn_random random;
-    attn_candidate *candidate; /* (vocabulary) */
-    bool *seen;                /* (vocabulary) for the penalty */
+    attn_candidate *candidate; /* (vocabulary), of which there are `count`, */
+    size_t count, sorted;      /* and the first `sorted` are in their places, largest first */
+    int32_t id[ATTN_SAMPLER_LIKELIEST];
+    float value[ATTN_SAMPLER_LIKELIEST];
+    bool *seen; /* (vocabulary) for the penalty */
 } attn_sampler;
 
 attn_status attn_sampler_create(attn_sampler *sampler, attn_context *ctx, size_t vocabulary, uint64_t seed);

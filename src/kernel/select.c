@@ -1,6 +1,10 @@
 #include "kernel/select.h"
+#include "kernel/quantised.h"
 #include "kernel/vnni.h"
 #include <string.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 extern const attn_kernels attn_kernels_scalar;
 #if defined(__x86_64__)
@@ -57,4 +61,36 @@ attn_scores_i8 *attn_scores_i8_for(const attn_kernels *table) {
     if (table->lanes == 16 && __builtin_cpu_supports("avx512vnni")) return attn_vnni_scores_i8;
 #endif
     return table->decode_scores_i8;
+}
+
+extern const attn_quantised_kernels attn_quantised_kernels_scalar;
+#if defined(__x86_64__)
+extern const attn_quantised_kernels attn_quantised_kernels_avx2, attn_quantised_kernels_avx2_vnni;
+extern const attn_quantised_kernels attn_quantised_kernels_avx512_vnni;
+#elif defined(__aarch64__)
+extern const attn_quantised_kernels attn_quantised_kernels_neon, attn_quantised_kernels_neon_dot;
+static bool has_dot_products(void) {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+#elif defined(__APPLE__)
+    return true;
+#else
+    return false;
+#endif
+}
+#endif
+
+const attn_quantised_kernels *attn_quantised_kernels_for(const attn_kernels *table, bool plain) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (table->lanes == 16 && !plain && __builtin_cpu_supports("avx512vnni"))
+        return &attn_quantised_kernels_avx512_vnni;
+    if (table->lanes >= 8 && !plain && __builtin_cpu_supports("avxvnni")) return &attn_quantised_kernels_avx2_vnni;
+    if (table->lanes >= 8) return &attn_quantised_kernels_avx2;
+#elif defined(__aarch64__)
+    if (table->lanes == 4)
+        return !plain && has_dot_products() ? &attn_quantised_kernels_neon_dot : &attn_quantised_kernels_neon;
+#endif
+    (void)plain;
+    return &attn_quantised_kernels_scalar;
 }

@@ -78,6 +78,19 @@ static attn_var *linear(attn_tape *tape, attn_var *x, attn_gpt_linear l, attn_va
     return attn_tape_linear(tape, attn_tape_scale(tape, low, l.lora_scale), l.lora_b, NULL, y, act);
 }
 
+/* Several of one x, at once where they have no adapters. */
+static bool linears(attn_tape *tape, attn_var **y, attn_var *x, const attn_gpt_linear *const *l, size_t n) {
+    attn_linear_weights plain[ATTN_MANY_LINEARS];
+    bool adapted = false;
+    for (size_t i = 0; i < n; i++) {
+        plain[i] = (attn_linear_weights){l[i]->w, l[i]->b};
+        adapted = adapted || l[i]->lora_a;
+    }
+    if (!adapted) return attn_tape_linears(tape, y, x, plain, n);
+    for (size_t i = 0; i < n; i++) y[i] = linear(tape, x, *l[i], NULL, ATTN_IDENTITY);
+    return y[n - 1] != NULL;
+}
+
 static attn_var *norm(const attn_gpt *m, attn_tape *tape, attn_var *x, attn_gpt_linear n) {
     return m->family->layer_norm ? attn_tape_layer_norm(tape, x, n.w, n.b, m->config.norm_epsilon)
                                  : attn_tape_rms_norm(tape, x, n.w, m->config.norm_epsilon);
@@ -143,9 +156,10 @@ static attn_var *attend(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *
                         const angles *turn, attn_head_of *seen) {
     const attn_gpt_config *c = &m->config;
     const attn_gpt_layer *layer = &m->layer[l];
-    attn_var *q = linear(tape, u, layer->query, NULL, ATTN_IDENTITY);
-    attn_var *k = linear(tape, u, layer->key, NULL, ATTN_IDENTITY);
-    attn_var *v = linear(tape, u, layer->value, NULL, ATTN_IDENTITY);
+    attn_var *projected[3];
+    const attn_gpt_linear *const projections[] = {&layer->query, &layer->key, &layer->value};
+    if (!linears(tape, projected, u, projections, 3)) return NULL;
+    attn_var *q = projected[0], *k = projected[1], *v = projected[2];
     if (layer->query_norm) q = norm_heads(m, tape, q, layer->query_norm, rows->count, c->heads);
     if (layer->key_norm) k = norm_heads(m, tape, k, layer->key_norm, rows->count, c->key_heads);
     if (turn) q = attn_tape_rotary(tape, q, c->heads, &turn->table, turn->index);
@@ -171,8 +185,9 @@ static attn_var *block(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h
 
     attn_var *u = norm(m, tape, h, layer->mlp_norm), *inner;
     if (layer->gate.w) {
-        attn_var *gate = linear(tape, u, layer->gate, NULL, ATTN_IDENTITY);
-        inner = attn_tape_gate(tape, gate, linear(tape, u, layer->up, NULL, ATTN_IDENTITY), act);
+        attn_var *both[2];
+        if (!linears(tape, both, u, (const attn_gpt_linear *const[]){&layer->gate, &layer->up}, 2)) return NULL;
+        inner = attn_tape_gate(tape, both[0], both[1], act);
     } else {
         inner = linear(tape, u, layer->up, NULL, act);
     }

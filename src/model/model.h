@@ -21,6 +21,7 @@ struct attn_model {
     attn_parameters *parameters;
     const struct attn_weights *stored; /* while a folder is read: where the parameters' values come from; else NULL */
     bool new_head;                     /* while a folder is read: a head that it lacks begins anew */
+    bool keeps_integers;               /* matrices that are stored as integers stay so */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
     float coverage_penalty; /* what a search takes that is told none */

@@ -109,17 +109,26 @@ attn_status attn_model_load_as(attn_model **gives, attn_context *ctx, const char
     return status;
 }
 
-attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *path) {
+static attn_status load_model(attn_model **gives, attn_context *ctx, const char *path, bool keeps_integers) {
     attn_model *model = NULL;
     attn_weights *weights = NULL;
     *gives = NULL;
     attn_status status = configure(&model, ctx, path, &weights);
     if (status == ATTN_OK && !weights) status = attn_weights_open(&weights, ctx, path);
+    if (status == ATTN_OK) model->keeps_integers = keeps_integers && !model->class->encode;
     if (status == ATTN_OK) status = load_weights(model, weights);
     attn_weights_close(weights);
     if (status == ATTN_OK) *gives = model;
     else attn_model_free(model);
     return status;
+}
+
+attn_status attn_model_load(attn_model **gives, attn_context *ctx, const char *path) {
+    return load_model(gives, ctx, path, false);
+}
+
+attn_status attn_model_load_quantised(attn_model **gives, attn_context *ctx, const char *path) {
+    return load_model(gives, ctx, path, true);
 }
 
 /* ---- its tokenizer ------------------------------------------------------------------------------------ */

@@ -1,5 +1,6 @@
 /* weights.c: stored tensors become parameters. See weights.h. */
 #include "model/weights.h"
+#include "nn/parameters.h"
 #include "model/llama2c.h"
 
 #include <jansson.h>
@@ -316,11 +317,52 @@ size_t attn_find_not_finite(const float *x, size_t count) {
     return i;
 }
 
+/* ---- a matrix that stays what it is ------------------------------------------------------------------ */
+
+static bool is_integers(const source *from, attn_quantised_form *out, int rank) {
+    const attn_stored *stored = &from->stored;
+    *out = ATTN_QUANTISED_I8;
+    if (rank != 2 || from->form->transposed || from->form->offset != 0) return false;
+    return stored->blocks ? attn_quantised_form_named(out, attn_gguf_type_name(stored->blocks->type))
+                          : stored->tensor.dtype == ATTN_I8;
+}
+
+static attn_status take_integers(attn_model *model, attn_parameter **out, const char *name, const source *from,
+                                 attn_quantised_form form, const size_t shape[2]) {
+    attn_context *ctx = model->ctx;
+    const size_t n = shape[0], k = shape[1], first = from->form->part * n;
+    const char *data = from->stored.blocks ? from->stored.blocks->data : from->stored.tensor.data;
+    size_t elements = 1, bytes = 1;
+    if (from->stored.blocks) attn_gguf_type_block(from->stored.blocks->type, &elements, &bytes);
+    const void **row = attn_alloc(ctx, n, sizeof *row);
+    float *scale = attn_alloc(ctx, n, sizeof *scale);
+    attn_status status = row && scale ? ATTN_OK : ATTN_E_NOMEM;
+    for (size_t r = 0; r < n && status == ATTN_OK; r++) {
+        const size_t at = first + stored_row(from->form, r);
+        row[r] = data + at * (k / elements * bytes);
+        scale[r] = from->scale ? from->scale[at] : 0;
+    }
+    attn_quantised *w = NULL;
+    if (status == ATTN_OK) status = attn_quantised_create(&w, ctx, form, n, k, row, scale);
+    if (status == ATTN_OK) status = attn_parameters_add_quantised(model->parameters, out, name, w, n, k);
+    if (status == ATTN_E_NUMERIC) {
+        char what[256];
+        snprintf(what, sizeof what, "%s", attn_error(ctx));
+        attn_fail(ctx, status, "%s: tensor \"%s\": %s", from->stored.path, from->form->name, what);
+    }
+    attn_release(ctx, row);
+    attn_release(ctx, scale);
+    return status;
+}
+
 attn_status attn_weights_take(const attn_weights *weights, attn_model *model, attn_parameter **out, const char *name,
                               int rank, const size_t *shape) {
     const attn_stored_form form = attn_model_stored_form(model, name);
     source from;
+    attn_quantised_form integers;
     ATTN_TRY(find_stored(weights, &from, &form, rank, shape));
+    if (model->keeps_integers && is_integers(&from, &integers, rank))
+        return take_integers(model, out, name, &from, integers, shape);
     ATTN_TRY(attn_parameters_add(model->parameters, out, name, ATTN_INIT_ZERO, 0, rank, shape));
     const attn_tensor *value = &(*out)->value;
     ATTN_TRY(read_stored(model->ctx, value, &from)); /* blocks, too, become f32 here */

@@ -3,8 +3,9 @@
  *
  * In a folder they are stored as F32, BF16, F16 or I8. An I8 matrix W (N, K) has beside it `name.scale` (N) in F32:
  *     W[n][k] = scale[n] · q[n][k],  scale[n] = max_k |W[n][k]| / 127
- * Vectors are not stored as I8. Whatever is stored, a loaded model computes in f32. A model's class may say that a
- * parameter is stored under another name, transposed, or as a part of a larger tensor (attn_stored_form). */
+ * Vectors are not stored as I8. What is stored becomes f32, but in models that keep integers
+ * (attn_model_load_quantised) a matrix stored as such. A model's class may say that a parameter is stored under another
+ * name, transposed, or as a part of a larger tensor (attn_stored_form). */
 #ifndef ATTN_MODEL_WEIGHTS_H
 #define ATTN_MODEL_WEIGHTS_H
 

@@ -1,5 +1,6 @@
 /* weights_save.c: parameters become stored tensors. See weights.h. */
 #include "model/weights.h"
+#include "nn/parameters.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -97,6 +98,7 @@ static attn_status add_tensor(stored_set *set, const char *name, const attn_tens
 static attn_status store_parameter(const attn_model *model, stored_set *set, const attn_parameter *p,
                                    attn_dtype dtype) {
     const attn_stored_form form = attn_model_stored_form(model, p->name);
+    ATTN_TRY(attn_parameter_needs_floats(p, "saving"));
     size_t count = attn_tensor_count(&p->value), bad = attn_find_not_finite(p->value.data, count);
     if (bad < count) /* it could not be loaded again */
         return attn_fail(model->ctx, ATTN_E_NUMERIC,

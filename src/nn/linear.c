@@ -35,16 +35,43 @@ static bool linear_fits(attn_tape *tape, const attn_var *x, const attn_parameter
     return true;
 }
 
+/* Weights that are kept as integers; of one form, or one alone. */
+static bool linear_quantised(attn_tape *tape, attn_var **y, const attn_var *x, const attn_linear_weights *l, size_t n,
+                             const attn_var *residual, attn_activation act) {
+    attn_quantised_gemm gemms[ATTN_MANY_LINEARS];
+    if (tape->record) return attn_tape_check(tape, attn_parameter_needs_floats(l->w, "linear on a tape that records"));
+    const attn_tensor rows = attn_rows_of(&x->value, x->value.data);
+    for (size_t i = 0; i < n; i++) {
+        const size_t columns = l[i].w->value.shape[0];
+        y[i] = attn_tape_var_like(tape, &x->value, columns, false);
+        if (!y[i]) return false;
+        y[i]->disposable = act == ATTN_IDENTITY;
+        gemms[i] = (attn_quantised_gemm){.w = l[i].w->quantised,
+                                         .m = rows.shape[0],
+                                         .x = rows.data,
+                                         .x_row = (ptrdiff_t)rows.shape[1],
+                                         .y = y[i]->value.data,
+                                         .y_row = (ptrdiff_t)columns,
+                                         .bias = l[i].b ? l[i].b->value.data : NULL,
+                                         .residual = residual ? residual->value.data : NULL,
+                                         .residual_row = (ptrdiff_t)columns,
+                                         .act = act};
+    }
+    return attn_tape_check(tape, attn_quantised_run(tape->ctx, gemms, n));
+}
+
 attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn_parameter *b, attn_var *residual,
                            attn_activation act) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "linear", "x", x) ||
         (residual && !attn_tape_use(tape, "linear", "residual", residual)) || !linear_fits(tape, x, w, b, residual))
         return NULL;
+    attn_var *y = NULL;
+    if (w->quantised) return linear_quantised(tape, &y, x, &(attn_linear_weights){w, b}, 1, residual, act) ? y : NULL;
     attn_context *ctx = tape->ctx;
     size_t n = w->value.shape[0];
     attn_tensor rows = attn_rows_of(&x->value, x->value.data);
     const bool learns = !w->frozen || (b && !b->frozen);
-    attn_var *y = attn_tape_var_like(tape, &x->value, n, learns || x->needs_grad || (residual && residual->needs_grad));
+    y = attn_tape_var_like(tape, &x->value, n, learns || x->needs_grad || (residual && residual->needs_grad));
     if (!y) return NULL;
     /* Recorded or not, the same kernels run, so that both give the same bits. */
     bool apart = needs_input(act);
@@ -79,6 +106,23 @@ attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn
     node->act = act;
     node->before = apart ? before : NULL;
     return y;
+}
+
+bool attn_tape_linears(attn_tape *tape, attn_var **y, attn_var *x, const attn_linear_weights *l, size_t n) {
+    bool together = n <= ATTN_MANY_LINEARS;
+    for (size_t i = 0; i < n; i++) {
+        const attn_quantised *first = l[0].w->quantised, *own = l[i].w->quantised;
+        together = together && first && own && attn_quantised_alike(first, own);
+        y[i] = NULL;
+    }
+    for (size_t i = 0; together && i < n; i++) {
+        together = attn_tape_begin(tape) && attn_tape_use(tape, "linear", "x", x) &&
+                   linear_fits(tape, x, l[i].w, l[i].b, NULL);
+        if (!together) return false;
+    }
+    if (together) return linear_quantised(tape, y, x, l, n, NULL, ATTN_IDENTITY);
+    for (size_t i = 0; i < n; i++) y[i] = attn_tape_linear(tape, x, l[i].w, l[i].b, NULL, ATTN_IDENTITY);
+    return y[n - 1] != NULL;
 }
 
 attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
@@ -119,6 +163,21 @@ typedef struct embedding_node {
     size_t n;
 } embedding_node;
 
+/* Rows of a table that is kept as integers: these alone become floats. */
+static bool embed_quantised(attn_tape *tape, float *y, const attn_parameter *table, const int32_t *ids, size_t n) {
+    const size_t rows = table->value.shape[0], width = table->value.shape[1];
+    if (tape->record)
+        return attn_tape_check(tape, attn_parameter_needs_floats(table, "embedding on a tape that records"));
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= rows)
+            return attn_tape_fail(tape, ATTN_E_ARGUMENT, "embedding: ids[%zu] is %d, expected 0 … %zu", i, (int)ids[i],
+                                  rows - 1),
+                   false;
+        attn_quantised_row(y + i * width, table->quantised, (size_t)ids[i]);
+    }
+    return true;
+}
+
 attn_var *attn_tape_embedding(attn_tape *tape, attn_parameter *table, const int32_t *ids, int rank,
                               const size_t *shape) {
     if (!attn_tape_begin(tape)) return NULL;
@@ -136,7 +195,9 @@ attn_var *attn_tape_embedding(attn_tape *tape, attn_parameter *table, const int3
     int32_t *kept = y ? attn_tape_copy(tape, ids, n, sizeof *ids) : NULL;
     if (!kept) return NULL;
     attn_tensor rows = attn_tensor_f32(y->value.data, 2, n, width);
-    if (!attn_tape_check(tape, attn_embedding_fwd(tape->ctx, &rows, &table->value, kept, n))) return NULL;
+    if (table->quantised ? !embed_quantised(tape, y->value.data, table, kept, n)
+                         : !attn_tape_check(tape, attn_embedding_fwd(tape->ctx, &rows, &table->value, kept, n)))
+        return NULL;
     if (!y->needs_grad) return y;
     embedding_node *node = attn_tape_push(tape, ATTN_OPERATION_embedding, y, sizeof *node);
     if (!node) return NULL;

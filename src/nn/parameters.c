@@ -33,6 +33,7 @@ static void entry_free(attn_context *ctx, entry *item) {
     if (!item) return;
     for (int panels = 0; panels < ATTN_PANEL_FORMS; panels++)
         for (int form = 0; form < ATTN_FORMS; form++) attn_packed_free(ctx, &item->form[panels][form]);
+    attn_quantised_free(ctx, item->parameter.quantised);
     attn_release(ctx, item->parameter.value.data);
     attn_release(ctx, item->parameter.grad.data);
     attn_release(ctx, item->name);
@@ -126,15 +127,14 @@ static attn_status fill(attn_context *ctx, const attn_tensor *value, attn_init i
 
 /* ---- the set ------------------------------------------------------------------------------- */
 
-attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, const char *name, attn_init init,
-                                float scale, int rank, const size_t *shape) {
+/* An entry at the set's end, without a value yet. */
+static attn_status add_entry(attn_parameters *set, entry **out, const char *name, int rank, const size_t *shape) {
     attn_context *ctx = set->ctx;
-    *out = NULL;
+    size_t n = 1;
     if (rank < 0 || rank > ATTN_MAX_RANK)
         return attn_fail(ctx, ATTN_E_SHAPE, "parameter %s has rank %d, expected 0 … %d", name, rank, ATTN_MAX_RANK);
     if (attn_parameters_find(set, name))
         return attn_fail(ctx, ATTN_E_ARGUMENT, "parameter %s is there already, names are unique", name);
-    size_t n = 1;
     for (int i = 0; i < rank; i++)
         if (!attn_size_mul(&n, n, shape[i]))
             return attn_fail(ctx, ATTN_E_NOMEM, "parameter %s has more elements than memory can hold", name);
@@ -142,24 +142,52 @@ attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, cons
     entry *item = attn_alloc_zero(ctx, 1, sizeof *item);
     if (!item) return ATTN_E_NOMEM;
     item->ctx = ctx;
-    attn_status status = ATTN_E_NOMEM;
     item->name = attn_copy_text(ctx, name, strlen(name));
-    float *data = item->name ? attn_alloc(ctx, n, sizeof *data) : NULL;
-    if (data) {
-        item->hash = attn_hash_text(name, strlen(name));
-        item->parameter.name = item->name;
-        item->parameter.value = attn_tensor_of(data, ATTN_F32, rank, shape);
-        item->parameter.grad = attn_tensor_of(NULL, ATTN_F32, rank, shape);
-        item->parameter.packed = item->form[0];
-        status = fill(ctx, &item->parameter.value, init, scale, (attn_random){set->seed, item->hash, 0});
-    }
-    if (status != ATTN_OK) {
+    if (!item->name) {
         entry_free(ctx, item);
+        return ATTN_E_NOMEM;
+    }
+    item->hash = attn_hash_text(name, strlen(name));
+    item->parameter.name = item->name;
+    item->parameter.value = item->parameter.grad = attn_tensor_of(NULL, ATTN_F32, rank, shape);
+    item->parameter.packed = item->form[0];
+    set->items[set->count++] = *out = item;
+    return ATTN_OK;
+}
+
+attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, const char *name, attn_init init,
+                                float scale, int rank, const size_t *shape) {
+    entry *item = NULL;
+    *out = NULL;
+    ATTN_TRY(add_entry(set, &item, name, rank, shape));
+    attn_tensor *value = &item->parameter.value;
+    value->data = attn_alloc(set->ctx, attn_tensor_count(value), sizeof(float));
+    attn_status status = value->data ? ATTN_OK : ATTN_E_NOMEM;
+    if (status == ATTN_OK) status = fill(set->ctx, value, init, scale, (attn_random){set->seed, item->hash, 0});
+    if (status == ATTN_OK) *out = &item->parameter;
+    else entry_free(set->ctx, set->items[--set->count]);
+    return status;
+}
+
+attn_status attn_parameters_add_quantised(attn_parameters *set, attn_parameter **out, const char *name,
+                                          attn_quantised *takes, size_t n, size_t k) {
+    entry *item = NULL;
+    *out = NULL;
+    attn_status status = add_entry(set, &item, name, 2, (const size_t[]){n, k});
+    if (status != ATTN_OK) {
+        attn_quantised_free(set->ctx, takes);
         return status;
     }
-    set->items[set->count++] = item;
+    item->parameter.quantised = takes;
     *out = &item->parameter;
     return ATTN_OK;
+}
+
+attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const char *wants) {
+    const entry *item = (const entry *)parameter;
+    if (!parameter->quantised) return ATTN_OK;
+    return attn_fail(item->ctx, ATTN_E_UNSUPPORTED, "%s: %s is kept as %s, expected F32: load the model in f32", wants,
+                     item->name, attn_quantised_layouts[attn_quantised_form_of(parameter->quantised)].name);
 }
 
 attn_context *attn_parameters_context(const attn_parameters *set) { return set->ctx; }
@@ -202,6 +230,7 @@ const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form
     const attn_tensor *w = &parameter->value;
     attn_packed *packed = &item->form[panels][form];
     if (item->fresh[panels][form]) return packed;
+    if (attn_parameter_needs_floats(parameter, "a product with weights") != ATTN_OK) return NULL;
     if (w->rank != 2) {
         attn_fail(item->ctx, ATTN_E_SHAPE, "parameter %s has rank %d, expected a matrix", item->name, w->rank);
         return NULL;
@@ -217,6 +246,7 @@ const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form
 
 float *attn_parameter_grad(attn_parameter *parameter) {
     entry *item = (entry *)parameter;
+    if (attn_parameter_needs_floats(parameter, "a gradient") != ATTN_OK) return NULL;
     if (!parameter->grad.data)
         parameter->grad.data = attn_alloc_zero(item->ctx, attn_tensor_count(&parameter->grad), sizeof(float));
     return parameter->grad.data;

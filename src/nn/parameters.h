@@ -3,6 +3,7 @@
 #define ATTN_NN_PARAMETERS_H
 
 #include "ops/gemm.h"
+#include "ops/quantised.h"
 
 /* Right sides made of a weight W (N, K), kept until attn_parameter_touch. */
 typedef enum attn_form {
@@ -10,6 +11,13 @@ typedef enum attn_form {
     ATTN_FORM_BACKWARD, /* W (N, K), for dx = dy W */
     ATTN_FORMS
 } attn_form;
+
+/* Adds a matrix (n, k) that stays what it is in memory: for tapes that do not record, in linears and embeddings. Takes
+ * it, on failure too. */
+attn_status attn_parameters_add_quantised(attn_parameters *set, attn_parameter **out, const char *name,
+                                          attn_quantised *takes, size_t n, size_t k);
+/* Fails where the parameter is kept as integers, which what `wants` it cannot do with. */
+attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const char *wants);
 
 attn_context *attn_parameters_context(const attn_parameters *set);
 /* NULL with the error set in the context of the parameter's set. */

@@ -196,6 +196,7 @@ attn_var *attn_tape_zeros(attn_tape *tape, int rank, const size_t *shape) {
 attn_var *attn_tape_parameter(attn_tape *tape, attn_parameter *parameter) {
     if (!attn_tape_begin(tape)) return NULL;
     if (!parameter) return attn_tape_fail(tape, ATTN_E_ARGUMENT, "parameter: it is NULL");
+    if (!attn_tape_check(tape, attn_parameter_needs_floats(parameter, "a variable"))) return NULL;
     attn_var *var = attn_tape_var_of(tape, &parameter->value, !parameter->frozen);
     if (!var || !var->needs_grad) return var;
     var->parameter = parameter;

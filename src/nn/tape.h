@@ -125,6 +125,12 @@ attn_var *attn_tape_var(attn_tape *tape, int rank, const size_t *shape, bool nee
 attn_var *attn_tape_keep_alone(attn_tape *tape, attn_var *x, attn_arena_mark mark, float *kept);
 /* A variable whose value is memory that is there. */
 attn_var *attn_tape_var_of(attn_tape *tape, const attn_tensor *value, bool needs_grad);
+/* y[i] = x W[i]ᵀ + b[i], as attn_tape_linear; at once where that is faster. */
+enum { ATTN_MANY_LINEARS = 3 };
+typedef struct attn_linear_weights {
+    attn_parameter *w, *b; /* b may be NULL */
+} attn_linear_weights;
+bool attn_tape_linears(attn_tape *tape, attn_var **y, attn_var *x, const attn_linear_weights *l, size_t n);
 /* The same shape as t but for the last dimension. */
 attn_var *attn_tape_var_like(attn_tape *tape, const attn_tensor *t, size_t last, bool needs_grad);
 /* Seed of the masks of this step; with tape->position as the offset each operation has its own. */

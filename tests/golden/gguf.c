@@ -90,6 +90,78 @@ static void test_models(void **state) {
     }
 }
 
+/* The largest logit after each text that begins with the first `prompt` ids, without a cache. */
+static void go_on(const fixture *f, int32_t *ids, size_t prompt, size_t end) {
+    float *logits = malloc(end * f->vocabulary * sizeof *logits);
+    assert_non_null(logits);
+    for (size_t n = prompt; n < end; n++) {
+        assert_ok(attn_language_logits(f->model, logits, ids, 1, n, NULL));
+        const float *row = logits + (n - 1) * f->vocabulary;
+        size_t best = 0;
+        for (size_t i = 1; i < f->vocabulary; i++)
+            if (row[i] > row[best]) best = i;
+        ids[n] = (int32_t)best;
+    }
+    free(logits);
+}
+
+/* Blocks are multiplied as they are: near what their numbers give, which the rounding of the other side bounds; a
+ * text's bits alone are those among others; and with a cache the same tokens come as without. */
+static void test_integers(void **state) {
+    (void)state;
+    enum { MORE = 40 };
+    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+        fixture f;
+        open_fixture(&f, variants[v]);
+        attn_model_free(f.model);
+        if (attn_model_load_quantised(&f.model, f.ctx, golden_path(variants[v], ".gguf")) != ATTN_OK)
+            fail_msg("%s: %s", variants[v], attn_error(f.ctx));
+        size_t kept = 0;
+        const attn_parameters *set = attn_model_parameters(f.model);
+        for (size_t i = 0; i < attn_parameters_count(set); i++) kept += !attn_parameters_at(set, i)->value.data;
+        assert_true(kept > 0);
+        const float *want = attn_safetensors_find(f.expected, "logits")->tensor.data;
+        const size_t one = f.steps * f.vocabulary, count = f.batch * one;
+        float *found = malloc(count * sizeof *found), *alone = malloc(one * sizeof *alone);
+        assert_true(found && alone);
+        assert_ok(attn_language_logits(f.model, found, f.ids, f.batch, f.steps, NULL));
+        double off = 0, size = 0;
+        for (size_t i = 0; i < count; i++) {
+            off += pow((double)found[i] - (double)want[i], 2);
+            size += pow((double)want[i], 2);
+        }
+        if (!(off > 0 && off < 0.03 * 0.03 * size))
+            fail_msg("%s: off by %g of the size", variants[v], sqrt(off / size));
+        assert_ok(attn_language_logits(f.model, alone, f.ids + f.steps, 1, f.steps, NULL));
+        assert_memory_equal(alone, found + one, one * sizeof *alone);
+
+        attn_tokenizer *tokenizer;
+        attn_generator *g;
+        attn_generate_options o = ATTN_GENERATE_OPTIONS_INIT;
+        o.temperature = 0, o.max_tokens = MORE;
+        int32_t ids[64];
+        const char *text;
+        size_t bytes, n;
+        assert_ok(attn_tokenizer_of_model(&tokenizer, f.ctx, golden_path(variants[v], ".gguf")));
+        assert_ok(attn_generator_create(&g, f.model, tokenizer, &o));
+        assert_ok(attn_generator_prompt_ids(g, f.ids, f.steps));
+        do assert_ok(attn_generator_next(g, &text, &bytes));
+        while (bytes);
+        const int32_t *written = attn_generator_ids(g, &n);
+        memcpy(ids, f.ids, f.steps * sizeof *ids);
+        go_on(&f, ids, f.steps, n);
+        assert_memory_equal(ids, written, n * sizeof *ids);
+        attn_generator_free(g);
+        attn_tokenizer_free(tokenizer);
+
+        assert_int_equal(attn_model_save(f.model, "/tmp/attn-gguf-never", ATTN_F32), ATTN_E_UNSUPPORTED);
+        assert_non_null(strstr(attn_error(f.ctx), "expected F32: load the model in f32"));
+        rmdir("/tmp/attn-gguf-never");
+        free(found), free(alone);
+        close_fixture(&f);
+    }
+}
+
 /* Saved as a folder: the same config, the same weights, but for what a gain less 1 has lost. */
 static void test_folders(void **state) {
     (void)state;
@@ -193,7 +265,7 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_folders),
-                                       cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_integers),
+                                       cmocka_unit_test(test_folders), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "support/translator.h"
 #include <attn/generate.h>
 #include <math.h>
+#include <unistd.h>
 
 enum { PATH = 1024, MOST = 512 };
 
@@ -80,11 +81,27 @@ static size_t largest(const float *row, size_t n) {
     return best;
 }
 
+/* The model as bytes, which stay bytes. */
+static void keep_integers(fixture *f) {
+    char folder[] = "/tmp/attn-generate-XXXXXX", path[PATH];
+    assert_non_null(mkdtemp(folder));
+    assert_ok(attn_model_save(f->model, folder, ATTN_I8));
+    attn_model_free(f->model);
+    if (attn_model_load_quantised(&f->model, f->ctx, folder) != ATTN_OK) fail_msg("%s", attn_error(f->ctx));
+    assert_null(attn_parameters_at(attn_model_parameters(f->model), 0)->value.data);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, i ? "config.json" : "model.safetensors");
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
 /* Greedy with a cache is what whole passes without one give: also where a prompt comes in chunks, and windows in rings.
  */
-static void check_cache(const char *config, size_t prompt_tokens, size_t tokens) {
+static void check_cache(const char *config, size_t prompt_tokens, size_t tokens, bool integers) {
     fixture f;
     open_fixture(&f, config, 2);
+    if (integers) keep_integers(&f);
     int32_t ids[MOST], text[MOST];
     const size_t vocabulary = attn_model_vocab_size(f.model);
     for (size_t i = 0; i < prompt_tokens; i++) ids[i] = text[i] = (int32_t)((i * 37 + 5) % 290);
@@ -111,9 +128,11 @@ static void check_cache(const char *config, size_t prompt_tokens, size_t tokens)
 }
 static void test_cache(void **state) {
     (void)state;
-    check_cache(GPT2, 5, 40);
-    check_cache(LLAMA, 300, 20);
-    check_cache(MISTRAL, 300, 20);
+    for (int integers = 0; integers < 2; integers++) {
+        check_cache(GPT2, 5, 40, integers);
+        check_cache(LLAMA, 300, 20, integers);
+        check_cache(MISTRAL, 300, 20, integers);
+    }
 }
 
 /* Bytes by themselves are no text: makes them all but impossible, in a model with LayerNorm and a head of its own. */
