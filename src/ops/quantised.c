@@ -3,12 +3,16 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 enum {
     ROWS = 256,           /* of x that are rounded together */
     ALONE = 1 << 16,      /* bytes of W times rows that are not worth a second thread */
     UNITS_PER_THREAD = 4, /* so that a thread that lost its processor for a while is waited for less */
-    MANY_ROWS = 8         /* are rounded on all threads */
+    MANY_ROWS = 8,        /* are rounded on all threads */
+    HUGE = 2 << 20
 };
 
 struct attn_quantised {
@@ -162,6 +166,17 @@ static void pack_panel(void *arg, size_t p) {
     }
 }
 
+/* Fresh memory of this size is asked for in huge pages: a product walks through all of it. */
+static void want_huge_pages(const attn_quantised *w) {
+#if defined(__linux__)
+    const uintptr_t page = 4096, begin = ((uintptr_t)w->data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)w->data + w->bytes) / page * page;
+    if (end > begin + HUGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* if it cannot be, nothing is lost */
+#else
+    (void)w;
+#endif
+}
+
 attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, attn_quantised_form form, size_t n,
                                   size_t k, const void *const *row, const float *scale) {
     *gives = NULL;
@@ -181,6 +196,7 @@ attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, att
         return ATTN_E_NOMEM;
     }
     *out = w;
+    want_huge_pages(out);
     struct pack_job job = {out, row, scale, SIZE_MAX};
     attn_parallel_for(ctx, panels_of(out), pack_panel, &job);
     const size_t wrong = atomic_load(&job.wrong);

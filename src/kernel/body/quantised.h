@@ -15,7 +15,8 @@ enum {
     GROUPS = ATTN_QUANTISED_GROUPS,
     PARTS = ATTN_PANEL / V_LANES, /* vectors of a panel */
     PART_BYTES = 4 * V_LANES,
-    LINE = 4 * ATTN_PANEL
+    LINE = 4 * ATTN_PANEL,
+    AHEAD = 4096 /* bytes of W that are fetched before they are needed, a page */
 };
 
 /* ---- x ------------------------------------------------------------------------------------------ */
@@ -127,6 +128,7 @@ V_FN void one_row(const attn_quantised_form form, const attn_quantised_job *t) {
         for (size_t b = 0; b < blocks; b++, q += 64 * bits_of(form)) {
             const int8_t *x = t->x.q + b * BLOCK;
             const V x_scale = v_set(t->x.scale[b]);
+            ATTN_UNROLL for (size_t i = 0; i < bits_of(form); i++) __builtin_prefetch(q + AHEAD + i * LINE);
             B_UNROLL_WIDE for (int v = 0; v < PARTS; v++) {
                 VB w[GROUPS];
                 V scale[2];
