@@ -8,10 +8,12 @@
 #endif
 
 enum {
-    ROWS = 256,           /* of x that are rounded together */
-    ALONE = 1 << 16,      /* bytes of W times rows that are not worth a second thread */
-    UNITS_PER_THREAD = 4, /* so that a thread that lost its processor for a while is waited for less */
-    MANY_ROWS = 8,        /* are rounded on all threads */
+    ROWS = 256,      /* of x that are rounded together */
+    ALONE = 1 << 16, /* bytes of W times rows that are not worth a second thread */
+    /* So that a thread that lost its processor for a while is waited for less. One row takes microseconds: each thread
+     * reads W in one piece. */
+    UNITS_PER_THREAD = 4,
+    MANY_ROWS = 8, /* are rounded on all threads */
     HUGE = 2 << 20
 };
 
@@ -353,7 +355,7 @@ attn_status attn_quantised_run(attn_context *ctx, const attn_quantised_gemm *gem
     for (size_t i = 0; i < n; i++) p.pairs += pairs_of(gemms[i].w), bytes += gemms[i].w->bytes;
     if (m == 0 || p.pairs == 0) return ATTN_OK;
     if (ctx->threads > 1 && bytes / ALONE * rows + bytes % ALONE * rows / ALONE > 0)
-        p.units = ATTN_MIN(p.pairs, (size_t)ctx->threads * UNITS_PER_THREAD);
+        p.units = ATTN_MIN(p.pairs, (size_t)ctx->threads * (m > 1 ? UNITS_PER_THREAD : 1));
     attn_quantised_rows sizes;
     unsigned char here[1];
     const size_t row_bytes = (lay_rows(&sizes, here, rows, blocks) + 63) / 64 * 64;
