@@ -343,7 +343,8 @@ static attn_status take_integers(attn_model *model, attn_parameter **out, const 
         scale[r] = from->scale ? from->scale[at] : 0;
     }
     attn_quantised *w = NULL;
-    if (status == ATTN_OK) status = attn_quantised_create(&w, ctx, form, n, k, row, scale);
+    if (status == ATTN_OK)
+        status = attn_quantised_create(&w, ctx, attn_parameters_store(model->parameters), form, n, k, row, scale);
     if (status == ATTN_OK) status = attn_parameters_add_quantised(model->parameters, out, name, w, n, k);
     if (status == ATTN_E_NUMERIC) {
         char what[256];

@@ -17,6 +17,7 @@ struct attn_parameters {
     uint64_t seed;
     entry **items;
     size_t count, capacity;
+    attn_quantised_store store;
 };
 
 attn_status attn_parameters_create(attn_parameters **gives, attn_context *ctx, uint64_t seed) {
@@ -44,6 +45,7 @@ void attn_parameters_free(attn_parameters *set) {
     if (!set) return;
     attn_context *ctx = set->ctx;
     for (size_t i = 0; i < set->count; i++) entry_free(ctx, set->items[i]);
+    attn_quantised_store_free(ctx, &set->store);
     attn_release(ctx, set->items);
     attn_release(ctx, set);
 }
@@ -189,6 +191,8 @@ attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const c
     return attn_fail(item->ctx, ATTN_E_UNSUPPORTED, "%s: %s is kept as %s, expected F32: load the model in f32", wants,
                      item->name, attn_quantised_layouts[attn_quantised_form_of(parameter->quantised)].name);
 }
+
+attn_quantised_store *attn_parameters_store(attn_parameters *set) { return &set->store; }
 
 attn_context *attn_parameters_context(const attn_parameters *set) { return set->ctx; }
 

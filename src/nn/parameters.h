@@ -16,6 +16,8 @@ typedef enum attn_form {
  * it, on failure too. */
 attn_status attn_parameters_add_quantised(attn_parameters *set, attn_parameter **out, const char *name,
                                           attn_quantised *takes, size_t n, size_t k);
+/* Where such matrices' memory may come from. */
+attn_quantised_store *attn_parameters_store(attn_parameters *set);
 /* Fails where the parameter is kept as integers, which what `wants` it cannot do with. */
 attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const char *wants);
 

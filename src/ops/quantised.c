@@ -14,7 +14,10 @@ enum {
      * reads W in one piece. */
     UNITS_PER_THREAD = 4,
     MANY_ROWS = 8, /* are rounded on all threads */
-    HUGE = 2 << 20
+    HUGE = 2 << 20,
+    HEADER = 64,
+    SMALLEST_CHUNK = 1 << 18,
+    LARGEST_CHUNK = 64 << 20
 };
 
 struct attn_quantised {
@@ -23,6 +26,7 @@ struct attn_quantised {
     size_t panel_bytes;
     unsigned char *data; /* 64-byte aligned */
     size_t bytes;
+    bool owns; /* the data */
 };
 
 static size_t panels_of(const attn_quantised *w) { return w->n / ATTN_PANEL + (w->n % ATTN_PANEL != 0); }
@@ -169,18 +173,54 @@ static void pack_panel(void *arg, size_t p) {
 }
 
 /* Fresh memory of this size is asked for in huge pages: a product walks through all of it. */
-static void want_huge_pages(const attn_quantised *w) {
+static void want_huge_pages(void *data, size_t bytes) {
 #if defined(__linux__)
-    const uintptr_t page = 4096, begin = ((uintptr_t)w->data + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)w->data + w->bytes) / page * page;
+    const uintptr_t page = 4096, begin = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)data + bytes) / page * page;
     if (end > begin + HUGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* if it cannot be, nothing is lost */
 #else
-    (void)w;
+    (void)data, (void)bytes;
 #endif
 }
 
-attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, attn_quantised_form form, size_t n,
-                                  size_t k, const void *const *row, const float *scale) {
+struct attn_quantised_chunk {
+    struct attn_quantised_chunk *before;
+    size_t bytes, used; /* behind a header of HEADER bytes */
+};
+
+static void *take_memory(attn_context *ctx, attn_quantised_store *store, size_t bytes) {
+    struct attn_quantised_chunk *chunk = store ? store->last : NULL;
+    if (!store) {
+        void *own = attn_alloc(ctx, bytes, 1);
+        if (own) want_huge_pages(own, bytes);
+        return own;
+    }
+    if (!chunk || chunk->bytes - chunk->used < bytes) {
+        const size_t good = ATTN_MIN(ATTN_MAX(store->held, (size_t)SMALLEST_CHUNK), (size_t)LARGEST_CHUNK);
+        const size_t all = ATTN_MAX(good, bytes);
+        if (all > SIZE_MAX - HEADER || !(chunk = attn_alloc(ctx, HEADER + all, 1))) return NULL;
+        want_huge_pages(chunk, HEADER + all);
+        *chunk = (struct attn_quantised_chunk){store->last, all, 0};
+        store->last = chunk;
+        store->held += all;
+    }
+    void *piece = (char *)chunk + HEADER + chunk->used;
+    chunk->used += bytes; /* a multiple of 64, as panels are */
+    return piece;
+}
+
+void attn_quantised_store_free(attn_context *ctx, attn_quantised_store *store) {
+    while (store->last) {
+        struct attn_quantised_chunk *chunk = store->last;
+        store->last = chunk->before;
+        attn_release(ctx, chunk);
+    }
+    store->held = 0;
+}
+
+attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, attn_quantised_store *store,
+                                  attn_quantised_form form, size_t n, size_t k, const void *const *row,
+                                  const float *scale) {
     *gives = NULL;
     const size_t step = form == ATTN_QUANTISED_I8 ? 1 : attn_quantised_layouts[form].share * ATTN_QUANTISED_BLOCK;
     if (k % step != 0)
@@ -192,13 +232,13 @@ attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, att
     if (k > SIZE_MAX / 64 || !attn_size_mul(&w.bytes, panels_of(&w), w.panel_bytes))
         return attn_fail(ctx, ATTN_E_NOMEM, "a weight of %zu × %zu does not fit into memory", n, k);
     attn_quantised *out = attn_alloc(ctx, 1, sizeof *out);
-    w.data = out ? attn_alloc(ctx, w.bytes, 1) : NULL;
+    w.data = out ? take_memory(ctx, store, w.bytes) : NULL;
+    w.owns = !store;
     if (!w.data) {
         attn_release(ctx, out);
         return ATTN_E_NOMEM;
     }
     *out = w;
-    want_huge_pages(out);
     struct pack_job job = {out, row, scale, SIZE_MAX};
     attn_parallel_for(ctx, panels_of(out), pack_panel, &job);
     const size_t wrong = atomic_load(&job.wrong);
@@ -212,7 +252,7 @@ attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, att
 
 void attn_quantised_free(attn_context *ctx, attn_quantised *w) {
     if (!w) return;
-    attn_release(ctx, w->data);
+    if (w->owns) attn_release(ctx, w->data);
     attn_release(ctx, w);
 }
 

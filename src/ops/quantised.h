@@ -12,10 +12,20 @@
 
 typedef struct attn_quantised attn_quantised;
 
+/* Memory for the weights of a model: pieces of allocations that are as large as what was there before, in huge pages
+ * where the system has them. Begins as zeros. */
+typedef struct attn_quantised_store {
+    struct attn_quantised_chunk *last;
+    size_t held; /* bytes */
+} attn_quantised_store;
+void attn_quantised_store_free(attn_context *ctx, attn_quantised_store *store);
+
 /* W (N, K) from rows as files have them: blocks of 32, of the K forms of 256 (io/gguf_blocks.c), which K is a multiple
- * of. row[n]: where row n begins. I8: bytes, with scale (N). A scale that is not finite is ATTN_E_NUMERIC. gives. */
-attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, attn_quantised_form form, size_t n,
-                                  size_t k, const void *const *row, const float *scale);
+ * of. row[n]: where row n begins. I8: bytes, with scale (N). A scale that is not finite is ATTN_E_NUMERIC. store: keeps
+ * it, and W is to be freed before it; NULL: memory of its own. gives. */
+attn_status attn_quantised_create(attn_quantised **gives, attn_context *ctx, attn_quantised_store *store,
+                                  attn_quantised_form form, size_t n, size_t k, const void *const *row,
+                                  const float *scale);
 void attn_quantised_free(attn_context *ctx, attn_quantised *w);
 
 /* The form of that name; false: there is none. */

@@ -40,7 +40,7 @@ static void make_weight(weight *w, attn_quantised_form form, size_t n, size_t k,
 
 static attn_quantised *pack(attn_context *ctx, const weight *w) {
     attn_quantised *packed;
-    assert_int_equal(attn_quantised_create(&packed, ctx, w->form, w->n, w->k, w->row, w->scale), ATTN_OK);
+    assert_int_equal(attn_quantised_create(&packed, ctx, NULL, w->form, w->n, w->k, w->row, w->scale), ATTN_OK);
     return packed;
 }
 
@@ -282,7 +282,7 @@ static void test_refused(void **state) {
     (void)state;
     attn_context *ctx = context_at(NULL, 1);
     attn_quantised *w;
-    assert_int_equal(attn_quantised_create(&w, ctx, ATTN_QUANTISED_Q4_K, 4, 288, NULL, NULL), ATTN_E_SHAPE);
+    assert_int_equal(attn_quantised_create(&w, ctx, NULL, ATTN_QUANTISED_Q4_K, 4, 288, NULL, NULL), ATTN_E_SHAPE);
     assert_null(w);
     assert_string_equal(attn_error(ctx), "a weight in Q4_K has 288 columns, expected a multiple of 256");
     for (int form = 0; form < ATTN_QUANTISED_FORMS; form++) {
@@ -292,13 +292,14 @@ static void test_refused(void **state) {
         wrong.scale[19] = NAN;
         const size_t last = form == ATTN_QUANTISED_Q6_K ? 209 : 1; /* the upper half of a scale */
         wrong.bytes[19 * wrong.row_bytes + last] = 0x7c;
-        assert_int_equal(attn_quantised_create(&w, ctx, wrong.form, wrong.n, wrong.k, wrong.row, wrong.scale),
+        assert_int_equal(attn_quantised_create(&w, ctx, NULL, wrong.form, wrong.n, wrong.k, wrong.row, wrong.scale),
                          ATTN_E_NUMERIC);
         assert_null(w);
         assert_string_equal(attn_error(ctx), "a scale in row 19 is not a finite number");
         guarded_free_all();
     }
-    assert_int_equal(attn_quantised_create(&w, ctx, ATTN_QUANTISED_I8, SIZE_MAX / 4, 64, NULL, NULL), ATTN_E_NOMEM);
+    assert_int_equal(attn_quantised_create(&w, ctx, NULL, ATTN_QUANTISED_I8, SIZE_MAX / 4, 64, NULL, NULL),
+                     ATTN_E_NOMEM);
     attn_context_free(ctx);
 }
 

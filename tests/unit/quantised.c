@@ -30,7 +30,7 @@ static attn_quantised *table(attn_context *ctx) {
         scale[n] = (float)(n + 1) / 64, row[n] = q + n * K;
         for (size_t k = 0; k < K; k++) q[n * K + k] = (int8_t)integer(n, k);
     }
-    assert_ok(attn_quantised_create(&w, ctx, ATTN_QUANTISED_I8, N, K, row, scale));
+    assert_ok(attn_quantised_create(&w, ctx, NULL, ATTN_QUANTISED_I8, N, K, row, scale));
     return w;
 }
 
