@@ -21,6 +21,14 @@ static const option_spec options[] = {
      "attn, or hf: a transformer as transformers and CTranslate2 read it (attn)", 0, 0, form_names},
 };
 
+/* What an encoder's folder says of pooling goes with it. */
+static bool copy_settings(const char *from, const char *to, const attn_model *model) {
+    attn_embed_options o = ATTN_EMBED_OPTIONS_INIT;
+    if (!attn_model_is_encoder(model)) return true;
+    return attn_embed_options_read(&o, cli_context(), from) == ATTN_OK &&
+           attn_embed_options_save(&o, cli_context(), to) == ATTN_OK;
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = {0};
     char path[4096];
@@ -41,7 +49,7 @@ static int run(const command *c, int argc, char **argv) {
     if (snprintf(path, sizeof path, "%s/tokenizer.json", s.output) >= (int)sizeof path)
         code = cli_fail(c, "%.60s…: the path is too long", s.output);
     else if (attn_model_save(t.model, s.output, dtypes[s.dtype]) != ATTN_OK ||
-             attn_tokenizer_save(t.tokenizer, path) != ATTN_OK)
+             attn_tokenizer_save(t.tokenizer, path) != ATTN_OK || !copy_settings(argv[first], s.output, t.model))
         code = cli_fail_status(c);
     else {
         cli_note("%s: %s", s.output, dtype_names[s.dtype]);

@@ -580,6 +580,7 @@ static int run(const command *c, int argc, char **argv) {
         cli_free_translator(&j.translator);
         return measured ? EXIT_DONE : EXIT_FAILED;
     }
+    if (!cli_translates(c, &j.translator, s.model ? s.model : "")) return EXIT_FAILED;
     attn_corpus *corpus = NULL;
     bool fine = (!s.alignments || cli_attends(c, &j.translator)) &&
                 cli_read_corpus(c, &corpus, &s.data, s.reverse, s.limit) && with_corpus(&j, corpus);

@@ -216,6 +216,10 @@ static bool is_of_kind(const command *c, translator *t, const char *folder, mode
     return false;
 }
 
+bool cli_translates(const command *c, translator *t, const char *folder) {
+    return is_of_kind(c, t, folder, KIND_TRANSLATOR);
+}
+
 bool cli_load_translator(const command *c, translator *out, const char *folder) {
     return cli_load_translator_to(c, out, folder, 0);
 }

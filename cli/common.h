@@ -57,6 +57,8 @@ bool cli_load_model(const command *c, translator *out, const char *folder); /* o
 bool cli_load_model_as(const command *c, translator *out, const char *folder, int weights); /* of any kind */
 /* NULL: the one that ships; tokenizer NULL: its own, else the file that has it. */
 bool cli_load_language_model(const command *c, translator *out, const char *folder, const char *tokenizer, int weights);
+/* False after saying what another model is for, and freeing it. */
+bool cli_translates(const command *c, translator *t, const char *folder);
 bool cli_load_encoder(const command *c, translator *out, const char *folder); /* folder is not NULL */
 bool cli_load_translator(const command *c, translator *out, const char *folder);
 /* The same, of those that ship the one that translates into a language: its place in cli_languages. */

@@ -1,4 +1,5 @@
-/* model.c: a model's folder. Input: config.json, a NUL, model.safetensors. What is loaded computes a loss. */
+/* model.c: a model's folder. Input: config.json, a NUL, model.safetensors. What is loaded computes a loss, and what
+ * reads one text states and weights. */
 #include "fuzz.h"
 
 #include <string.h>
@@ -13,6 +14,18 @@ static void check_loss(attn_context *ctx, const attn_model *model) {
     attn_model_loss(model, tape, &batch, 0.1f, 1, &stats);
     if (attn_tape_status(tape) == ATTN_OK) FUZZ_CHECK(stats.tokens == 2);
     attn_tape_free(tape);
+}
+
+/* What reads one text: its states, and a look at its heads. */
+static void check_text(attn_context *ctx, const attn_model *model) {
+    static const int32_t ids[] = {3, 4, 3};
+    static float states[1 << 20];
+    float *weights;
+    const size_t width = attn_model_state_size(model);
+    if (width && 3 * width <= sizeof states / sizeof *states)
+        attn_encoder_states(model, states, ids, NULL, 1, 3, NULL, NULL);
+    attn_look_at_text(model, &weights, ATTN_LAST_LAYER, 1, ids, NULL, 3);
+    attn_text_free(ctx, weights);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -30,6 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ctx = fuzz_begin(FOR_THE_LOSS);
         FUZZ_CHECK(attn_model_load(&model, ctx, fuzz_folder()) == ATTN_OK);
         check_loss(ctx, model);
+        check_text(ctx, model);
         attn_model_free(model);
     }
     return fuzz_end();

@@ -49,6 +49,10 @@ typedef struct attn_embed_options {
  * ATTN_E_UNSUPPORTED. */
 ATTN_API attn_status attn_embed_options_read(attn_embed_options *options, attn_context *ctx, const char *folder);
 
+/* Writes pooling and max_tokens beside a model, for attn_embed_options_read and for sentence-transformers. The pooler
+ * has no name there: ATTN_E_UNSUPPORTED. */
+ATTN_API attn_status attn_embed_options_save(const attn_embed_options *options, attn_context *ctx, const char *folder);
+
 /* vectors (n, C) of n texts, with what the tokenizer puts around a text; bytes NULL: they end with a NUL. options NULL:
  * the defaults. A text without any token is ATTN_E_ARGUMENT. The bits of a vector do not depend on the other texts. */
 ATTN_API attn_status attn_embed(const attn_model *model, const attn_tokenizer *tokenizer, float *vectors,

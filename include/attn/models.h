@@ -23,8 +23,8 @@ ATTN_API attn_status attn_model_load(attn_model **gives, attn_context *ctx, cons
  * trained nor saved: ATTN_E_UNSUPPORTED. */
 ATTN_API attn_status attn_model_load_quantised(attn_model **gives, attn_context *ctx, const char *path);
 /* The model's tokenizer: in a folder tokenizer.json, or what else attn_tokenizer_load reads (tokenizer.model,
- * vocab.json, encoder.json); in a GGUF file itself; beside a .bin, tokenizer.bin or what begins with "tok" and ends
- * with .bin. gives. */
+ * vocab.json, encoder.json, vocab.txt); in a GGUF file itself; beside a .bin, tokenizer.bin or what begins with "tok"
+ * and ends with .bin. gives. */
 ATTN_API attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, const char *path);
 /* Such a model's weights in a model of another config, which must have the same sizes: to train it further. A
  * classifier's head that it lacks begins anew, by seed. gives. */

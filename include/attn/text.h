@@ -53,7 +53,8 @@ enum { ATTN_ID_BOS = 0, ATTN_ID_PAD = 1, ATTN_ID_EOS = 2, ATTN_ID_UNK = 3 };
  * What is not supported is refused by name.
  * Other files are known by their beginning: GPT-2's vocab.json or encoder.json (merges.txt or vocab.bpe beside it), or
  * its merges alone, SentencePiece's .model (Unigram, BPE), tiktoken's ranks of the families whose pattern is known,
- * llama2.c's tokenizer.bin; and by its ending .gguf. gives. */
+ * llama2.c's tokenizer.bin; and by their ending .gguf, and BERT's vocab.txt
+ * (tokenizer_config.json beside it, else in lower case). gives. */
 ATTN_API attn_status attn_tokenizer_load(attn_tokenizer **gives, attn_context *ctx, const char *path);
 ATTN_API attn_status attn_tokenizer_save(const attn_tokenizer *tokenizer, const char *path); /* atomic */
 ATTN_API void attn_tokenizer_free(attn_tokenizer *tokenizer);

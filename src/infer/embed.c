@@ -1,5 +1,6 @@
 /* embed.c: states of tokens, and texts as vectors, by an encoder. Sequences go through the model one behind the other,
  * without padding. */
+#include "io/file.h"
 #include "model/bert.h"
 #include "model/weights.h"
 #include "nn/tape.h"
@@ -7,6 +8,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -153,6 +155,27 @@ attn_status attn_embed_options_read(attn_embed_options *options, attn_context *c
     if (most > 0) options->max_tokens = (size_t)most;
     json_decref(root);
     return ATTN_OK;
+}
+
+static attn_status write_text(attn_context *ctx, const char *folder, const char *file, const char *text) {
+    char path[ATTN_MODEL_PATH];
+    ATTN_TRY(attn_model_path(ctx, path, folder, file));
+    return attn_file_write(ctx, path, text, strlen(text));
+}
+
+attn_status attn_embed_options_save(const attn_embed_options *options, attn_context *ctx, const char *folder) {
+    char path[ATTN_MODEL_PATH], text[160];
+    const bool cls = options->pooling == ATTN_POOL_CLS;
+    if (options->pooling == ATTN_POOL_POOLER)
+        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s: the pooler has no form there, expected mean or cls", folder);
+    ATTN_TRY(attn_model_path(ctx, path, folder, "1_Pooling"));
+    ATTN_TRY(attn_folder_make(ctx, path));
+    snprintf(text, sizeof text, "{\n  \"pooling_mode_cls_token\": %s,\n  \"pooling_mode_mean_tokens\": %s\n}\n",
+             cls ? "true" : "false", cls ? "false" : "true");
+    ATTN_TRY(write_text(ctx, folder, "1_Pooling/config.json", text));
+    if (!options->max_tokens) return ATTN_OK;
+    snprintf(text, sizeof text, "{\n  \"max_seq_length\": %zu\n}\n", options->max_tokens);
+    return write_text(ctx, folder, "sentence_bert_config.json", text);
 }
 
 /* ---- vectors ---------------------------------------------------------------------------------------- */

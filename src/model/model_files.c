@@ -165,7 +165,7 @@ static attn_status beside_bin(attn_context *ctx, char path[ATTN_MODEL_PATH], con
 }
 
 attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, const char *path) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "vocab.txt"};
     char file[ATTN_MODEL_PATH];
     *gives = NULL;
     if (attn_model_is_file(path)) {

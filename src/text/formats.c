@@ -364,21 +364,27 @@ static attn_status load_merges(attn_tokenizer **gives, attn_context *ctx, const 
 
 enum { MOST = 256 << 20 };
 
+/* A file beside path. */
+static attn_status read_beside(attn_context *ctx, char **gives, size_t *bytes, const char *path, const char *file) {
+    const char *slash = strrchr(path, '/');
+    attn_buffer name = ATTN_BUFFER_INIT(ctx);
+    attn_buffer_add(&name, path, slash ? (size_t)(slash + 1 - path) : 0);
+    attn_buffer_text(&name, file);
+    const attn_status status =
+        name.status == ATTN_OK ? attn_read_file(ctx, gives, bytes, name.data, MOST) : name.status;
+    attn_buffer_free(&name);
+    return status;
+}
+
 /* The merges beside GPT-2's pieces. */
 static attn_status load_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *path, const char *text,
                              size_t bytes) {
     static const char *const names[] = {"merges.txt", "vocab.bpe"};
-    const char *slash = strrchr(path, '/');
-    size_t folder = slash ? (size_t)(slash + 1 - path) : 0, merges_bytes = 0;
+    size_t merges_bytes = 0;
     char *merges = NULL;
     attn_status status = ATTN_E_IO;
-    for (size_t i = 0; i < ATTN_COUNT(names) && status == ATTN_E_IO; i++) {
-        attn_buffer name = ATTN_BUFFER_INIT(ctx);
-        attn_buffer_add(&name, path, folder);
-        attn_buffer_text(&name, names[i]);
-        status = name.status == ATTN_OK ? attn_read_file(ctx, &merges, &merges_bytes, name.data, MOST) : name.status;
-        attn_buffer_free(&name);
-    }
+    for (size_t i = 0; i < ATTN_COUNT(names) && status == ATTN_E_IO; i++)
+        status = read_beside(ctx, &merges, &merges_bytes, path, names[i]);
     if (status == ATTN_E_IO) return attn_fail(ctx, ATTN_E_IO, "expected merges.txt or vocab.bpe beside it");
     if (status == ATTN_OK) status = attn_tokenizer_of_gpt2(gives, ctx, text, bytes, merges, merges_bytes);
     attn_release(ctx, merges);
@@ -395,9 +401,25 @@ static bool has_model(const char *text, size_t bytes) {
     return false;
 }
 
+/* BERT's pieces; what tokenizer_config.json beside them says of lower case and accents. */
+static attn_status load_wordpieces(attn_tokenizer **gives, attn_context *ctx, const char *path, const char *text,
+                                   size_t bytes) {
+    char *settings = NULL;
+    size_t settings_bytes;
+    attn_status status = read_beside(ctx, &settings, &settings_bytes, path, "tokenizer_config.json");
+    if (status != ATTN_OK && status != ATTN_E_IO) return status;
+    status = attn_tokenizer_of_wordpieces(gives, ctx, text, bytes, settings ? settings : "{}");
+    attn_release(ctx, settings);
+    return status;
+}
+
 static attn_status load_bytes(attn_tokenizer **gives, attn_context *ctx, const char *path, const char *text,
                               size_t bytes) {
+    static const char wordpieces[] = "vocab.txt";
+    const size_t length = strlen(path), end = sizeof wordpieces - 1;
     size_t at = 0;
+    if (length >= end && !strcmp(path + length - end, wordpieces))
+        return load_wordpieces(gives, ctx, path, text, bytes);
     while (at < bytes && (text[at] == ' ' || text[at] == '\n' || text[at] == '\r' || text[at] == '\t')) at++;
     if (at < bytes && text[at] == '{')
         return has_model(text, bytes) || !memmem(text, bytes, "\"<|endoftext|>\"", 15)

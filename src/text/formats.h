@@ -64,6 +64,10 @@ bool attn_is_llama2c_tokenizer(const char *data, size_t bytes);
 /* JSON of the parts around Llama's pieces: spaces as marks, one before the text where there is a prefix, bytes for what
  * has no piece. */
 void attn_sentencepiece_parts(attn_buffer *parts, bool prefix);
+/* BERT's vocab.txt. settings: tokenizer_config.json's text. */
+attn_status attn_tokenizer_of_wordpieces(attn_tokenizer **gives, attn_context *ctx, const char *text, size_t bytes,
+                                         const char *settings);
+
 /* JSON of a pre-tokenizer with the pattern of a family of models, "gpt-2", "llama-bpe", "qwen2", "smollm", …; NULL: it
  * is not known. */
 const char *attn_pre_tokenizer_named(const char *name, size_t bytes);

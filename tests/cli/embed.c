@@ -57,6 +57,27 @@ static void test_lines(void **state) {
     assert_string_equal(RUN_INPUT("", "embed", "-m", encoder)->out, "");
 }
 
+/* What a folder says of pooling goes with its model. */
+static void test_convert(void **state) {
+    (void)state;
+    char copy[160], path[200];
+    snprintf(copy, sizeof copy, "%s", in_folder("copy"));
+    assert_code(RUN("convert", "-q", encoder, "-o", copy), 0);
+    char *mean = strdup(RUN("embed", "-m", copy, "a b")->out),
+         *cls = strdup(RUN("embed", "-m", copy, "--pooling", "cls", "a b")->out);
+    assert_string_equal(mean, RUN("embed", "-m", encoder, "a b")->out);
+    assert_string_not_equal(mean, cls);
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", copy);
+    write_file(path, "{\"pooling_mode_cls_token\": true}", 32);
+    assert_code(RUN("convert", "-q", copy, "--dtype", "bf16", "-o", in_folder("again")), 0);
+    assert_string_equal(RUN("embed", "-m", copy, "a b")->out, cls);
+    free(cls);
+    cls = strdup(RUN("embed", "-m", in_folder("again"), "--pooling", "cls", "a b")->out);
+    assert_string_equal(RUN("embed", "-m", in_folder("again"), "a b")->out, cls);
+    free(mean);
+    free(cls);
+}
+
 static void test_refused(void **state) {
     (void)state;
     char letters[200] = "";
@@ -75,6 +96,8 @@ static void test_refused(void **state) {
     o = RUN("translate", "-m", encoder, "a");
     assert_code(o, 1);
     assert_says(o, "a bert model is an encoder, expected a translator; attn embed makes vectors of texts with it");
+    o = RUN("eval", "-m", encoder, "-d", encoder);
+    assert_says(o, "a bert model is an encoder, expected a translator");
     o = RUN("generate", "-m", encoder, "a");
     assert_says(o, "expected a language model");
     o = RUN("train", "--model", "transformer", "--init", encoder, "-d", encoder, "-o", in_folder("out"));
@@ -149,9 +172,13 @@ static void test_show_language_model(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operands),     cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_info),
-        cmocka_unit_test(test_show_encoder), cmocka_unit_test(test_show_language_model),
+        cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_show_encoder),
+        cmocka_unit_test(test_show_language_model),
     };
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

@@ -75,3 +75,11 @@ def test_too_long(folder):
     failed = subprocess.run([ATTN, "embed", "-m", folder], input="a\n" + TEXTS[-1] + "\n", capture_output=True, text=True)
     assert failed.returncode == 1
     assert failed.stderr == "attn embed: (stdin):2: found 402 tokens, expected at most 256 (--truncate cuts)\n"
+
+
+def test_vocabulary_alone(folder):
+    """vocab.txt and tokenizer_config.json in the place of tokenizer.json."""
+    text = "".join(line + "\n" for line in TEXTS)
+    ids = [subprocess.run([ATTN, "tokenize", "--ids", "--tokenizer", folder / name], input=text, capture_output=True, text=True,
+                          check=True).stdout for name in ("vocab.txt", "tokenizer.json")]
+    assert ids[0] == ids[1] and len(ids[0].split()) > 400

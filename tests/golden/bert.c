@@ -295,6 +295,13 @@ static void test_folder_options(void **state) {
         "[{\"type\": \"sentence_transformers.models.Transformer\"}, {\"type\": \"x.Normalize\"}]");
     assert_ok(attn_embed_options_read(&o, ctx, folder));
     assert_true(o.pooling == ATTN_POOL_MEAN && o.max_tokens == 256);
+    o.pooling = ATTN_POOL_CLS, o.max_tokens = 77;
+    assert_ok(attn_embed_options_save(&o, ctx, folder));
+    o = (attn_embed_options)ATTN_EMBED_OPTIONS_INIT;
+    assert_ok(attn_embed_options_read(&o, ctx, folder));
+    assert_true(o.pooling == ATTN_POOL_CLS && o.max_tokens == 77);
+    o.pooling = ATTN_POOL_POOLER;
+    assert_fails(ctx, attn_embed_options_save(&o, ctx, folder), ATTN_E_UNSUPPORTED, "the pooler has no form");
     put(ctx, folder, "1_Pooling/config.json", "{\"pooling_mode_max_tokens\": true}");
     assert_fails(ctx, attn_embed_options_read(&o, ctx, folder), ATTN_E_UNSUPPORTED, "\"pooling_mode_max_tokens\"");
     put(ctx, folder, "1_Pooling/config.json", "{");
@@ -310,6 +317,48 @@ static void test_folder_options(void **state) {
     assert_int_equal(rmdir(path), 0);
     assert_int_equal(rmdir(folder), 0);
     attn_context_free(ctx);
+}
+
+/* vocab.txt has the pieces alone: the same ids as of tokenizer.json. */
+static void test_vocabulary(void **state) {
+    (void)state;
+    static const char *const texts[] = {"a b c", "abc", "[SEP] a [MASK]", "x \xC3\xA9 y", "", "A b"};
+    fixture f;
+    char folder[64], path[PATH], text[2048] = "";
+    open_fixture(&f, "bert", 1);
+    make_folder(folder);
+    snprintf(path, sizeof path, "%s/vocab.txt", folder);
+    attn_tokenizer *json = letters(&f), *lines;
+    for (size_t i = 0; i < attn_tokenizer_size(json); i++)
+        sprintf(text + strlen(text), "%s\n", attn_tokenizer_piece(json, (int32_t)i));
+    put(f.ctx, folder, "vocab.txt", text);
+    put(f.ctx, folder, "tokenizer_config.json", "{\"do_lower_case\": false}");
+    if (attn_tokenizer_load(&lines, f.ctx, path) != ATTN_OK) fail_msg("%s", attn_error(f.ctx));
+    attn_tokens a = ATTN_TOKENS_INIT, b = ATTN_TOKENS_INIT;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        assert_ok(attn_tokenize(json, &a, texts[i], strlen(texts[i]), true));
+        assert_ok(attn_tokenize(lines, &b, texts[i], strlen(texts[i]), true));
+        assert_int_equal(a.count, b.count);
+        for (size_t k = 0; k < a.count; k++) assert_int_equal(a.token[k].id, b.token[k].id);
+    }
+    attn_tokenizer_free(lines);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
+    assert_int_equal(unlink(path), 0);
+    if (attn_tokenizer_of_model(&lines, f.ctx, folder) != ATTN_OK) fail_msg("%s", attn_error(f.ctx)); /* lower case */
+    assert_ok(attn_tokenize(lines, &b, "A \xC3\x84", 4, false));
+    assert_true(b.count == 2 && b.token[0].id == 5 && b.token[1].id == 5);
+    attn_tokenizer_free(lines);
+    attn_tokenizer_free(json);
+    attn_tokens_free(f.ctx, &a);
+    attn_tokens_free(f.ctx, &b);
+    snprintf(path, sizeof path, "%s/vocab.txt", folder);
+    put(f.ctx, folder, "vocab.txt", "[UNK]\na\n\nb\n");
+    assert_fails(f.ctx, attn_tokenizer_load(&lines, f.ctx, path), ATTN_E_FORMAT, "vocab.txt: line 3: expected a piece");
+    put(f.ctx, folder, "vocab.txt", "[UNK]\na\na\n");
+    assert_fails(f.ctx, attn_tokenizer_load(&lines, f.ctx, path), ATTN_E_FORMAT, "line 3: expected a piece, found one");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    close_fixture(&f);
 }
 
 static void test_refused(void **state) {
@@ -349,9 +398,9 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_states),         cmocka_unit_test(test_weights), cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_embeddings),     cmocka_unit_test(test_pooler),  cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_folder_options), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_states),         cmocka_unit_test(test_weights),    cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_embeddings),     cmocka_unit_test(test_pooler),     cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_folder_options), cmocka_unit_test(test_vocabulary), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
