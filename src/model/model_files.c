@@ -115,7 +115,7 @@ static attn_status load_model(attn_model **gives, attn_context *ctx, const char 
     *gives = NULL;
     attn_status status = configure(&model, ctx, path, &weights);
     if (status == ATTN_OK && !weights) status = attn_weights_open(&weights, ctx, path);
-    if (status == ATTN_OK) model->keeps_integers = keeps_integers && !model->class->encode;
+    if (status == ATTN_OK) model->keeps_integers = keeps_integers && !model->class->encode && !weights->adapter;
     if (status == ATTN_OK) status = load_weights(model, weights);
     attn_weights_close(weights);
     if (status == ATTN_OK) *gives = model;

@@ -427,6 +427,7 @@ static attn_status find_learned(attn_trainer *trainer) {
     if (!trainer->learned) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) {
         attn_parameter *parameter = attn_parameters_at(trainer->parameters, i);
+        ATTN_TRY(attn_parameter_needs_floats(parameter, "training"));
         if (!parameter->frozen) trainer->learned[trainer->count++] = parameter;
     }
     return trainer->count ? ATTN_OK : attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "all weights are frozen");
