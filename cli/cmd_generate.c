@@ -52,7 +52,8 @@ static const option_spec options[] = {
     {"seed", 's', OPTION_INT, AT(seed), "N", "of the draws: the same text each time (1)", 0, 9e15, NULL},
     {"stop", 0, OPTION_LIST, AT(stop), "TEXT", "end before TEXT", 0, 0, NULL},
     {"no-prompt", 0, OPTION_FLAG, AT(no_prompt), NULL, "print the continuation alone", 0, 0, NULL},
-    {"json", 0, OPTION_FLAG, AT(json), NULL, "prompt, continuation and why it ended as a JSON object", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, "prompt, conversation, continuation and why it ended as a JSON object", 0,
+     0, NULL},
 };
 
 static const char *end_name(attn_generate_end end) {
@@ -111,8 +112,10 @@ static char *as_instruction(const command *c, const settings *s, char *text) {
     return copy;
 }
 
-/* Prints pieces as they come. answer (NULL: not wanted) gets all of them, malloc'd. */
-static int stream(const command *c, const settings *s, attn_generator *g, const char *prompt, char **answer) {
+/* Prints pieces as they come. given: what the model got, or NULL. answer (NULL: not wanted) gets all of
+ * them, malloc'd. */
+static int stream(const command *c, const settings *s, attn_generator *g, const char *prompt, const char *given,
+                  char **answer) {
     char *all = NULL;
     size_t all_bytes = 0;
     FILE *kept = s->json || answer ? open_memstream(&all, &all_bytes) : NULL;
@@ -136,6 +139,7 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
     if (s->json && code == EXIT_DONE) {
         json_t *root = json_object();
         json_object_set_new(root, "prompt", json_string(prompt));
+        if (given) json_object_set_new(root, "conversation", json_string(given));
         json_object_set_new(root, "text", json_stringn(all, all_bytes));
         json_object_set_new(root, "end", json_string(end_name(end)));
         cli_put_json(root, JSON_COMPACT);
@@ -172,7 +176,7 @@ static int generate(const command *c, const settings *s, const translator *t, co
     const attn_generate_options o = options_of(s);
     attn_generator *g;
     if (attn_generator_create(&g, t->model, t->tokenizer, &o) != ATTN_OK) return cli_fail_status(c);
-    int code = attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt, NULL)
+    int code = attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt, NULL, NULL)
                                                                            : cli_fail_status(c);
     if (code == EXIT_DONE) code = check_context(c, s, t, g);
     attn_generator_free(g);
@@ -221,13 +225,14 @@ static bool feed(conversation *v, const int32_t *ids, size_t n) {
 static int take_turn(conversation *v, const char *text) {
     int32_t *ids = NULL;
     size_t n;
-    char *answer = NULL;
+    char *answer = NULL, *given = NULL;
     if (!add_message(v, "user", strdup(text))) return EXIT_FAILED;
-    const bool fed =
-        attn_chat_tokenize(v->chat, &ids, &n, v->t->tokenizer, v->message, v->count) == ATTN_OK && feed(v, ids, n);
+    const bool fed = attn_chat_tokenize(v->chat, &ids, &n, v->t->tokenizer, v->message, v->count) == ATTN_OK &&
+                     feed(v, ids, n) && attn_chat_format(v->chat, &given, v->message, v->count) == ATTN_OK;
     attn_text_free(cli_context(), ids);
     if (!fed) return cli_fail_status(v->c);
-    int code = stream(v->c, v->s, v->g, text, &answer);
+    int code = stream(v->c, v->s, v->g, text, given, &answer);
+    attn_text_free(cli_context(), given);
     if (code == EXIT_DONE) code = check_context(v->c, v->s, v->t, v->g);
     if (!answer || !add_message(v, "assistant", answer)) return EXIT_FAILED;
     return code;

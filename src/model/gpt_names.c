@@ -124,6 +124,7 @@ static void set_form(const attn_gpt *m, attn_stored_form *form, const name_row *
     const bool projects = query || key || !strncmp(row->own, "value.", 6), bias = strstr(row->own, ".bias") != NULL;
     form->transposed = columns[column].transposes && !bias;
     if (columns[column].joins && projects) form->part = row->part, form->parts = 3;
+    form->optional = column == RASCHKA && projects && bias; /* by his "qkv_bias" */
     if (columns[column].pairs && (query || key) && !strcmp(m->family->type, "llama"))
         form->paired = m->config.head_size;
 }

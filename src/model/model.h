@@ -59,6 +59,7 @@ typedef struct attn_stored_form {
     bool transposed; /* a matrix is stored as (K, N) */
     size_t part, parts; /* W is rows part·N … part·N+N−1 of what is stored; its parts are added one after the other */
     float offset;       /* W is what is stored plus this */
+    bool optional;      /* where nothing is stored, W is zeros */
     size_t paired; /* rows of heads of so many lie in rotary pairs: rows i and i + paired/2 of W are 2i and 2i + 1; 0:
                       no */
 } attn_stored_form;

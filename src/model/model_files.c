@@ -47,7 +47,16 @@ static bool ends_with(const char *text, const char *end) {
 bool attn_model_is_file(const char *path) {
     struct stat st;
     if (stat(path, &st) == 0) return !S_ISDIR(st.st_mode);
-    return ends_with(path, ".gguf") || ends_with(path, ".bin");
+    return ends_with(path, ".gguf") || ends_with(path, ".bin") || ends_with(path, ".safetensors");
+}
+
+bool attn_model_is_safetensors(const char *path) { return ends_with(path, ".safetensors"); }
+
+/* The folder that a file lies in. */
+static void folder_of(char out[ATTN_MODEL_PATH], const char *path) {
+    const char *slash = strrchr(path, '/');
+    snprintf(out, ATTN_MODEL_PATH, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    if (!*out) snprintf(out, ATTN_MODEL_PATH, "/");
 }
 
 attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path) {
@@ -58,12 +67,31 @@ attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path) {
     return ATTN_OK;
 }
 
+/* A failure's sentence, with the file before it. */
+static attn_status of_file(attn_context *ctx, attn_status status, const char *file) {
+    char what[1024];
+    if (status == ATTN_OK || status == ATTN_E_NOMEM) return status;
+    snprintf(what, sizeof what, "%s", attn_error(ctx));
+    return attn_fail(ctx, status, "%s: %s", file, what);
+}
+
 /* The config's text: of a folder its config.json, else what the file's head says. *origin gets what messages name. */
 static attn_status read_config(attn_context *ctx, char **json, char origin[ATTN_MODEL_PATH], const char *path,
                                attn_weights **weights) {
-    if (!attn_model_is_file(path)) {
-        ATTN_TRY(attn_model_path(ctx, origin, path, "config.json"));
-        return attn_model_read_text(ctx, json, origin, MAX_CONFIG);
+    const bool safetensors = attn_model_is_safetensors(path), file = attn_model_is_file(path);
+    if (!file || safetensors) {
+        char folder[ATTN_MODEL_PATH], weights_file[ATTN_MODEL_PATH];
+        if (file) folder_of(folder, path);
+        ATTN_TRY(attn_model_path(ctx, origin, file ? folder : path, "config.json"));
+        ATTN_TRY(attn_model_path(ctx, weights_file, file ? folder : path, "model.safetensors"));
+        const bool guess = access(origin, F_OK) != 0 && access(file ? path : weights_file, F_OK) == 0;
+        if (!guess) {
+            ATTN_TRY(attn_model_read_text(ctx, json, origin, MAX_CONFIG));
+            return of_file(ctx, attn_raschka_settings(ctx, json), origin);
+        }
+        ATTN_TRY(attn_weights_open(weights, ctx, path));
+        snprintf(origin, ATTN_MODEL_PATH, "%s", path);
+        return of_file(ctx, attn_raschka_guess(ctx, json, *weights), path);
     }
     snprintf(origin, ATTN_MODEL_PATH, "%s", path);
     ATTN_TRY(attn_weights_open(weights, ctx, path));
@@ -72,14 +100,11 @@ static attn_status read_config(attn_context *ctx, char **json, char origin[ATTN_
 }
 
 static attn_status configure(attn_model **gives, attn_context *ctx, const char *path, attn_weights **weights) {
-    char *json = NULL, what[1024], origin[ATTN_MODEL_PATH];
+    char *json = NULL, origin[ATTN_MODEL_PATH];
     attn_status status = read_config(ctx, &json, origin, path, weights);
-    if (status != ATTN_OK) return status;
-    status = attn_model_configure(gives, ctx, json, 0);
+    if (status == ATTN_OK) status = of_file(ctx, attn_model_configure(gives, ctx, json, 0), origin);
     attn_release(ctx, json);
-    if (status == ATTN_OK) return ATTN_OK;
-    snprintf(what, sizeof what, "%s", attn_error(ctx));
-    return attn_fail(ctx, status, "%s: %s", origin, what);
+    return status;
 }
 
 static attn_status load_weights(attn_model *model, const attn_weights *weights) {
@@ -138,17 +163,13 @@ static attn_status of_gguf(attn_tokenizer **gives, attn_context *ctx, const char
     ATTN_TRY(attn_gguf_open(&file, ctx, path));
     attn_status status = attn_tokenizer_of_gguf(gives, ctx, file);
     attn_gguf_close(file);
-    if (status == ATTN_OK) return ATTN_OK;
-    char what[1024];
-    snprintf(what, sizeof what, "%s", attn_error(ctx));
-    return attn_fail(ctx, status, "%s: %s", path, what);
+    return of_file(ctx, status, path);
 }
 
 /* The one tokenizer of llama2.c's beside its model. */
 static attn_status beside_bin(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *model) {
-    const char *slash = strrchr(model, '/');
-    snprintf(path, ATTN_MODEL_PATH, "%.*s", slash ? (int)(slash - model) : 1, slash ? model : ".");
-    DIR *folder = opendir(*path ? path : "/");
+    folder_of(path, model);
+    DIR *folder = opendir(path);
     const size_t at = strlen(path);
     size_t found = 0;
     for (const struct dirent *e; folder && (e = readdir(folder)) != NULL;) {
@@ -168,7 +189,11 @@ attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, c
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "vocab.txt"};
     char file[ATTN_MODEL_PATH];
     *gives = NULL;
-    if (attn_model_is_file(path)) {
+    char folder[ATTN_MODEL_PATH];
+    if (attn_model_is_file(path) && attn_model_is_safetensors(path)) {
+        folder_of(folder, path);
+        path = folder;
+    } else if (attn_model_is_file(path)) {
         bool gguf;
         ATTN_TRY(attn_model_is_gguf(ctx, &gguf, path));
         if (gguf) return of_gguf(gives, ctx, path);

@@ -70,6 +70,10 @@ static attn_status open_folder(attn_weights *weights, const char *folder) {
 
 static attn_status open_file(attn_weights *weights, const char *path) {
     bool gguf;
+    if (attn_model_is_safetensors(path)) {
+        weights->file = attn_alloc_zero(weights->ctx, 1, sizeof(attn_safetensors *));
+        return weights->file ? add_file(weights, path) : ATTN_E_NOMEM;
+    }
     ATTN_TRY(attn_model_is_gguf(weights->ctx, &gguf, path));
     weights->path[0] = attn_copy_text(weights->ctx, path, strlen(path));
     if (!weights->path[0]) return ATTN_E_NOMEM;
@@ -361,6 +365,8 @@ attn_status attn_weights_take(const attn_weights *weights, attn_model *model, at
     const attn_stored_form form = attn_model_stored_form(model, name);
     source from;
     attn_quantised_form integers;
+    if (form.optional && !attn_weights_find(weights, NULL, form.name))
+        return attn_parameters_add(model->parameters, out, name, ATTN_INIT_ZERO, 0, rank, shape);
     ATTN_TRY(find_stored(weights, &from, &form, rank, shape));
     if (model->keeps_integers && is_integers(&from, &integers, rank))
         return take_integers(model, out, name, &from, integers, shape);

@@ -34,7 +34,7 @@ struct attn_weights {
     float adapter_scale;
 };
 
-/* A folder, a GGUF file, a file of llama2.c. */
+/* A folder, a GGUF file, a file of llama2.c, a safetensors file. */
 attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const char *path);
 void attn_weights_close(attn_weights *weights);
 /* False if there is none. out NULL: only that is asked. */
@@ -50,10 +50,16 @@ attn_status attn_weights_save(const attn_model *model, const char *path, attn_dt
 
 /* The config.json that a GGUF file's metadata make (gguf_config.c). gives. */
 attn_status attn_gguf_config(attn_context *ctx, char **json, const attn_gguf *file, const char *path);
+/* The settings of Build a Large Language Model (From Scratch) as GPT-2's config.json; any other text stays
+ * (raschka_config.c). */
+attn_status attn_raschka_settings(attn_context *ctx, char **json);
+/* The config.json of such a model by its tensors' shapes. gives. */
+attn_status attn_raschka_guess(attn_context *ctx, char **json, const attn_weights *weights);
 
 attn_stored_form attn_model_stored_form(const attn_model *model, const char *name);
 /* Whether a model of this name is one file; else it is a folder. */
 bool attn_model_is_file(const char *path);
+bool attn_model_is_safetensors(const char *path); /* by its name */
 /* Whether the file begins as GGUF does. */
 attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path);
 attn_status attn_model_path(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *folder, const char *file);

@@ -97,6 +97,10 @@ static void refused(fixture *f, attn_status status, const char *text) {
     assert_null(model);
 }
 
+static void write_text(fixture *f, const char *path, const char *text) {
+    assert_ok(attn_file_write(f->ctx, path, text, strlen(text)));
+}
+
 /* The golden model's file with one tensor taken out, renamed or turned. */
 static void write_edited(fixture *f, const char *name, const char *missing, const char *extra, const char *turned) {
     char path[PATH];
@@ -140,11 +144,89 @@ static void test_tensors(void **state) {
     refused(f, ATTN_E_FORMAT, "tensor \"lm_head.weight\" is missing");
 }
 
-/* ---- shards ---------------------------------------------------------------------------------------------- */
+/* ---- Build a Large Language Model (From Scratch) ---------------------------------------------------------- */
 
-static void write_text(fixture *f, const char *path, const char *text) {
-    assert_ok(attn_file_write(f->ctx, path, text, strlen(text)));
+/* The same weights by the book's settings, by the shapes alone, and in one file; biases of q, k, v may be absent. */
+static void test_raschka(void **state) {
+    fixture *f = *state;
+    attn_model *model = golden(f, "raschka"), *again;
+    write_edited(f, "raschka", NULL, NULL, NULL);
+    static const char settings[] =
+        "{\"vocab_size\": 29, \"context_length\": 128, \"emb_dim\": 12, \"n_heads\": 3, \"n_layers\": 1, "
+        "\"drop_rate\": 0.25, \"qkv_bias\": true}";
+    write_text(f, f->config, settings);
+    assert_ok(attn_model_load(&again, f->ctx, f->folder));
+    same_parameters(model, again, 0);
+    assert_non_null(strstr(attn_model_config(again), "\"resid_pdrop\": 0.25"));
+    attn_model_free(again);
+    assert_ok(attn_model_load(&again, f->ctx, f->weights)); /* config.json lies beside it */
+    same_parameters(model, again, 0);
+    attn_model_free(again);
+    attn_model_free(model);
+
+    write_text(f, f->config, "{\"emb_dim\": 12, \"n_kv_groups\": 2}");
+    refused(f, ATTN_E_FORMAT, "config.json: config: unknown key \"n_kv_groups\"");
+    unlink(f->config);
+    refused(f, ATTN_E_FORMAT,
+            "heads are taken to have 64 columns without one, as GPT-2's have, but \"tok_emb.weight\" has 12");
+    attn_model *none;
+    write_edited(f, "llama", NULL, NULL, NULL);
+    unlink(f->config);
+    refused(f, ATTN_E_FORMAT, "there is no config.json; without one, only tensors with the names of Build a Large");
+    unlink(f->weights);
+    assert_fails(f->ctx, attn_model_load(&none, f->ctx, f->folder), ATTN_E_IO, "config.json: cannot open");
+
+    static const char wide[] =
+        "{\"vocab_size\": 8, \"context_length\": 4, \"emb_dim\": 64, \"n_heads\": 1, \"n_layers\": 1}";
+    static const struct {
+        const char *name;
+        int rank;
+        size_t shape[2];
+    } tensors[] = {
+        {"tok_emb.weight", 2, {8, 64}},
+        {"pos_emb.weight", 2, {4, 64}},
+        {"final_norm.scale", 1, {64}},
+        {"final_norm.shift", 1, {64}},
+        {"out_head.weight", 2, {8, 64}},
+        {"trf_blocks.0.att.W_query.weight", 2, {64, 64}},
+        {"trf_blocks.0.att.W_key.weight", 2, {64, 64}},
+        {"trf_blocks.0.att.W_value.weight", 2, {64, 64}},
+        {"trf_blocks.0.att.out_proj.weight", 2, {64, 64}},
+        {"trf_blocks.0.att.out_proj.bias", 1, {64}},
+        {"trf_blocks.0.ff.layers.0.weight", 2, {256, 64}},
+        {"trf_blocks.0.ff.layers.0.bias", 1, {256}},
+        {"trf_blocks.0.ff.layers.2.weight", 2, {64, 256}},
+        {"trf_blocks.0.ff.layers.2.bias", 1, {64}},
+        {"trf_blocks.0.norm1.scale", 1, {64}},
+        {"trf_blocks.0.norm1.shift", 1, {64}},
+        {"trf_blocks.0.norm2.scale", 1, {64}},
+        {"trf_blocks.0.norm2.shift", 1, {64}},
+    };
+    enum { COUNT = sizeof tensors / sizeof tensors[0] };
+    attn_named_tensor list[COUNT];
+    float *numbers = calloc(256 * 64, sizeof *numbers);
+    assert_non_null(numbers);
+    for (size_t i = 0; i < 256 * 64; i++) numbers[i] = (float)(i % 11) / 11;
+    for (size_t i = 0; i < COUNT; i++)
+        list[i] =
+            (attn_named_tensor){tensors[i].name, attn_tensor_of(numbers, ATTN_F32, tensors[i].rank, tensors[i].shape)};
+    assert_ok(attn_safetensors_save(f->ctx, f->weights, list, COUNT, NULL, 0));
+    assert_ok(attn_model_load(&model, f->ctx, f->folder));
+    const attn_parameter *bias = attn_parameters_find(attn_model_parameters(model), "layers.0.key.bias");
+    assert_non_null(bias);
+    for (size_t i = 0; i < 64; i++) assert_true(((const float *)bias->value.data)[i] == 0);
+    write_text(f, f->config, wide);
+    assert_ok(attn_model_load(&again, f->ctx, f->folder));
+    assert_int_equal(attn_model_context_length(again), 4);
+    same_parameters(model, again, 0);
+    attn_model_free(again);
+    attn_model_free(model);
+    assert_ok(attn_safetensors_save(f->ctx, f->weights, list, COUNT - 1, NULL, 0));
+    refused(f, ATTN_E_FORMAT, "tensor \"trf_blocks.0.norm2.shift\" is missing");
+    free(numbers);
 }
+
+/* ---- shards ---------------------------------------------------------------------------------------------- */
 
 static void test_index(void **state) {
     fixture *f = *state;
@@ -223,7 +305,7 @@ static void test_logits_refused(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_round_trip), TEST(test_tensors), TEST(test_index), TEST(test_configs),
-                                       TEST(test_logits_refused)};
+    const struct CMUnitTest tests[] = {TEST(test_round_trip), TEST(test_tensors), TEST(test_index),
+                                       TEST(test_raschka),    TEST(test_configs), TEST(test_logits_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
