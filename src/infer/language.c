@@ -55,7 +55,8 @@ attn_status attn_language_logits(const attn_model *model, float *logits, const i
     size_t cells;
     if (!m) return ATTN_E_ARGUMENT;
     if (steps > m->config.context)
-        return attn_fail(ctx, ATTN_E_SHAPE, "logits: %zu tokens, the model's context length is %zu", steps,
+        return attn_fail(ctx, ATTN_E_SHAPE,
+                         "logits: %zu tokens, the model's context length is %zu: give fewer at a time", steps,
                          m->config.context);
     if (!attn_size_mul(&cells, batch, steps) || cells > INT32_MAX)
         return attn_fail(ctx, ATTN_E_SHAPE, "logits: %zu sequences of %zu tokens are too many", batch, steps);

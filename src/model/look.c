@@ -84,7 +84,7 @@ attn_status attn_look_at_text(const attn_model *model, float **weights, size_t l
                          model->class->type);
     if (!n) return attn_fail(ctx, ATTN_E_SHAPE, "the text has no tokens, expected at least one");
     if (n > model->max_positions)
-        return attn_fail(ctx, ATTN_E_SHAPE, "the text has %zu tokens, the model's context length is %zu", n,
+        return attn_fail(ctx, ATTN_E_SHAPE, "the text has %zu tokens, the model's context length is %zu: shorten it", n,
                          model->max_positions);
     attn_tape *tape;
     ATTN_TRY(attn_tape_create(&tape, ctx, false));

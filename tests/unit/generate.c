@@ -348,11 +348,30 @@ static void test_cached_loss(void **state) {
     }
 }
 
+/* A token that the options name ends the text as the config's does, and is no part of it. */
+static void test_ends(void **state) {
+    (void)state;
+    fixture f;
+    open_fixture(&f, LLAMA, 1);
+    char text[16 * MOST];
+    int32_t ids[MOST], less[MOST];
+    size_t count, fewer, at;
+    attn_generate_options options = ATTN_GENERATE_OPTIONS_INIT;
+    options.temperature = 0, options.max_tokens = 12;
+    run(&f, &options, text, ids, &count);
+    options.ends = &ids[count - 4], options.end_count = 1;
+    for (at = count - 12; ids[at] != ids[count - 4]; at++) {}
+    run(&f, &options, text, less, &fewer);
+    assert_int_equal(fewer, at);
+    assert_memory_equal(ids, less, fewer * sizeof *ids);
+    close_fixture(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache),        cmocka_unit_test(test_pieces),      cmocka_unit_test(test_stop),
         cmocka_unit_test(test_full_context), cmocka_unit_test(test_sampling),    cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_loss),         cmocka_unit_test(test_cached_loss),
+        cmocka_unit_test(test_loss),         cmocka_unit_test(test_cached_loss), cmocka_unit_test(test_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
