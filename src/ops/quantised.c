@@ -322,6 +322,12 @@ typedef struct product {
     size_t n;
     size_t row, rows; /* of x that are done together */
     attn_quantised_rows x;
+    size_t *fine; /* (fines) rows of x that have a second part */
+    size_t fines;
+    attn_quantised_rows x2; /* of these */
+    float *rest;            /* (fines, K) what the first part leaves */
+    float *y2;              /* (fines, columns) */
+    size_t columns;         /* of all weights together */
     unsigned char *scratch; /* [unit][ATTN_QUANTISED_SCRATCH] or NULL */
     size_t units, pairs;    /* of panels, of all weights */
 } product;
@@ -330,6 +336,18 @@ static void round_row(void *arg, size_t row) {
     const product *p = arg;
     const attn_quantised_gemm *g = p->gemms;
     p->kernels->quantise_row(&p->x, row, g->x + (ptrdiff_t)(p->row + row) * g->x_row, g->w->k, g->w->form);
+}
+
+/* The second part of a row: what the first one leaves, rounded again. */
+static void round_rest(void *arg, size_t i) {
+    const product *p = arg;
+    const attn_quantised_gemm *g = p->gemms;
+    const size_t row = p->fine[i], k = g->w->k, blocks = g->w->blocks;
+    const float *x = g->x + (ptrdiff_t)(p->row + row) * g->x_row, *scale = p->x.scale + row * blocks;
+    const int8_t *q = p->x.q + row * blocks * ATTN_QUANTISED_BLOCK;
+    float *rest = p->rest + i * k;
+    for (size_t c = 0; c < k; c++) rest[c] = x[c] - (float)q[c] * scale[c / ATTN_QUANTISED_BLOCK];
+    p->kernels->quantise_row(&p->x2, i, rest, k, g->w->form);
 }
 
 /* act(y + bias + residual) in a row's columns. */
@@ -357,6 +375,17 @@ static void run_pairs(const product *p, const attn_quantised_gemm *g, size_t pai
         .scratch = scratch,
     };
     p->kernels->quantised_product(&job);
+    if (p->fines) {
+        attn_quantised_job second = job;
+        size_t before = first;
+        for (const attn_quantised_gemm *other = p->gemms; other < g; other++) before += other->w->n;
+        second.m = p->fines, second.x = p->x2, second.y = p->y2 + before, second.y_row = (ptrdiff_t)p->columns;
+        p->kernels->quantised_product(&second);
+        for (size_t i = 0; i < p->fines; i++) {
+            float *y = job.y + (ptrdiff_t)p->fine[i] * job.y_row;
+            p->ctx->kernels->vector_add(y, y, second.y + (ptrdiff_t)i * second.y_row, n);
+        }
+    }
     for (size_t r = 0; r < p->rows; r++)
         finish(p->ctx->kernels, g, job.y + (ptrdiff_t)r * job.y_row, p->row + r, first, n);
 }
@@ -383,6 +412,43 @@ static size_t lay_rows(attn_quantised_rows *x, unsigned char *memory, size_t row
     return cells * ATTN_QUANTISED_BLOCK + 32 + 4 * wide;
 }
 
+/* Whether a few elements of a row are so large that one byte is not enough for the others of their blocks: the massive
+ * activations that language models keep at a text's first token (Sun, Chen, Kolter & Liu 2024). */
+static bool is_uneven(const product *p, size_t row) {
+    enum { UNEVEN = 4 }; /* the largest scale of a block by the mean of all */
+    const float *scale = p->x.scale + row * p->x.blocks;
+    float largest = 0, sum = 0;
+    for (size_t b = 0; b < p->x.blocks; b++) {
+        largest = ATTN_MAX(largest, scale[b]);
+        sum += scale[b];
+    }
+    return largest * (float)p->x.blocks > UNEVEN * sum;
+}
+
+/* Finds these rows and rounds what the first part leaves of them. Gives *memory, NULL where there are none. */
+static attn_status add_second_parts(attn_context *ctx, product *p, unsigned char **memory) {
+    const size_t k = p->gemms->w->k, blocks = p->gemms->w->blocks;
+    *memory = NULL;
+    p->fines = 0;
+    for (size_t r = 0; r < p->rows; r++) p->fines += is_uneven(p, r);
+    if (!p->fines) return ATTN_OK;
+    attn_quantised_rows sizes;
+    unsigned char here[1];
+    const size_t list = (p->fines * sizeof *p->fine + 63) / 64 * 64;
+    const size_t rounded = (lay_rows(&sizes, here, p->fines, blocks) + 63) / 64 * 64;
+    const size_t floats = p->fines * (k + p->columns);
+    unsigned char *m = *memory = attn_alloc(ctx, list + rounded + floats * sizeof(float), 1);
+    if (!m) return ATTN_E_NOMEM;
+    p->fine = (size_t *)(void *)m;
+    lay_rows(&p->x2, m + list, p->fines, blocks);
+    p->rest = (float *)(void *)(m + list + rounded);
+    p->y2 = p->rest + p->fines * k;
+    for (size_t r = 0, i = 0; r < p->rows; r++)
+        if (is_uneven(p, r)) p->fine[i++] = r;
+    attn_parallel_for(ctx, p->fines, round_rest, p);
+    return ATTN_OK;
+}
+
 bool attn_quantised_alike(const attn_quantised *a, const attn_quantised *b) {
     return a->form == b->form && a->k == b->k;
 }
@@ -392,7 +458,11 @@ attn_status attn_quantised_run(attn_context *ctx, const attn_quantised_gemm *gem
     product p = {
         .ctx = ctx, .gemms = gemms, .n = n, .kernels = attn_quantised_kernels_for(ctx->kernels, false), .units = 1};
     size_t bytes = 0;
-    for (size_t i = 0; i < n; i++) p.pairs += pairs_of(gemms[i].w), bytes += gemms[i].w->bytes;
+    for (size_t i = 0; i < n; i++) {
+        p.pairs += pairs_of(gemms[i].w);
+        p.columns += gemms[i].w->n;
+        bytes += gemms[i].w->bytes;
+    }
     if (m == 0 || p.pairs == 0) return ATTN_OK;
     if (ctx->threads > 1 && bytes / ALONE * rows + bytes % ALONE * rows / ALONE > 0)
         p.units = ATTN_MIN(p.pairs, (size_t)ctx->threads * (m > 1 ? UNITS_PER_THREAD : 1));
@@ -402,7 +472,8 @@ attn_status attn_quantised_run(attn_context *ctx, const attn_quantised_gemm *gem
     unsigned char *memory = attn_alloc(ctx, row_bytes + (m > 1 ? p.units * ATTN_QUANTISED_SCRATCH : 0), 1);
     if (!memory) return ATTN_E_NOMEM;
     if (m > 1) p.scratch = memory + row_bytes;
-    for (p.row = 0; p.row < m; p.row += p.rows) {
+    attn_status status = ATTN_OK;
+    for (p.row = 0; p.row < m && status == ATTN_OK; p.row += p.rows) {
         p.rows = ATTN_MIN(m - p.row, (size_t)ROWS);
         lay_rows(&p.x, memory, p.rows, blocks);
         if (p.rows < MANY_ROWS) {
@@ -410,8 +481,10 @@ attn_status attn_quantised_run(attn_context *ctx, const attn_quantised_gemm *gem
         } else {
             attn_parallel_for(ctx, p.rows, round_row, &p);
         }
-        attn_parallel_for(ctx, p.units, run_unit, &p);
+        unsigned char *second;
+        if ((status = add_second_parts(ctx, &p, &second)) == ATTN_OK) attn_parallel_for(ctx, p.units, run_unit, &p);
+        attn_release(ctx, second);
     }
     attn_release(ctx, memory);
-    return ATTN_OK;
+    return status;
 }

@@ -44,17 +44,38 @@ static attn_quantised *pack(attn_context *ctx, const weight *w) {
     return packed;
 }
 
-/* Rows of very different sizes, with blocks of zeros. */
+/* Rows of very different sizes, with blocks of zeros; some with an element that is far larger than all others. */
 static float *make_rows(size_t m, size_t k, size_t row, uint64_t *seed) {
     float *x = guarded(m ? ((m - 1) * row + k) * sizeof(float) : 0, GUARD_AFTER);
     fill_random(x, m ? (m - 1) * row + k : 0, seed);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < k; j++)
             x[i * row + j] *= j / 32 % 5 == 3 && i % 3 == 1 ? 0.0f : ldexpf(1.0f, (int)((i + j / 32) % 9) - 4);
+    for (size_t i = 2; i < m && k > 200; i += 4) x[i * row + random_below(seed, (unsigned)k)] = 900;
     return x;
 }
 
-static void check_values(attn_context *ctx, const weight *w, size_t m, uint64_t seed) {
+/* What the products of a row and of its second part, if it has one, must give; *uneven counts such rows. */
+static double expected(const weight *w, size_t n, const float *x, double *bound, size_t *uneven) {
+    int *q = malloc(w->k * sizeof *q);
+    float *scale = malloc((w->k / 32 + 1) * sizeof *scale), *rest = malloc(w->k * sizeof *rest);
+    ref_quantise(q, scale, x, w->k);
+    double sum = ref_quantised_dot(w->form, w->row[n], w->scale[n], q, scale, w->k, bound);
+    if (ref_quantised_uneven(scale, w->k)) {
+        double more;
+        for (size_t k = 0; k < w->k; k++) rest[k] = x[k] - (float)q[k] * scale[k / 32];
+        ref_quantise(q, scale, rest, w->k);
+        sum += ref_quantised_dot(w->form, w->row[n], w->scale[n], q, scale, w->k, &more);
+        *bound += more + 0x1p-23 * fabs(sum);
+        *uneven += n == 0;
+    }
+    free(q);
+    free(scale);
+    free(rest);
+    return sum;
+}
+
+static void check_values(attn_context *ctx, const weight *w, size_t m, uint64_t seed, size_t *uneven) {
     const size_t x_row = w->k + 3, y_row = w->n + 2;
     float *x = make_rows(m, w->k, x_row, &seed), *y = guarded(((m - 1) * y_row + w->n) * sizeof(float), GUARD_AFTER);
     float *bias = guarded(w->n * sizeof(float), GUARD_AFTER), *residual = make_rows(m, w->n, y_row, &seed);
@@ -71,12 +92,9 @@ static void check_values(attn_context *ctx, const weight *w, size_t m, uint64_t 
                                    .residual = seed % 4 < 2 ? residual : NULL,
                                    .residual_row = (ptrdiff_t)y_row};
     assert_int_equal(attn_quantised_run(ctx, &g, 1), ATTN_OK);
-    int *q = guarded(w->k * sizeof *q, GUARD_AFTER);
-    float *scale = guarded((w->k / 32 + 1) * sizeof *scale, GUARD_AFTER);
     for (size_t i = 0; i < m; i++) {
-        ref_quantise(q, scale, x + i * x_row, w->k);
         for (size_t j = 0; j < w->n; j++) {
-            double bound, wanted = ref_quantised_dot(w->form, w->row[j], w->scale[j], q, scale, w->k, &bound);
+            double bound, wanted = expected(w, j, x + i * x_row, &bound, uneven);
             const double found = (double)y[i * y_row + j];
             const double more[2] = {g.bias ? (double)bias[j] : 0, g.residual ? (double)residual[i * y_row + j] : 0};
             bound += 0x1p-23 * (fabs(wanted) + fabs(more[0]) + fabs(more[1])) + 1e-37;
@@ -96,6 +114,7 @@ static void test_values(void **state) {
                                       {5, 47, 4}, {6, 32, 27}, {7, 65, 5}, {13, 80, 9}, {1, 100, 49}};
     for_each_level(ctx, 2) {
         uint64_t seed = 3;
+        size_t uneven = 0;
         for (int form = 0; form < ATTN_QUANTISED_FORMS; form++)
             for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
                 const size_t step = 32 * attn_quantised_layouts[form].share;
@@ -103,9 +122,10 @@ static void test_values(void **state) {
                 if (form == ATTN_QUANTISED_I8) k -= random_below(&seed, 32); /* any number of columns */
                 weight w;
                 make_weight(&w, (attn_quantised_form)form, sizes[i][1], k, &seed);
-                check_values(ctx, &w, sizes[i][0], seed + i);
+                check_values(ctx, &w, sizes[i][0], seed + i, &uneven);
                 guarded_free_all();
             }
+        assert_true(uneven > 10);
     }
 }
 

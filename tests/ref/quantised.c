@@ -72,6 +72,13 @@ void ref_quantise(int *q, float *scale, const float *x, size_t k) {
     }
 }
 
+bool ref_quantised_uneven(const float *scale, size_t k) {
+    const size_t blocks = (k + BLOCK - 1) / BLOCK;
+    float largest = 0, sum = 0;
+    for (size_t b = 0; b < blocks; b++) largest = fmaxf(largest, scale[b]), sum += scale[b];
+    return largest * (float)blocks > 4 * sum;
+}
+
 /* A block adds two terms to the chain, in order; each sum is rounded once, and so are the products that enter it: the
  * scales' (twice where the scale is itself a product) and scale · J. */
 double ref_quantised_dot(attn_quantised_form form, const unsigned char *row, float scale_of_row, const int *q,

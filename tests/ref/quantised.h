@@ -15,6 +15,9 @@ ref_number ref_quantised_number(attn_quantised_form form, const unsigned char *r
 
 /* x rounded in blocks of 32: q[k] and the scale of each block. */
 void ref_quantise(int *q, float *scale, const float *x, size_t k);
+/* Whether a row has a second part: its largest block is more than 4 times the mean one. What the first leaves of x is
+ * then rounded in the same way. */
+bool ref_quantised_uneven(const float *scale, size_t k);
 /* Σ_k W[k] · scale[k / 32] · q[k]; *bound: the error that the kernels' arithmetic may make. */
 double ref_quantised_dot(attn_quantised_form form, const unsigned char *row, float scale_of_row, const int *q,
                          const float *scale, size_t k, double *bound);
