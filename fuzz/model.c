@@ -7,7 +7,14 @@
 static void check_loss(attn_context *ctx, const attn_model *model) {
     static const int32_t source[] = {3, 4, ATTN_ID_EOS}, in[] = {ATTN_ID_BOS, 4}, out[] = {4, ATTN_ID_EOS};
     static const int32_t source_length[] = {3}, target_length[] = {2};
-    const attn_pair_batch batch = {1, 3, 2, source, source_length, in, out, target_length, NULL, 0, NULL};
+    const attn_pair_batch batch = {.batch = 1,
+                                   .source_steps = 3,
+                                   .target_steps = 2,
+                                   .source = source,
+                                   .source_lengths = source_length,
+                                   .target_in = in,
+                                   .target_out = out,
+                                   .target_lengths = target_length};
     attn_loss_stats stats = {0};
     attn_tape *tape;
     FUZZ_CHECK(attn_tape_create(&tape, ctx, false) == ATTN_OK);

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy
 import torch
 import transformers
-from make_gpt_goldens import in_double
+from make_gpt_goldens import in_double, shake
 from safetensors.numpy import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
@@ -79,10 +79,7 @@ def main():
         transformers.set_seed(sum(map(ord, name)))
         config._attn_implementation = "eager"
         model = kind(config).float().eval()
-        with torch.no_grad():  # biases and gains are zeros and ones else
-            for p in model.parameters():
-                if p.ndim == 1:
-                    p.add_(0.2 * torch.randn_like(p))
+        shake(model)
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)

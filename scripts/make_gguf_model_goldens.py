@@ -22,7 +22,7 @@ import transformers
 from safetensors.numpy import save_file
 from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GPT2Config, LlamaConfig, Qwen2Config, Qwen3Config)
 
-from make_gpt_goldens import in_double
+from make_gpt_goldens import in_double, shake
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden" / "gguf"
 V, T, B, GREEDY = 48, 12, 2, 100
@@ -185,10 +185,7 @@ def make(name, config):
     transformers.set_seed(sum(map(ord, name)))
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    with torch.no_grad():  # biases and gains are zeros and ones else
-        for p in model.parameters():
-            if p.ndim == 1:
-                p.add_(0.2 * torch.randn_like(p))
+    shake(model)
     path = FOLDER / f"{name}.gguf"
     writer = gguf.GGUFWriter(path, ARCHITECTURES.get(config.model_type, config.model_type))
     describe(writer, config)

@@ -130,15 +130,20 @@ def rewrite(folder, name, config):
         save_file(raschka_names(load_file(path), config.n_layer), path)
 
 
+def shake(model):
+    """Biases and gains are zeros and ones else."""
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim == 1:
+                p.add_(0.2 * torch.randn_like(p))
+
+
 def make(root, name, config):
     torch.manual_seed(sum(map(ord, name)))
     transformers.set_seed(11)
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    with torch.no_grad():  # biases and gains are zeros and ones else
-        for p in model.parameters():
-            if p.ndim == 1:
-                p.add_(0.2 * torch.randn_like(p))
+    shake(model)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, max_shard_size="8KB" if name == "qwen2" else "1GB")

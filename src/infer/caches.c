@@ -1,4 +1,5 @@
 #include "infer/caches.h"
+#include "nn/tape.h"
 
 enum { PAGE = 32 };
 
@@ -39,4 +40,13 @@ attn_status attn_caches_create(attn_kv_cache ***gives, const attn_gpt *m, size_t
 attn_status attn_caches_reset(const attn_gpt *m, attn_kv_cache *const *cache) {
     for (size_t l = 0; l < m->config.num_layers; l++) ATTN_TRY(attn_kv_cache_reset(m->base.ctx, cache[l], 0));
     return ATTN_OK;
+}
+
+attn_var *attn_caches_run(const attn_gpt *m, attn_tape *tape, attn_kv_cache **cache, const int32_t *text, size_t first,
+                          size_t n) {
+    int64_t *position = attn_tape_memory(tape, n, sizeof *position);
+    if (!position) return NULL;
+    for (size_t i = 0; i < n; i++) position[i] = (int64_t)(first + i);
+    const attn_gpt_rows rows = {.count = n, .id = text + first, .position = position, .sequences = 1, .cache = cache};
+    return attn_gpt_states(m, tape, &rows);
 }

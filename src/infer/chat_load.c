@@ -4,7 +4,6 @@
 #include <attn/gguf.h>
 
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,14 +40,11 @@ static attn_status take_template(source *s, const json_t *value) {
 }
 
 static attn_status read_folder(source *s, const char *folder) {
-    char path[ATTN_MODEL_PATH], *text;
-    json_error_t error;
+    char path[ATTN_MODEL_PATH];
+    json_t *root;
     ATTN_TRY(attn_model_path(s->ctx, path, folder, "tokenizer_config.json"));
     if (access(path, F_OK) == 0) {
-        ATTN_TRY(attn_model_read_text(s->ctx, &text, path, MOST));
-        json_t *root = json_loads(text, 0, &error);
-        attn_release(s->ctx, text);
-        if (!root) return attn_fail(s->ctx, ATTN_E_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+        ATTN_TRY(attn_model_read_json(s->ctx, &root, path, MOST, 0));
         attn_status status = take_template(s, json_object_get(root, "chat_template"));
         if (status == ATTN_OK) status = take_text(s, &s->begin, json_object_get(root, "bos_token"));
         if (status == ATTN_OK) status = take_text(s, &s->end, json_object_get(root, "eos_token"));
@@ -115,13 +111,10 @@ static attn_status make(attn_chat **gives, source *s, const char *name) {
 
 attn_status attn_chat_load(attn_chat **gives, attn_context *ctx, const char *path, const char *name) {
     source s = {.ctx = ctx};
-    char what[1024];
     *gives = NULL;
     attn_status status = read_model(&s, path);
-    if (status == ATTN_OK && (status = make(gives, &s, name)) != ATTN_OK) {
-        snprintf(what, sizeof what, "%s", attn_error(ctx));
-        attn_fail(ctx, status, "%s: %s", path, what);
-    }
+    if (status == ATTN_OK && (status = make(gives, &s, name)) != ATTN_OK)
+        attn_fail(ctx, status, "%s: %s", path, attn_error(ctx));
     attn_release(ctx, s.jinja);
     attn_release(ctx, s.begin);
     attn_release(ctx, s.end);

@@ -96,15 +96,9 @@ enum { MAX_SETTINGS = 1 << 20 };
 /* *root NULL: there is no such file. gives. */
 static attn_status read_json(json_t **root, attn_context *ctx, char path[ATTN_MODEL_PATH], const char *folder,
                              const char *file) {
-    char *text;
-    json_error_t error;
     *root = NULL;
     ATTN_TRY(attn_model_path(ctx, path, folder, file));
-    if (access(path, F_OK) != 0) return ATTN_OK;
-    ATTN_TRY(attn_model_read_text(ctx, &text, path, MAX_SETTINGS));
-    *root = json_loads(text, 0, &error);
-    attn_release(ctx, text);
-    return *root ? ATTN_OK : attn_fail(ctx, ATTN_E_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+    return access(path, F_OK) == 0 ? attn_model_read_json(ctx, root, path, MAX_SETTINGS, 0) : ATTN_OK;
 }
 
 /* {"pooling_mode_mean_tokens": true, …}, one of them true. */

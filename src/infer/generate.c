@@ -120,11 +120,7 @@ void attn_generator_free(attn_generator *g) {
 /* Tokens cached … cached+n−1; with `last` the logits after them are kept. */
 static attn_status run_chunk(attn_generator *g, size_t n, bool last) {
     attn_tape_reset(g->tape);
-    int64_t *position = attn_tape_memory(g->tape, n, sizeof *position);
-    for (size_t i = 0; position && i < n; i++) position[i] = (int64_t)(g->cached + i);
-    const attn_gpt_rows rows = {
-        .count = n, .id = g->id + g->cached, .position = position, .sequences = 1, .cache = g->cache};
-    attn_var *states = position ? attn_gpt_states(g->m, g->tape, &rows) : NULL;
+    attn_var *states = attn_caches_run(g->m, g->tape, g->cache, g->id, g->cached, n);
     if (states && last) {
         const attn_var *logits = attn_gpt_logits(g->m, g->tape, attn_tape_row(g->tape, states, n - 1));
         if (logits) memcpy(g->logits, attn_var_value(logits)->data, g->m->config.vocab_size * sizeof(float));

@@ -82,10 +82,7 @@ attn_status attn_language_logits(const attn_model *model, float *logits, const i
 static attn_status add_loss(const attn_gpt *m, attn_tape *tape, attn_kv_cache **cache, attn_loss_stats *stats,
                             const int32_t *window, size_t first, size_t n) {
     attn_tape_reset(tape);
-    int64_t *position = attn_tape_memory(tape, n, sizeof *position);
-    for (size_t i = 0; position && i < n; i++) position[i] = (int64_t)(first + i);
-    const attn_gpt_rows rows = {.count = n, .id = window + first, .position = position, .sequences = 1, .cache = cache};
-    attn_var *states = position ? attn_gpt_states(m, tape, &rows) : NULL;
+    attn_var *states = attn_caches_run(m, tape, cache, window, first, n);
     if (states) attn_tape_cross_entropy(tape, attn_gpt_logits(m, tape, states), window + first + 1, 0, 1, stats);
     return attn_tape_status(tape);
 }

@@ -171,14 +171,11 @@ static attn_status read_config(attn_context *ctx, const char *path, const json_t
 }
 
 attn_status attn_adapter_base(attn_context *ctx, const char *folder, float *scale, char **base) {
-    char path[ATTN_MODEL_PATH], *text;
-    json_error_t error;
+    char path[ATTN_MODEL_PATH];
+    json_t *root;
     *base = NULL;
     ATTN_TRY(attn_model_path(ctx, path, folder, config_file));
-    ATTN_TRY(attn_model_read_text(ctx, &text, path, MAX_CONFIG));
-    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-    attn_release(ctx, text);
-    if (!root) return attn_fail(ctx, ATTN_E_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+    ATTN_TRY(attn_model_read_json(ctx, &root, path, MAX_CONFIG, JSON_REJECT_DUPLICATES));
     attn_status status = read_config(ctx, path, root, scale, base);
     json_decref(root);
     return status;

@@ -2,8 +2,10 @@
 #include "io/file.h"
 #include "model/llama2c.h"
 #include "model/weights.h"
+#include "text/formats.h"
 
 #include <dirent.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,6 +41,16 @@ attn_status attn_model_read_text(attn_context *ctx, char **gives, const char *pa
     return status;
 }
 
+attn_status attn_model_read_json(attn_context *ctx, json_t **gives, const char *path, size_t most, size_t flags) {
+    char *text;
+    json_error_t error;
+    *gives = NULL;
+    ATTN_TRY(attn_model_read_text(ctx, &text, path, most));
+    *gives = json_loads(text, flags, &error);
+    attn_release(ctx, text);
+    return *gives ? ATTN_OK : attn_fail(ctx, ATTN_E_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+}
+
 static bool ends_with(const char *text, const char *end) {
     const size_t n = strlen(text), k = strlen(end);
     return n >= k && !strcmp(text + n - k, end);
@@ -69,10 +81,8 @@ attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path) {
 
 /* A failure's sentence, with the file before it. */
 static attn_status of_file(attn_context *ctx, attn_status status, const char *file) {
-    char what[1024];
     if (status == ATTN_OK || status == ATTN_E_NOMEM) return status;
-    snprintf(what, sizeof what, "%s", attn_error(ctx));
-    return attn_fail(ctx, status, "%s: %s", file, what);
+    return attn_fail(ctx, status, "%s: %s", file, attn_error(ctx));
 }
 
 /* The config's text: of a folder its config.json, else what the file's head says. *origin gets what messages name. */
@@ -158,14 +168,6 @@ attn_status attn_model_load_quantised(attn_model **gives, attn_context *ctx, con
 
 /* ---- its tokenizer ------------------------------------------------------------------------------------ */
 
-static attn_status of_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path) {
-    attn_gguf *file;
-    ATTN_TRY(attn_gguf_open(&file, ctx, path));
-    attn_status status = attn_tokenizer_of_gguf(gives, ctx, file);
-    attn_gguf_close(file);
-    return of_file(ctx, status, path);
-}
-
 /* The one tokenizer of llama2.c's beside its model. */
 static attn_status beside_bin(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *model) {
     folder_of(path, model);
@@ -196,7 +198,7 @@ attn_status attn_tokenizer_of_model(attn_tokenizer **gives, attn_context *ctx, c
     } else if (attn_model_is_file(path)) {
         bool gguf;
         ATTN_TRY(attn_model_is_gguf(ctx, &gguf, path));
-        if (gguf) return of_gguf(gives, ctx, path);
+        if (gguf) return attn_tokenizer_load_gguf(gives, ctx, path);
         ATTN_TRY(beside_bin(ctx, file, path));
         return attn_tokenizer_load(gives, ctx, file);
     }

@@ -40,12 +40,8 @@ static attn_status add_shard(attn_weights *weights, const char *index_path, cons
 }
 
 static attn_status open_shards(attn_weights *weights, const char *path, const char *folder) {
-    char *text;
-    json_error_t error;
-    ATTN_TRY(attn_model_read_text(weights->ctx, &text, path, MAX_INDEX));
-    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error), *value;
-    attn_release(weights->ctx, text);
-    if (!root) return attn_fail(weights->ctx, ATTN_E_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+    json_t *root, *value;
+    ATTN_TRY(attn_model_read_json(weights->ctx, &root, path, MAX_INDEX, JSON_REJECT_DUPLICATES));
     json_t *map = json_object_get(root, "weight_map");
     const char *tensor;
     attn_status status = ATTN_OK;

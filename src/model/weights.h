@@ -65,6 +65,9 @@ attn_status attn_model_is_gguf(attn_context *ctx, bool *out, const char *path);
 attn_status attn_model_path(attn_context *ctx, char path[ATTN_MODEL_PATH], const char *folder, const char *file);
 /* A JSON file's text, which must be of sensible size and have no NUL: it may come from anybody. gives. */
 attn_status attn_model_read_text(attn_context *ctx, char **gives, const char *path, size_t most);
+/* Such a text as JSON; flags: of json_loads. gives. */
+struct json_t;
+attn_status attn_model_read_json(attn_context *ctx, struct json_t **gives, const char *path, size_t most, size_t flags);
 /* The first element that is not finite, or count. */
 size_t attn_find_not_finite(const float *x, size_t count);
 

@@ -322,7 +322,7 @@ typedef struct product {
     size_t n;
     size_t row, rows; /* of x that are done together */
     attn_quantised_rows x;
-    size_t *fine; /* (fines) rows of x that have a second part */
+    size_t *fine; /* (rows) those of x that have a second part: `fines` of them */
     size_t fines;
     attn_quantised_rows x2; /* of these */
     float *rest;            /* (fines, K) what the first part leaves */
@@ -430,21 +430,18 @@ static attn_status add_second_parts(attn_context *ctx, product *p, unsigned char
     const size_t k = p->gemms->w->k, blocks = p->gemms->w->blocks;
     *memory = NULL;
     p->fines = 0;
-    for (size_t r = 0; r < p->rows; r++) p->fines += is_uneven(p, r);
+    for (size_t r = 0; r < p->rows; r++)
+        if (is_uneven(p, r)) p->fine[p->fines++] = r;
     if (!p->fines) return ATTN_OK;
     attn_quantised_rows sizes;
     unsigned char here[1];
-    const size_t list = (p->fines * sizeof *p->fine + 63) / 64 * 64;
     const size_t rounded = (lay_rows(&sizes, here, p->fines, blocks) + 63) / 64 * 64;
     const size_t floats = p->fines * (k + p->columns);
-    unsigned char *m = *memory = attn_alloc(ctx, list + rounded + floats * sizeof(float), 1);
+    unsigned char *m = *memory = attn_alloc(ctx, rounded + floats * sizeof(float), 1);
     if (!m) return ATTN_E_NOMEM;
-    p->fine = (size_t *)(void *)m;
-    lay_rows(&p->x2, m + list, p->fines, blocks);
-    p->rest = (float *)(void *)(m + list + rounded);
+    lay_rows(&p->x2, m, p->fines, blocks);
+    p->rest = (float *)(void *)(m + rounded);
     p->y2 = p->rest + p->fines * k;
-    for (size_t r = 0, i = 0; r < p->rows; r++)
-        if (is_uneven(p, r)) p->fine[i++] = r;
     attn_parallel_for(ctx, p->fines, round_rest, p);
     return ATTN_OK;
 }
@@ -469,9 +466,11 @@ attn_status attn_quantised_run(attn_context *ctx, const attn_quantised_gemm *gem
     attn_quantised_rows sizes;
     unsigned char here[1];
     const size_t row_bytes = (lay_rows(&sizes, here, rows, blocks) + 63) / 64 * 64;
-    unsigned char *memory = attn_alloc(ctx, row_bytes + (m > 1 ? p.units * ATTN_QUANTISED_SCRATCH : 0), 1);
+    const size_t list = (rows * sizeof *p.fine + 63) / 64 * 64;
+    unsigned char *memory = attn_alloc(ctx, row_bytes + list + (m > 1 ? p.units * ATTN_QUANTISED_SCRATCH : 0), 1);
     if (!memory) return ATTN_E_NOMEM;
-    if (m > 1) p.scratch = memory + row_bytes;
+    p.fine = (size_t *)(void *)(memory + row_bytes);
+    if (m > 1) p.scratch = memory + row_bytes + list;
     attn_status status = ATTN_OK;
     for (p.row = 0; p.row < m && status == ATTN_OK; p.row += p.rows) {
         p.rows = ATTN_MIN(m - p.row, (size_t)ROWS);

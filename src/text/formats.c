@@ -434,7 +434,7 @@ static attn_status load_bytes(attn_tokenizer **gives, attn_context *ctx, const c
     return attn_tokenizer_parse(gives, ctx, text, bytes);
 }
 
-static attn_status load_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path) {
+attn_status attn_tokenizer_load_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path) {
     attn_gguf *file;
     ATTN_TRY(attn_gguf_open(&file, ctx, path));
     attn_status status = attn_tokenizer_of_gguf(gives, ctx, file);
@@ -446,7 +446,7 @@ attn_status attn_tokenizer_load(attn_tokenizer **gives, attn_context *ctx, const
     char *text;
     size_t bytes = strlen(path);
     *gives = NULL;
-    if (bytes > 5 && !strcmp(path + bytes - 5, ".gguf")) return load_gguf(gives, ctx, path);
+    if (bytes > 5 && !strcmp(path + bytes - 5, ".gguf")) return attn_tokenizer_load_gguf(gives, ctx, path);
     ATTN_TRY(attn_read_file(ctx, &text, &bytes, path, MOST));
     attn_status status = load_bytes(gives, ctx, path, text, bytes);
     attn_release(ctx, text);

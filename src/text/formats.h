@@ -57,6 +57,9 @@ attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx
 attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
                                    size_t vocabulary_bytes, const char *merges, size_t merges_bytes);
 
+/* A GGUF file's, whatever its name. gives. */
+attn_status attn_tokenizer_load_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path);
+
 /* llama2.c's tokenizer.bin, and whether the bytes may be one. */
 attn_status attn_tokenizer_of_llama2c(attn_tokenizer **gives, attn_context *ctx, const char *data, size_t bytes);
 bool attn_is_llama2c_tokenizer(const char *data, size_t bytes);

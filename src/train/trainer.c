@@ -135,17 +135,6 @@ static size_t count_learned(const attn_trainer *trainer, const attn_pair_batch *
     return n;
 }
 
-/* That of the batches first … end−1 of the epoch. */
-static attn_status count_tokens(attn_trainer *trainer, size_t first, size_t end, size_t *tokens) {
-    attn_pair_batch batch;
-    *tokens = 0;
-    for (size_t i = first; i < end; i++) {
-        ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
-        *tokens += count_learned(trainer, &batch);
-    }
-    return ATTN_OK;
-}
-
 /* Adds the gradients of one batch, the index-th of its step. */
 static attn_status add_gradients(attn_trainer *trainer, attn_pair_batch *batch, size_t index, size_t tokens,
                                  attn_loss_stats *stats) {
@@ -164,12 +153,15 @@ static attn_status forward_backward(attn_trainer *trainer, attn_loss_stats *stat
     attn_train_state *state = &trainer->state;
     const size_t first = (size_t)state->position;
     const size_t end = ATTN_MIN(first + trainer->options.accumulate, trainer->epoch.batches);
-    size_t tokens;
+    size_t tokens = 0;
     attn_pair_batch batch;
-    ATTN_TRY(count_tokens(trainer, first, end, &tokens));
+    for (size_t i = end; i-- > first;) { /* the last that is counted is the first to learn from */
+        ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
+        tokens += count_learned(trainer, &batch);
+    }
     attn_parameters_zero_grad(trainer->parameters);
     for (size_t i = first; i < end; i++) {
-        ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
+        if (i > first) ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
         ATTN_TRY(add_gradients(trainer, &batch, i - first, tokens, stats));
     }
     state->position = end;

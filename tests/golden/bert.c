@@ -1,5 +1,6 @@
 /* bert.c: encoders as transformers saves them, against what transformers computes: states, pooler, weights of heads;
  * saving, padding, other files. The models and what they must give are made by scripts/make_bert_goldens.py. */
+#include "support/golden.h"
 #include "support/translator.h"
 #include <attn/encoder.h>
 #include <attn/generate.h>
@@ -27,13 +28,8 @@ static const attn_tensor *find(const fixture *f, const char *name) {
 }
 
 static void open_fixture(fixture *f, const char *name, int threads) {
-    const char *source = getenv("ATTN_TEST_SOURCE");
-    char path[PATH];
     *f = (fixture){.ctx = test_context(threads), .name = name};
-    snprintf(path, sizeof path, "%s/tests/golden/bert/%s", source ? source : ".", name);
-    if (attn_model_load(&f->model, f->ctx, path) != ATTN_OK) fail_msg("%s: %s", name, attn_error(f->ctx));
-    snprintf(path, sizeof path, "%s/tests/golden/bert/%s/expected.safetensors", source ? source : ".", name);
-    assert_ok(attn_safetensors_open(&f->expected, f->ctx, path));
+    f->model = golden_open(f->ctx, &f->expected, "bert", name);
     const attn_tensor *ids = find(f, "ids");
     f->ids = ids->data, f->types = find(f, "types")->data, f->length = find(f, "length")->data;
     f->batch = ids->shape[0], f->steps = ids->shape[1], f->width = attn_model_state_size(f->model);

@@ -2,14 +2,13 @@
  * models and what they must give are made by scripts/make_gpt_goldens.py. */
 #include "model/gpt.h"
 #include "model/weights.h"
+#include "support/golden.h"
 #include "support/translator.h"
 #include <attn/io.h>
 #include <math.h>
 
 static const char *const variants[] = {"gpt2",    "gpt2_old", "raschka", "llama",  "llama3_old",
                                        "mistral", "qwen2",    "qwen3",   "gemma2", "gemma3"};
-
-enum { PATH = 1024 };
 
 typedef struct fixture {
     attn_context *ctx;
@@ -21,13 +20,8 @@ typedef struct fixture {
 } fixture;
 
 static void open_fixture(fixture *f, const char *name, int threads) {
-    const char *source = getenv("ATTN_TEST_SOURCE");
-    char path[PATH];
     *f = (fixture){.ctx = test_context(threads), .name = name};
-    snprintf(path, sizeof path, "%s/tests/golden/gpt/%s", source ? source : ".", name);
-    if (attn_model_load(&f->model, f->ctx, path) != ATTN_OK) fail_msg("%s: %s", name, attn_error(f->ctx));
-    snprintf(path, sizeof path, "%s/tests/golden/gpt/%s/expected.safetensors", source ? source : ".", name);
-    assert_ok(attn_safetensors_open(&f->expected, f->ctx, path));
+    f->model = golden_open(f->ctx, &f->expected, "gpt", name);
     const attn_tensor *ids = &attn_safetensors_find(f->expected, "ids")->tensor;
     f->ids = ids->data, f->batch = ids->shape[0], f->steps = ids->shape[1];
     f->vocabulary = attn_model_vocab_size(f->model);

@@ -108,8 +108,14 @@ static void make_batch(batch *b) {
         b->in[i] = (int32_t)((seed = seed * 1664525 + 1013904223) >> 8) % V;
         b->out[i] = i / B < b->target_lengths[i % B] ? (int32_t)((seed >> 4) % V) : -1;
     }
-    b->pairs =
-        (attn_pair_batch){B, S, T, b->source, b->source_lengths, b->in, b->out, b->target_lengths, NULL, 0, NULL};
+    b->pairs = (attn_pair_batch){.batch = B,
+                                 .source_steps = S,
+                                 .target_steps = T,
+                                 .source = b->source,
+                                 .source_lengths = b->source_lengths,
+                                 .target_in = b->in,
+                                 .target_out = b->out,
+                                 .target_lengths = b->target_lengths};
 }
 
 /* Gradients, one parameter after the other. */

@@ -3,6 +3,7 @@
 #ifndef ATTN_TESTS_GOLDEN_TRANSLATOR_H
 #define ATTN_TESTS_GOLDEN_TRANSLATOR_H
 
+#include "support/golden.h"
 #include "support/translator.h"
 #include <attn/io.h>
 #include <math.h>
@@ -113,17 +114,6 @@ static void check_decoding(attn_context *ctx, const attn_model *model, const att
         }
         test_search_clear(ctx, &search[b]);
     }
-}
-
-static attn_model *golden_open(attn_context *ctx, attn_safetensors **expected, const char *kind, const char *name) {
-    char folder[4096], path[4200];
-    const char *root = getenv("ATTN_TEST_SOURCE");
-    attn_model *model;
-    snprintf(folder, sizeof folder, "%s/tests/golden/%s/%s", root ? root : ".", kind, name);
-    snprintf(path, sizeof path, "%s/expected.safetensors", folder);
-    if (attn_model_load(&model, ctx, folder) != ATTN_OK || attn_safetensors_open(expected, ctx, path) != ATTN_OK)
-        fail_msg("%s", attn_error(ctx));
-    return model;
 }
 
 static void check_folder(const char *kind, const char *name) {

@@ -8,8 +8,14 @@
 
 static const int32_t source[] = {4, 5, 6, 2, 2, 1}, target_in[] = {0, 0, 7, 8}, target_out[] = {7, 8, 2, 2};
 static const int32_t source_lengths[] = {3, 2}, target_lengths[] = {2, 2};
-static const attn_pair_batch good = {2,    3, 2,   source, source_lengths, target_in, target_out, target_lengths,
-                                     NULL, 0, NULL};
+static const attn_pair_batch good = {.batch = 2,
+                                     .source_steps = 3,
+                                     .target_steps = 2,
+                                     .source = source,
+                                     .source_lengths = source_lengths,
+                                     .target_in = target_in,
+                                     .target_out = target_out,
+                                     .target_lengths = target_lengths};
 
 static void test_refused(void **state) {
     (void)state;
