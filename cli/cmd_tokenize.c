@@ -54,10 +54,18 @@ static bool put_json(const attn_tokenizer *k, const attn_tokens *tokens) {
     return cli_put_json(root, JSON_COMPACT);
 }
 
+static void put_id(int32_t id) {
+    char digits[12], *at = digits + sizeof digits; /* printf takes longer than the tokenizer */
+    do *--at = (char)('0' + id % 10);
+    while (id /= 10);
+    fwrite(at, 1, (size_t)(digits + sizeof digits - at), stdout);
+}
+
 static void put_range(const settings *s, const attn_tokenizer *k, const attn_tokens *tokens, size_t first, size_t n) {
     for (size_t i = first; i < first + n; i++) {
-        if (s->ids) printf("%s%d", i > first ? " " : "", (int)tokens->token[i].id);
-        else printf("%s%s", i > first ? " " : "", attn_tokenizer_piece(k, tokens->token[i].id));
+        if (i > first) putchar(' ');
+        if (s->ids) put_id(tokens->token[i].id);
+        else fputs(attn_tokenizer_piece(k, tokens->token[i].id), stdout);
     }
 }
 

@@ -139,9 +139,12 @@ static attn_status encode_unknown(attn_encoder *e, attn_cut piece) {
 
 static attn_status encode_unigram(attn_encoder *e, attn_cut piece) {
     const char *text = e->cuts.text.text.data + piece.first;
-    ATTN_TRY(attn_unigram_segment(e->work.ctx, &e->p->unigram, &e->path, text, piece.end - piece.first));
-    for (size_t i = e->path.count; i-- > 0;) {
-        attn_unigram_piece part = e->path.piece[i];
+    const size_t bytes = piece.end - piece.first;
+    ATTN_TRY(attn_unigram_segment(e->work.ctx, &e->p->unigram, &e->path, text, bytes));
+    ATTN_TRY(attn_encoder_reserve(e, e->path.count));
+    attn_unigram_piece part;
+    for (size_t at = 0; at < bytes; at = part.end) {
+        part = attn_unigram_at(&e->path, at);
         attn_cut cut = {piece.first + part.first, piece.first + part.end};
         if (part.id == e->p->unigram.unknown) ATTN_TRY(encode_unknown(e, cut));
         else ATTN_TRY(attn_encoder_add(e, part.id, cut.first, cut.end));

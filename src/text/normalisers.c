@@ -227,6 +227,7 @@ static attn_status precompiled_parse(attn_context *ctx, attn_part *part, json_t 
 static size_t cluster_end(const char *text, size_t bytes, size_t at) {
     utf8proc_int32_t state = 0;
     int32_t before = attn_utf8_next(text, bytes, &at);
+    if (at < bytes && before >= ' ' && before < 0x7F && text[at] >= 0) return at; /* two of ASCII are two */
     while (at < bytes) {
         size_t next = at;
         int32_t c = attn_utf8_next(text, bytes, &next);
@@ -235,6 +236,14 @@ static size_t cluster_end(const char *text, size_t bytes, size_t at) {
         at = next;
     }
     return at;
+}
+
+/* What the rule puts for in[first, end), behind what stays as it is. */
+static void put_rule(attn_traced *out, const attn_traced *in, const attn_charsmap_rule *rule, size_t *copied,
+                     size_t first, size_t end) {
+    attn_traced_copy(out, in, *copied, first);
+    attn_traced_put(out, rule->text, rule->text_bytes, in, first, end);
+    *copied = end;
 }
 
 /* The package `tokenizers` looks a short cluster up as a whole, and takes the first rule about its beginning for all of
@@ -246,30 +255,27 @@ static attn_status normalise_precompiled(attn_work *work, const attn_part *part,
     const char *text = in->text.data;
     size_t bytes = in->text.bytes;
     attn_charsmap_rule rule;
+    size_t copied = 0;
     for (size_t at = 0, end = 0; part->individual && at < bytes && out->text.status == ATTN_OK; at = end) {
         end = at; /* SentencePiece: the longest rule about this place */
-        if (attn_charsmap_find(part->charsmap, text + at, bytes - at, true, &rule)) {
-            end += rule.bytes;
-            attn_traced_put(out, rule.text, rule.text_bytes, in, at, end);
-        } else {
-            attn_utf8_next(text, bytes, &end);
-            attn_traced_copy(out, in, at, end);
-        }
+        if (attn_charsmap_find(part->charsmap, text + at, bytes - at, true, &rule))
+            put_rule(out, in, &rule, &copied, at, end += rule.bytes);
+        else attn_utf8_next(text, bytes, &end);
     }
     for (size_t at = part->individual ? bytes : 0, end; at < bytes && out->text.status == ATTN_OK; at = end) {
         end = cluster_end(text, bytes, at);
         if (end - at < SHORT && attn_charsmap_find(part->charsmap, text + at, end - at, false, &rule)) {
-            attn_traced_put(out, rule.text, rule.text_bytes, in, at, end);
+            put_rule(out, in, &rule, &copied, at, end);
             continue;
         }
         for (size_t next = at, first; next < end;) {
             first = next;
             attn_utf8_next(text, end, &next);
             if (attn_charsmap_find(part->charsmap, text + first, next - first, false, &rule))
-                attn_traced_put(out, rule.text, rule.text_bytes, in, first, next);
-            else attn_traced_copy(out, in, first, next);
+                put_rule(out, in, &rule, &copied, first, next);
         }
     }
+    attn_traced_copy(out, in, copied, bytes);
     return out->text.status;
 }
 

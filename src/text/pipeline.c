@@ -65,10 +65,15 @@ attn_status attn_pipeline_finish(attn_tokenizer *tokenizer) {
 
 /* ---- encoding ------------------------------------------------------------------------------- */
 
+attn_status attn_encoder_reserve(attn_encoder *e, size_t tokens) {
+    attn_tokens *to = e->tokens;
+    return attn_grow(e->work.ctx, &to->token, &to->capacity, to->count + tokens, to->count, sizeof *to->token);
+}
+
 static attn_status add_token(attn_encoder *e, int32_t id, attn_origin span) {
     attn_tokens *tokens = e->tokens;
     attn_token token = {id, span.first, span.end, 0};
-    ATTN_TRY(attn_grow(e->work.ctx, &tokens->token, &tokens->capacity, tokens->count + 1, tokens->count, sizeof token));
+    ATTN_TRY(attn_encoder_reserve(e, 1));
     tokens->token[tokens->count++] = token;
     return ATTN_OK;
 }
@@ -77,12 +82,16 @@ attn_status attn_encoder_add(attn_encoder *e, int32_t id, size_t first, size_t e
     return add_token(e, id, attn_traced_span(&e->cuts.text, first, end));
 }
 
-/* normal[first, end): no added token is in it any more. */
+/* normal[first, end): no added token is in it any more. All of it is not copied: normal gets the other's memory. */
 static attn_status encode_cut(attn_encoder *e, size_t first, size_t end) {
     attn_cuts *cuts = &e->cuts;
     const attn_traced *from = &e->normal;
     if (first >= end) return ATTN_OK;
-    if (from->given) attn_traced_give(&cuts->text, from->text.data + first, end - first, from->base + first);
+    if (first == 0 && end == from->text.bytes) {
+        attn_traced whole = e->normal;
+        e->normal = cuts->text;
+        cuts->text = whole;
+    } else if (from->given) attn_traced_give(&cuts->text, from->text.data + first, end - first, from->base + first);
     else {
         attn_traced_clear(&cuts->text);
         attn_traced_copy(&cuts->text, from, first, end);

@@ -107,6 +107,8 @@ typedef struct attn_encoder {
     const attn_tokenize_options *options;
 } attn_encoder;
 
+/* Room for so many tokens more. */
+attn_status attn_encoder_reserve(attn_encoder *e, size_t tokens);
 /* The token of cuts.text[first, end). */
 attn_status attn_encoder_add(attn_encoder *e, int32_t id, size_t first, size_t end);
 /* The tokens of a piece. */

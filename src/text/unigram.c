@@ -1,6 +1,7 @@
 /* unigram.c: Viterbi's algorithm over the ends of pieces. Time is the text's length times the longest piece's.
  *   (I1) node[i] is the best way to cover text[0, i) with whole pieces, of the ways tried so far; the first of equals
- *   (I2) when position i is left, node[i] is final: pieces end behind where they begin */
+ *   (I2) when position i is left, node[i] is final: pieces end behind where they begin
+ *   (I3) on the way back from the end, node[i] of a piece that begins at i is that piece; what ended there is read */
 #include "text/unigram.h"
 
 #include "text/normalise.h"
@@ -32,16 +33,19 @@ static void offer(const attn_unigram *u, node *to, double before, double score, 
     *to = (node){sum, id, (uint32_t)bytes};
 }
 
-static attn_status add_piece(attn_context *ctx, const attn_unigram *u, attn_unigram_path *path, size_t first,
-                             size_t end, int32_t id) {
-    attn_unigram_piece *last = path->count ? &path->piece[path->count - 1] : NULL;
-    if (last && id == u->unknown && last->id == id) {
-        last->first = first;
-        return ATTN_OK;
+/* Turns the links round: from what ends at a node to what begins there. */
+static void turn_round(const attn_unigram *u, attn_unigram_path *path, size_t bytes) {
+    node *n = path->node, back = n[bytes];
+    for (size_t end = bytes, first; end > 0; end = first) {
+        const node piece = back;
+        first = end - piece.bytes;
+        back = n[first];
+        n[first] = piece;
+        path->count++;
+        if (end == bytes || piece.id != u->unknown || n[end].id != u->unknown) continue;
+        n[first].bytes += n[end].bytes;
+        path->count--;
     }
-    ATTN_TRY(attn_grow(ctx, &path->piece, &path->capacity, path->count + 1, path->count, sizeof *path->piece));
-    path->piece[path->count++] = (attn_unigram_piece){first, end, id};
-    return ATTN_OK;
 }
 
 attn_status attn_unigram_segment(attn_context *ctx, const attn_unigram *u, attn_unigram_path *path, const char *text,
@@ -64,15 +68,15 @@ attn_status attn_unigram_segment(attn_context *ctx, const attn_unigram *u, attn_
         }
         if (!covered) offer(u, &n[next], n[at].score, u->unknown_score, u->unknown, next - at);
     }
-    for (size_t end = bytes, first; end > 0; end = first) {
-        first = end - n[end].bytes;
-        ATTN_TRY(add_piece(ctx, u, path, first, end, n[end].id));
-    }
+    turn_round(u, path, bytes);
     return ATTN_OK;
 }
 
+attn_unigram_piece attn_unigram_at(const attn_unigram_path *path, size_t first) {
+    return (attn_unigram_piece){first, first + path->node[first].bytes, path->node[first].id};
+}
+
 void attn_unigram_path_free(attn_context *ctx, attn_unigram_path *path) {
-    attn_release(ctx, path->piece);
     attn_release(ctx, path->node);
     *path = (attn_unigram_path)ATTN_UNIGRAM_PATH_INIT;
 }

@@ -2,7 +2,7 @@
  *
  *     attn_unigram_path path = ATTN_UNIGRAM_PATH_INIT;
  *     ATTN_TRY(attn_unigram_segment(ctx, &unigram, &path, text, bytes));
- *     for (size_t i = path.count; i-- > 0;) ... path.piece[i]      // from the last to the first
+ *     for (size_t at = 0; at < bytes; at = piece.end) piece = attn_unigram_at(&path, at) ...
  */
 #ifndef ATTN_TEXT_UNIGRAM_H
 #define ATTN_TEXT_UNIGRAM_H
@@ -29,15 +29,16 @@ typedef struct attn_unigram_piece {
 } attn_unigram_piece;
 
 typedef struct attn_unigram_path {
-    attn_unigram_piece *piece;
-    size_t count, capacity;
+    size_t count;                   /* of pieces */
     struct attn_unigram_node *node; /* (bytes + 1) */
     size_t nodes;
 } attn_unigram_path;
 #define ATTN_UNIGRAM_PATH_INIT \
-    { NULL, 0, 0, NULL, 0 }
+    { 0, NULL, 0 }
 attn_status attn_unigram_segment(attn_context *ctx, const attn_unigram *unigram, attn_unigram_path *path,
                                  const char *text, size_t bytes);
+/* The piece of the path that begins at first. */
+attn_unigram_piece attn_unigram_at(const attn_unigram_path *path, size_t first);
 void attn_unigram_path_free(attn_context *ctx, attn_unigram_path *path);
 
 #endif
