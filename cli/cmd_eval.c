@@ -9,11 +9,11 @@
 enum { THRESHOLDS = 40, MAX_WORDS = 1000 };
 
 typedef struct settings {
-    const char *model, *alignments, *hypotheses, *lengths;
+    const char *model, *alignments, *hypotheses, *lengths, *reference;
     text_list data;
     long long beam_size, limit, batch_size, max_source, max_tokens;
     int task, prompt_template;
-    double length_penalty, coverage_penalty;
+    double length_penalty, coverage_penalty, beta;
     int cache, precision;
     bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
 } settings;
@@ -49,6 +49,9 @@ static const option_spec options[] = {
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
     {"task", 0, OPTION_CHOICE, AT(task), "NAME",
      "of a language model: next (texts), instructions, preferences (JSON, as for attn train) (next)", 0, 0, task_names},
+    {"reference", 0, OPTION_TEXT, AT(reference), "DIR",
+     "preferences: the model that training began with; how often the chosen answer has the higher reward", 0, 0, NULL},
+    {"beta", 0, OPTION_FLOAT, AT(beta), "X", "with --reference: as in training (0.1)", 1e-6, 1e6, NULL},
     {"template", 0, OPTION_CHOICE, AT(prompt_template), "NAME", "of prompts: alpaca, chatml, plain (alpaca)", 0, 0,
      cli_templates},
     {"max-tokens", 0, OPTION_INT, AT(max_tokens), "N",
@@ -429,6 +432,8 @@ static int check_settings(const command *c, const settings *s) {
                              s->no_translate ? "no-translate"
                              : s->alignments ? "alignments"
                                              : "lengths");
+    if (s->reference && s->task != ATTN_TASK_PREFERENCES)
+        return cli_wrong_use(c, "--reference belongs to --task preferences");
     return cli_check_files(c, "data", &s->data);
 }
 
@@ -472,34 +477,82 @@ static bool evaluate_texts(const job *j) {
     return fine;
 }
 
-/* Loss of answers to instructions, or how often the better answer is the likelier one. */
+/* Loss of answers to instructions. */
+static bool measure_instructions(const job *j, const attn_corpus *corpus, const attn_train_options *o) {
+    attn_loss_stats stats = {0};
+    if (attn_train_measure(j->translator.model, j->translator.tokenizer, corpus, o, &stats) != ATTN_OK)
+        return cli_fail_status(j->command) == EXIT_DONE;
+    if (!stats.tokens) return cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
+    const double n = (double)stats.tokens;
+    json_t *figures = json_object();
+    add_figure(figures, "loss", stats.nll / n);
+    add_figure(figures, "perplexity", exp(stats.nll / n));
+    add_figure(figures, "accuracy", (double)stats.correct / n);
+    json_object_set_new(figures, "tokens", json_integer((json_int_t)stats.tokens));
+    return put(j, figures);
+}
+
+/* How often the chosen answer is the likelier one, as a whole and per token; with a reference how often what training
+ * made of its probability is more than of the rejected one's. */
+static bool put_preferences(const job *j, const attn_answer *now, const attn_answer *before, size_t n) {
+    const double beta = j->settings->beta;
+    double pairs = 0, likelier = 0, per_token = 0, rewarded = 0, margins = 0, loss = 0;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        const attn_answer *chosen = &now[i], *rejected = &now[i + 1];
+        if (!chosen->tokens || (before && !before[i].tokens)) continue;
+        pairs++;
+        likelier += chosen->log_prob > rejected->log_prob;
+        per_token += chosen->log_prob / (double)chosen->tokens > rejected->log_prob / (double)rejected->tokens;
+        if (!before) continue;
+        const double margin =
+            beta * ((chosen->log_prob - before[i].log_prob) - (rejected->log_prob - before[i + 1].log_prob));
+        rewarded += margin > 0, margins += margin, loss += log1p(exp(-fabs(margin))) + fmax(-margin, 0);
+    }
+    if (pairs == 0) return cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
+    json_t *figures = json_object();
+    add_figure(figures, "preferred", likelier / pairs);
+    add_figure(figures, "preferred_per_token", per_token / pairs);
+    if (before) {
+        add_figure(figures, "reward_accuracy", rewarded / pairs);
+        add_figure(figures, "reward_margin", margins / pairs);
+        add_figure(figures, "loss", loss / pairs);
+    }
+    json_object_set_new(figures, "pairs", json_integer((json_int_t)pairs));
+    return put(j, figures);
+}
+
+static bool measure_preferences(const job *j, const attn_corpus *corpus, const attn_train_options *o) {
+    const settings *s = j->settings;
+    const size_t n = attn_corpus_count(corpus);
+    attn_answer *now = calloc(n + 1, 2 * sizeof *now), *before = now ? now + n : NULL;
+    if (!now) return cli_fail_memory(j->command) == EXIT_DONE;
+    bool fine = attn_train_answers(j->translator.model, j->translator.tokenizer, corpus, o, now) == ATTN_OK ||
+                cli_fail_status(j->command) == EXIT_DONE;
+    translator reference;
+    if (fine && s->reference &&
+        (fine = cli_load_language_model(j->command, &reference, s->reference, NULL, s->precision))) {
+        fine = attn_train_answers(reference.model, reference.tokenizer, corpus, o, before) == ATTN_OK ||
+               cli_fail_status(j->command) == EXIT_DONE;
+        cli_free_translator(&reference);
+    }
+    fine = fine && put_preferences(j, now, s->reference ? before : NULL, n);
+    free(now);
+    return fine;
+}
+
 static bool evaluate_answers(const job *j) {
     const settings *s = j->settings;
+    const bool preferences = s->task == ATTN_TASK_PREFERENCES;
     attn_corpus *corpus;
-    attn_loss_stats stats = {0};
     attn_train_options o;
     attn_train_options_init(&o);
     o.task = (attn_train_task)s->task;
     o.max_tokens = s->max_tokens ? (size_t)s->max_tokens : attn_model_context_length(j->translator.model);
     o.batch_tokens = 2048;
     if (attn_corpus_read_instructions(&corpus, cli_context(), s->data.item, s->data.count,
-                                      (attn_template)s->prompt_template, o.task == ATTN_TASK_PREFERENCES) != ATTN_OK)
+                                      (attn_template)s->prompt_template, preferences) != ATTN_OK)
         return cli_fail_status(j->command) == EXIT_DONE;
-    bool fine = attn_train_measure(j->translator.model, j->translator.tokenizer, corpus, &o, &stats) == ATTN_OK ||
-                cli_fail_status(j->command) == EXIT_DONE;
-    if (fine && !stats.tokens) fine = cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
-    if (fine) {
-        const double n = (double)stats.tokens;
-        const bool preferences = o.task == ATTN_TASK_PREFERENCES;
-        json_t *figures = json_object();
-        if (!preferences) {
-            add_figure(figures, "loss", stats.nll / n);
-            add_figure(figures, "perplexity", exp(stats.nll / n));
-        }
-        add_figure(figures, preferences ? "preferred" : "accuracy", (double)stats.correct / n);
-        json_object_set_new(figures, preferences ? "pairs" : "tokens", json_integer((json_int_t)stats.tokens));
-        fine = put(j, figures);
-    }
+    const bool fine = preferences ? measure_preferences(j, corpus, &o) : measure_instructions(j, corpus, &o);
     attn_corpus_free(corpus);
     return fine;
 }
@@ -560,6 +613,7 @@ static int run(const command *c, int argc, char **argv) {
                   .coverage_penalty = -1,
                   .batch_size = 64,
                   .max_source = CLI_MAX_SOURCE,
+                  .beta = 0.1,
                   .cache = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;

@@ -115,6 +115,17 @@ ATTN_API attn_status attn_train_measure(const attn_model *model, const attn_toke
                                         const attn_corpus *corpus, const attn_train_options *options,
                                         attn_loss_stats *stats);
 
+/* log p of each answer of a corpus of preferences (attn_corpus_read_instructions), the chosen and the rejected one in
+ * turn, and its tokens with the end; 0 of both for pairs that are longer than max_tokens. answer: attn_corpus_count. By
+ * two models it makes the implicit reward beta (log p − log p of the reference) of Rafailov et al. 2023, section 4. */
+typedef struct attn_answer {
+    double log_prob;
+    size_t tokens;
+} attn_answer;
+ATTN_API attn_status attn_train_answers(const attn_model *model, const attn_tokenizer *tokenizer,
+                                        const attn_corpus *corpus, const attn_train_options *options,
+                                        attn_answer *answer);
+
 #ifdef __cplusplus
 }
 #endif

@@ -36,7 +36,7 @@ typedef struct attn_example {
 
 /* A sequence that examples.c makes: ids[offset …], of which the prompt comes first; label −1: none. */
 typedef struct attn_sequence {
-    size_t offset;
+    size_t offset, pair; /* of the corpus */
     uint32_t prompt, count;
     int32_t label;
 } attn_sequence;

@@ -36,10 +36,12 @@ static attn_status find_label(attn_epoch *epoch, const attn_example_options *opt
 /* A pair's sequence; false, with nothing added, if it has more tokens than there may be, or none. Texts to classify
  * are cut instead. */
 static attn_status add_sequence(attn_epoch *epoch, const attn_tokenizer *tokenizer, attn_tokens *tokens,
-                                const attn_example_options *options, const attn_pair *pair, bool *fits) {
+                                const attn_example_options *options, const attn_corpus *corpus, size_t index,
+                                bool *fits) {
+    const attn_pair *pair = attn_corpus_at(corpus, index);
     const bool classify = options->task == ATTN_TASK_CLASSIFY;
     const size_t first = epoch->id_count;
-    attn_sequence sequence = {.offset = first, .label = -1};
+    attn_sequence sequence = {.offset = first, .pair = index, .label = -1};
     if (classify) ATTN_TRY(find_label(epoch, options, pair, &sequence.label));
     ATTN_TRY(attn_language_tokenize(tokenizer, tokens, pair->source, pair->source_bytes));
     if (classify) tokens->count = ATTN_MIN(tokens->count, options->most);
@@ -76,7 +78,7 @@ static attn_status read_sequences(attn_epoch *epoch, const attn_tokenizer *token
         const size_t sequences = epoch->sequences, ids = epoch->id_count;
         bool fits = true;
         for (size_t k = 0; k < each && fits; k++)
-            ATTN_TRY(add_sequence(epoch, tokenizer, tokens, options, attn_corpus_at(corpus, i + k), &fits));
+            ATTN_TRY(add_sequence(epoch, tokenizer, tokens, options, corpus, i + k, &fits));
         if (fits) continue;
         epoch->sequences = sequences;
         epoch->id_count = ids;

@@ -46,8 +46,20 @@ attn_status attn_reference_make(attn_trainer *trainer, attn_epoch *epoch, const 
     return status;
 }
 
-attn_status attn_train_measure(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
-                               const attn_train_options *options, attn_loss_stats *stats) {
+static attn_status read_answers(attn_trainer *trainer, attn_answer *answer) {
+    attn_epoch *epoch = &trainer->valid_epoch;
+    for (size_t i = 0; i < attn_corpus_count(trainer->valid); i++) answer[i] = (attn_answer){0, 0};
+    ATTN_TRY(attn_reference_make(trainer, epoch, trainer->valid));
+    for (size_t i = 0; i < epoch->sequences; i++) {
+        const attn_sequence *s = &epoch->sequence[i];
+        answer[s->pair] = (attn_answer){(double)epoch->reference[i], s->count - s->prompt};
+    }
+    return ATTN_OK;
+}
+
+/* stats, or answer. */
+static attn_status look(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                        const attn_train_options *options, attn_loss_stats *stats, attn_answer *answer) {
     attn_train_options own = *options;
     own.label_smoothing = 0;
     if (!own.folder) own.folder = "."; /* nothing is written */
@@ -65,10 +77,22 @@ attn_status attn_train_measure(const attn_model *model, const attn_tokenizer *to
     ATTN_TRY(attn_train_check_inputs(&trainer));
     ATTN_TRY(attn_tape_create(&trainer.quiet, model->ctx, false));
     attn_status status = attn_tape_precision(trainer.quiet, own.precision);
-    if (status == ATTN_OK) status = add_loss(&trainer, stats);
+    if (status == ATTN_OK) status = stats ? add_loss(&trainer, stats) : read_answers(&trainer, answer);
     attn_tape_free(trainer.quiet);
     attn_epoch_free(&trainer.valid_epoch);
     return status;
+}
+
+attn_status attn_train_measure(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                               const attn_train_options *options, attn_loss_stats *stats) {
+    return look(model, tokenizer, corpus, options, stats, NULL);
+}
+
+attn_status attn_train_answers(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                               const attn_train_options *options, attn_answer *answer) {
+    attn_train_options own = *options;
+    own.task = ATTN_TASK_PREFERENCES;
+    return look(model, tokenizer, corpus, &own, NULL, answer);
 }
 
 attn_status attn_validate_loss(attn_trainer *trainer, attn_measure *out) {

@@ -86,6 +86,33 @@ static void test_instructions(void **state) {
     assert_says(o, "broken.json:1: \"output\": expected a string, found nothing");
 }
 
+static void test_preferences(void **state) {
+    (void)state;
+    char pairs[6000];
+    size_t n = 0;
+    for (int i = 0; i < 30; i++)
+        n += (size_t)sprintf(pairs + n, "{\"instruction\": \"Say %c.\", \"chosen\": \"%c.\", \"rejected\": \"no\"}\n",
+                             'a' + i % 9, 'a' + i % 9);
+    put("pairs.json", pairs);
+    IN(base, "base");
+    IN(data, "pairs.json");
+    IN(out, "polite");
+    const outcome *o =
+        RUN("eval", "-m", base, "--task", "preferences", "--template", "plain", "--data", data, "--reference", base);
+    assert_code(o, 0); /* no reward by itself */
+    assert_prints(o, "reward_accuracy 0.0000  reward_margin 0.0000  loss 0.6931  pairs 30");
+    assert_code(RUN("train", "--init", base, "--task", "preferences", "--template", "plain", "--data", data, "--lr",
+                    "0.02", "--epochs", "20", "--batch-tokens", "200", "-q", "-o", out),
+                0);
+    o = RUN("eval", "-m", out, "--task", "preferences", "--template", "plain", "--data", data, "--reference", base);
+    assert_code(o, 0);
+    assert_prints(o, "preferred 1.0000  preferred_per_token 1.0000  reward_accuracy 1.0000");
+    assert_code(RUN("eval", "-m", out, "--task", "instructions", "--data", data, "--reference", base), 2);
+    o = RUN("eval", "-m", out, "--task", "preferences", "--data", data, "--reference", "/nowhere");
+    assert_code(o, 1);
+    assert_says(o, "/nowhere");
+}
+
 static void test_adapters(void **state) {
     (void)state;
     IN(base, "base");
@@ -157,8 +184,8 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify), cmocka_unit_test(test_instructions),
-                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_windows),
-                                       cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify),    cmocka_unit_test(test_instructions),
+                                       cmocka_unit_test(test_preferences), cmocka_unit_test(test_adapters),
+                                       cmocka_unit_test(test_windows),     cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

@@ -99,6 +99,54 @@ static void make_base(const char *folder, const tuning *t) {
     attn_context_free(ctx);
 }
 
+/* log p of an answer, from the logits of its prompt and itself. */
+static double answer_log_prob(const attn_model *model, const attn_tokenizer *tokenizer, const attn_pair *pair,
+                              size_t *count) {
+    enum { MOST = 32, VOCABULARY = 40 };
+    attn_context *ctx = test_context(1);
+    attn_tokens prompt = ATTN_TOKENS_INIT, answer = ATTN_TOKENS_INIT;
+    assert_ok(attn_language_tokenize(tokenizer, &prompt, pair->source, pair->source_bytes));
+    assert_ok(attn_tokenize(tokenizer, &answer, pair->target, pair->target_bytes, false));
+    const size_t m = prompt.count, n = m + answer.count + 1;
+    int32_t id[MOST];
+    assert_true(n <= MOST);
+    for (size_t i = 0; i < m; i++) id[i] = prompt.token[i].id;
+    for (size_t i = m; i + 1 < n; i++) id[i] = answer.token[i - m].id;
+    id[n - 1] = VOCABULARY - 1; /* eos_token_id */
+    static float logits[MOST * VOCABULARY];
+    assert_ok(attn_language_logits(model, logits, id, 1, n, NULL));
+    double sum = 0;
+    for (size_t t = m; t < n; t++) {
+        const float *row = logits + (t - 1) * VOCABULARY;
+        double all = 0;
+        for (size_t v = 0; v < VOCABULARY; v++) all += exp((double)row[v]);
+        sum += (double)row[id[t]] - log(all);
+    }
+    *count = n - m;
+    attn_tokens_free(ctx, &prompt);
+    attn_tokens_free(ctx, &answer);
+    attn_context_free(ctx);
+    return sum;
+}
+
+static void check_answers(const attn_model *model, const attn_tokenizer *tokenizer, const attn_corpus *corpus,
+                          const attn_train_options *o, size_t likelier) {
+    enum { MOST = 200 };
+    attn_answer answer[MOST];
+    const size_t n = attn_corpus_count(corpus);
+    size_t counted = 0, tokens;
+    assert_true(n <= MOST);
+    assert_ok(attn_train_answers(model, tokenizer, corpus, o, answer));
+    for (size_t i = 0; i < n; i++) {
+        const double expected = answer_log_prob(model, tokenizer, attn_corpus_at(corpus, i), &tokens);
+        assert_int_equal(answer[i].tokens, tokens);
+        if (!(fabs(answer[i].log_prob - expected) <= 1e-4 * (1 + fabs(expected))))
+            fail_msg("answer %zu: log p is %g, expected %g", i, answer[i].log_prob, expected);
+        counted += i % 2 == 0 && answer[i].log_prob > answer[i + 1].log_prob;
+    }
+    assert_int_equal(counted, likelier);
+}
+
 /* What the folder says is what the model became: merged, if there are adapters. */
 static void check_result(const tuning *t, const char *folder, const attn_model *model, const attn_tokenizer *tokenizer,
                          const attn_corpus *valid, const attn_train_options *o) {
@@ -109,6 +157,7 @@ static void check_result(const tuning *t, const char *folder, const attn_model *
     assert_ok(attn_train_measure(model, tokenizer, valid, o, &kept));
     assert_ok(attn_train_measure(again, tokenizer, valid, o, &read));
     assert_int_equal(kept.tokens, read.tokens);
+    if (t->task == ATTN_TASK_PREFERENCES) check_answers(model, tokenizer, valid, o, kept.correct);
     const double off = fabs(kept.nll - read.nll) / kept.nll;
     if (!(off <= (t->lora ? 1e-5 : 0))) fail_msg("%s: a loss of %g became %g", t->name, kept.nll, read.nll);
     attn_model_free(again);
