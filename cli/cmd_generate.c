@@ -1,18 +1,10 @@
 /* cmd_generate.c: attn generate. */
-#include "common.h"
+#include "generate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct settings {
-    const char *model, *tokenizer, *prompt, *file, *system, *template, *input;
-    int prompt_template;
-    text_list stop;
-    long long tokens, context, top_k, seed;
-    double temperature, top_p, min_p, repetition_penalty;
-    int cache, precision;
-    bool slide, chat, no_prompt, json;
-} settings;
+typedef generate_settings settings;
 
 #define AT(field) offsetof(settings, field)
 static const option_spec options[] = {
@@ -23,6 +15,11 @@ static const option_spec options[] = {
      NULL},
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", "how the text begins; so do the operands", 0, 0, NULL},
     {"file", 'f', OPTION_TEXT, AT(file), "FILE", "the same from a file (\"-\": standard input)", 0, 0, NULL},
+    {"batch", 0, OPTION_INT, AT(batch), "N",
+     "each operand, or each line of --file or of standard input, is a prompt of its own; N of them at a time, whose "
+     "texts "
+     "are those that each gives alone",
+     1, 4096, NULL},
     {"chat", 0, OPTION_FLAG, AT(chat), NULL,
      "answer the prompt as the model's chat template has it; without one, each line of standard input in turn", 0, 0,
      NULL},
@@ -56,7 +53,7 @@ static const option_spec options[] = {
      0, NULL},
 };
 
-static const char *end_name(attn_generate_end end) {
+const char *generate_end_name(attn_generate_end end) {
     switch (end) {
     case ATTN_GENERATE_END_TOKEN: return "end token";
     case ATTN_GENERATE_STOP: return "stop";
@@ -97,8 +94,7 @@ static char *read_prompt(const command *c, const settings *s, char **words, int 
     return text;
 }
 
-/* The instruction as a prompt; frees text. */
-static char *as_instruction(const command *c, const settings *s, char *text) {
+char *generate_instruction(const command *c, const settings *s, char *text) {
     char *prompt, *copy = NULL;
     const char *input = s->input;
     if (input && !cli_check_text(c, "--input", 0, input, strlen(input))) input = NULL;
@@ -110,6 +106,15 @@ static char *as_instruction(const command *c, const settings *s, char *text) {
     }
     free(text);
     return copy;
+}
+
+void generate_put_json(const char *prompt, const char *given, const char *text, size_t bytes, attn_generate_end end) {
+    json_t *root = json_object();
+    json_object_set_new(root, "prompt", json_string(prompt));
+    if (given) json_object_set_new(root, "conversation", json_string(given));
+    json_object_set_new(root, "text", json_stringn(text, bytes));
+    json_object_set_new(root, "end", json_string(generate_end_name(end)));
+    cli_put_json(root, JSON_COMPACT);
 }
 
 /* Prints pieces as they come. given: what the model got, or NULL. answer (NULL: not wanted) gets all of
@@ -136,20 +141,13 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
     const attn_generate_end end = attn_generator_end(g);
     if (!s->json) fputc('\n', stdout);
     if (kept && fclose(kept) != 0) code = cli_fail_memory(c);
-    if (s->json && code == EXIT_DONE) {
-        json_t *root = json_object();
-        json_object_set_new(root, "prompt", json_string(prompt));
-        if (given) json_object_set_new(root, "conversation", json_string(given));
-        json_object_set_new(root, "text", json_stringn(all, all_bytes));
-        json_object_set_new(root, "end", json_string(end_name(end)));
-        cli_put_json(root, JSON_COMPACT);
-    }
+    if (s->json && code == EXIT_DONE) generate_put_json(prompt, given, all, all_bytes, end);
     if (answer) *answer = all;
     else free(all);
     return code;
 }
 
-static attn_generate_options options_of(const settings *s) {
+attn_generate_options generate_options(const settings *s) {
     attn_generate_options o = ATTN_GENERATE_OPTIONS_INIT;
     o.max_tokens = (size_t)s->tokens, o.context = (size_t)s->context;
     o.temperature = (float)s->temperature, o.top_k = (size_t)s->top_k, o.top_p = (float)s->top_p;
@@ -158,8 +156,7 @@ static attn_generate_options options_of(const settings *s) {
     return o;
 }
 
-/* Says so, if the context was full before the text had ended. */
-static int check_context(const command *c, const settings *s, const translator *t, const attn_generator *g) {
+int generate_check_context(const command *c, const settings *s, const translator *t, const attn_generator *g) {
     if (attn_generator_end(g) != ATTN_GENERATE_CONTEXT) return EXIT_DONE;
     const size_t length = attn_model_context_length(t->model), wanted = (size_t)s->context;
     const size_t limit = wanted && wanted < length ? wanted : length;
@@ -173,12 +170,12 @@ static int check_context(const command *c, const settings *s, const translator *
 }
 
 static int generate(const command *c, const settings *s, const translator *t, const char *prompt) {
-    const attn_generate_options o = options_of(s);
+    const attn_generate_options o = generate_options(s);
     attn_generator *g;
     if (attn_generator_create(&g, t->model, t->tokenizer, &o) != ATTN_OK) return cli_fail_status(c);
     int code = attn_generator_prompt(g, prompt, strlen(prompt)) == ATTN_OK ? stream(c, s, g, prompt, NULL, NULL)
                                                                            : cli_fail_status(c);
-    if (code == EXIT_DONE) code = check_context(c, s, t, g);
+    if (code == EXIT_DONE) code = generate_check_context(c, s, t, g);
     attn_generator_free(g);
     return code;
 }
@@ -233,7 +230,7 @@ static int take_turn(conversation *v, const char *text) {
     if (!fed) return cli_fail_status(v->c);
     int code = stream(v->c, v->s, v->g, text, given, &answer);
     attn_text_free(cli_context(), given);
-    if (code == EXIT_DONE) code = check_context(v->c, v->s, v->t, v->g);
+    if (code == EXIT_DONE) code = generate_check_context(v->c, v->s, v->t, v->g);
     if (!answer || !add_message(v, "assistant", answer)) return EXIT_FAILED;
     return code;
 }
@@ -256,19 +253,37 @@ static int converse(conversation *v) {
     return code;
 }
 
-static int chat(const command *c, const settings *s, const translator *t, const char *prompt) {
-    conversation v = {.c = c, .s = s, .t = t, .options = options_of(s)};
+int generate_load_chat(const command *c, const settings *s, const translator *t, attn_chat **chat, int32_t *end,
+                       attn_generate_options *options) {
     if (!s->model) return cli_fail(c, "the model that ships answers nothing: -m names one that does");
-    if (attn_chat_load(&v.chat, cli_context(), s->model, s->template) != ATTN_OK) return cli_fail_status(c);
-    v.end = attn_chat_end(v.chat, t->tokenizer);
-    v.options.ends = &v.end, v.options.end_count = v.end >= 0;
-    int code = EXIT_FAILED;
+    if (attn_chat_load(chat, cli_context(), s->model, s->template) != ATTN_OK) return cli_fail_status(c);
+    *end = attn_chat_end(*chat, t->tokenizer);
+    options->ends = end, options->end_count = *end >= 0;
+    return EXIT_DONE;
+}
+
+static int chat(const command *c, const settings *s, const translator *t, const char *prompt) {
+    conversation v = {.c = c, .s = s, .t = t, .options = generate_options(s)};
+    int code;
+    if ((code = generate_load_chat(c, s, t, &v.chat, &v.end, &v.options)) != EXIT_DONE) return code;
+    code = EXIT_FAILED;
     if (!s->system || add_message(&v, "system", strdup(s->system)))
         code = prompt ? take_turn(&v, prompt) : converse(&v);
     for (size_t i = 0; i < v.count; i++) free((char *)(uintptr_t)v.message[i].text);
     free(v.message);
     attn_generator_free(v.g);
     attn_chat_free(v.chat);
+    return code;
+}
+
+static int batch(const command *c, settings *s, char **texts, int n) {
+    translator t;
+    int code = EXIT_FAILED;
+    s->no_prompt |= s->prompt_template >= 0;
+    if (!cli_load_language_model(c, &t, s->model, s->tokenizer, s->precision)) return code;
+    cli_catch_interrupt();
+    code = generate_batch(c, s, &t, texts, n);
+    cli_free_translator(&t);
     return code;
 }
 
@@ -290,12 +305,15 @@ static int run(const command *c, int argc, char **argv) {
     if (s.input && s.prompt_template < 0) return cli_wrong_use(c, "--input belongs to --instruction");
     if (s.chat && s.prompt_template >= 0)
         return cli_wrong_use(c, "found --chat and --instruction, expected one of them");
+    if (s.batch && (s.prompt || (s.file && first < argc)))
+        return cli_wrong_use(c, "with --batch prompts are operands, or lines of --file or of standard input");
     if (!cli_context()) return EXIT_FAILED;
+    if (s.batch) return batch(c, &s, argv + first, argc - first);
     const bool lines = s.chat && !s.prompt && !s.file && first == argc;
     char *prompt = lines ? NULL : read_prompt(c, &s, argv + first, argc - first, &code);
     if (prompt && s.prompt_template >= 0) {
         s.no_prompt = true;
-        prompt = as_instruction(c, &s, prompt);
+        prompt = generate_instruction(c, &s, prompt);
         code = EXIT_FAILED;
     }
     if (!prompt && !lines) return code;
@@ -320,6 +338,7 @@ const command command_generate = {
         "Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3. With --chat the text is a conversation in the form that the\n"
         "model was taught (ChatML, Llama 2 and 3, Mistral, Gemma, Zephyr), and its answer is printed.",
     .example = "  attn generate \"ROMEO:\"\n"
+               "  attn generate --batch 8 -n 100 -f prompts.txt --json\n"
                "  attn generate -m out/gpt -p \"KING RICHARD\" -n 400 --slide --temp 0.7\n"
                "  attn generate -m SmolLM2-135M-Instruct.Q4_1.gguf --chat \"What is the capital of France?\"",
     .options = options,

@@ -85,6 +85,17 @@ ATTN_API attn_status attn_generator_prompt_ids(attn_generator *generator, const 
  * options and the model alone: the same bytes on any number of threads. */
 ATTN_API attn_status attn_generator_next(attn_generator *generator, const char **text, size_t *bytes);
 
+/* What attn_generator_next needs for the next token, for several texts of one model in one pass, which reads the
+ * weights once: each text stays the one that it is alone, whatever the others are.
+ *
+ *     while (n) {
+ *         attn_generators_advance(g, n);
+ *         for (size_t i = 0; i < n; i++) attn_generator_next(g[i], &text, &bytes) …  // take ended ones out, put others
+ * in
+ *     }
+ */
+ATTN_API attn_status attn_generators_advance(attn_generator *const *generators, size_t n);
+
 typedef enum attn_generate_end {
     ATTN_GENERATE_GOES_ON,
     ATTN_GENERATE_END_TOKEN,  /* one of the config's "eos_token_id", or of ends */

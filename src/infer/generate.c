@@ -4,35 +4,13 @@
  * Long prompts go through the model in chunks; chunks, steps and the whole text at once give the same
  * bits. What is handed out is text that later tokens cannot change: characters whose bytes are all there, and nothing
  * that may be the beginning of a stop string. */
-#include "infer/caches.h"
-#include "infer/sample.h"
+#include "infer/generator.h"
 #include "nn/tape.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { BEFORE = 6 }; /* tokens before a new one that its spelling may depend on */
-
-struct attn_generator {
-    attn_context *ctx;
-    const attn_gpt *m;
-    const attn_tokenizer *tokenizer;
-    attn_generate_options options;
-    char **stop;   /* copies */
-    int32_t *ends; /* so are they */
-    size_t context;
-    attn_sampler sampler;
-    attn_tape *tape;
-    attn_kv_cache **cache; /* (num_layers) */
-    size_t cached;         /* tokens in the cache */
-    int32_t *id;           /* all tokens: prompts and what was generated */
-    size_t count, capacity, generated;
-    size_t spelled, read; /* tokens before `read` are spelled; from `spelled` on they are spelled again */
-    attn_buffer text;     /* spelled and not handed out, but for the first `given` bytes, which the last call gave */
-    size_t given;
-    attn_generate_end end;
-    float *logits; /* (V) after the last token of the cache */
-};
 
 /* ---- beginning and end ------------------------------------------------------------------------------- */
 
@@ -130,21 +108,21 @@ static attn_status run_chunk(attn_generator *g, size_t n, bool last) {
     return ATTN_OK;
 }
 
-/* Brings the cache up to all tokens. On failure it is empty, so that the next call begins anew. */
-static attn_status catch_up(attn_generator *g) {
+attn_status attn_generator_forget(attn_generator *g, attn_status status) {
+    char text[512];
+    snprintf(text, sizeof text, "%s", attn_error(g->ctx));
+    attn_caches_reset(g->m, g->cache);
+    g->cached = 0;
+    return attn_fail(g->ctx, status, "%s", text);
+}
+
+attn_status attn_generator_catch_up(attn_generator *g, size_t but) {
     attn_status status = ATTN_OK;
-    while (g->cached < g->count && status == ATTN_OK) {
-        const size_t n = ATTN_MIN((size_t)ATTN_CHUNK, g->count - g->cached);
+    while (g->cached + but < g->count && status == ATTN_OK) {
+        const size_t n = ATTN_MIN((size_t)ATTN_CHUNK, g->count - but - g->cached);
         status = run_chunk(g, n, g->cached + n == g->count);
     }
-    if (status != ATTN_OK) {
-        char text[512];
-        snprintf(text, sizeof text, "%s", attn_error(g->ctx));
-        attn_caches_reset(g->m, g->cache);
-        g->cached = 0;
-        return attn_fail(g->ctx, status, "%s", text);
-    }
-    return ATTN_OK;
+    return status == ATTN_OK ? ATTN_OK : attn_generator_forget(g, status);
 }
 
 static attn_status add_ids(attn_generator *g, const int32_t *ids, size_t n) {
@@ -246,8 +224,9 @@ static bool find_stop(const attn_generator *g, size_t *safe) {
 
 /* ---- the next token ------------------------------------------------------------------------------------------ */
 
-/* A full context goes on from its last half, if that is wanted. */
-static attn_status make_room(attn_generator *g) {
+attn_status attn_generator_make_room(attn_generator *g) {
+    if (g->options.max_tokens && g->generated >= g->options.max_tokens) g->end = ATTN_GENERATE_MAX_TOKENS;
+    if (g->end != ATTN_GENERATE_GOES_ON) return ATTN_OK;
     if (g->count < g->context) return ATTN_OK;
     if (!g->options.slide) {
         g->end = ATTN_GENERATE_CONTEXT;
@@ -273,10 +252,9 @@ static bool is_end(const attn_generator *g, int32_t id) {
 static attn_status generate(attn_generator *g) {
     int32_t id;
     if (g->count == 0) return attn_fail(g->ctx, ATTN_E_ARGUMENT, "generating: there is no prompt");
-    if (g->options.max_tokens && g->generated >= g->options.max_tokens) g->end = ATTN_GENERATE_MAX_TOKENS;
-    if (g->end == ATTN_GENERATE_GOES_ON) ATTN_TRY(make_room(g));
+    ATTN_TRY(attn_generator_make_room(g));
     if (g->end != ATTN_GENERATE_GOES_ON) return ATTN_OK;
-    ATTN_TRY(catch_up(g));
+    ATTN_TRY(attn_generator_catch_up(g, 0));
     ATTN_TRY(attn_sample(&g->sampler, &id, g->logits, g->id, g->count, &g->options));
     g->generated++;
     if (is_end(g, id)) g->end = ATTN_GENERATE_END_TOKEN;

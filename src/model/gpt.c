@@ -142,6 +142,29 @@ static attn_var *attend_cached(const attn_gpt *m, attn_tape *tape, attn_var *q, 
     return y;
 }
 
+/* The same of rows that are sequences, each with its own cache. */
+static attn_var *attend_each(const attn_gpt *m, attn_tape *tape, attn_var *q, attn_var *k, attn_var *v,
+                             const attn_gpt_rows *rows, size_t l, attn_attention_options *options) {
+    if (!q || !k || !v) return NULL;
+    attn_var *y = attn_tape_var(tape, 2, attn_var_value(q)->shape, false);
+    if (!y) return NULL;
+    options->causal = ATTN_CAUSAL_BOTTOM_RIGHT;
+    const attn_var *var[] = {q, k, v, y};
+    for (size_t s = 0; s < rows->sequences; s++) {
+        attn_tensor one[4];
+        for (size_t i = 0; i < ATTN_COUNT(one); i++) {
+            one[i] = heads_of(var[i], rows->count, i % 3 ? m->config.key_heads : m->config.heads);
+            one[i].data = (float *)one[i].data + (ptrdiff_t)s * one[i].stride[0];
+            one[i].shape[0] = 1;
+        }
+        attn_kv_cache *cache = rows->caches[s][l];
+        if (!attn_tape_check(tape, attn_kv_cache_append(tape->ctx, cache, &one[1], &one[2], NULL)) ||
+            !attn_tape_check(tape, attn_kv_cache_attend(tape->ctx, &one[3], NULL, &one[0], cache, options)))
+            return NULL;
+    }
+    return y;
+}
+
 static attn_attention_options attention_of(const attn_gpt *m, size_t l) {
     attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
     options.causal = ATTN_CAUSAL_TOP_LEFT;
@@ -167,6 +190,7 @@ static attn_var *attend(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *
 
     attn_attention_options options = attention_of(m, l);
     if (rows->cache) return attend_cached(m, tape, q, k, v, rows->cache[l], rows->sequences, &options);
+    if (rows->caches) return attend_each(m, tape, q, k, v, rows, l, &options);
     options.dropout = c->attention_dropout;
     options.cu_q = options.cu_k = rows->cu;
     options.sequences = rows->sequences;

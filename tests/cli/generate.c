@@ -90,7 +90,53 @@ static void test_chat(void **state) {
     assert_says(o, "the context of 40 tokens was full before -n 39 tokens came");
 }
 
+/* Each prompt's text is the one that it gives alone, in the order of the prompts, whatever goes on beside it. */
+static void test_batch(void **state) {
+    (void)state;
+    const char *file = golden("llama");
+    static const char *const prompts[] = {"the ", "in", "the in the", "a", "and the "}, sizes[][3] = {"1", "2", "4"};
+    char alone[4000] = "", lines[200] = "";
+    const outcome *o;
+    for (size_t i = 0; i < 5; i++) {
+        assert_code(o = RUN("generate", "-m", file, "-n", "12", prompts[i]), 0);
+        strcat(alone, o->out);
+        strcat(lines, prompts[i]);
+        strcat(lines, i == 2 ? "\n\n" : "\n");
+        if (i == 2) strcat(alone, "\n");
+    }
+    for (size_t i = 0; i < 3; i++) {
+        assert_code(o = RUN_INPUT(lines, "generate", "-m", file, "-n", "12", "--batch", sizes[i]), 0);
+        assert_string_equal(o->out, alone);
+    }
+    write_file(in_folder("prompts"), lines, strlen(lines));
+    assert_code(o = RUN("generate", "-m", file, "-n", "12", "--batch", "3", "-f", in_folder("prompts")), 0);
+    assert_string_equal(o->out, alone);
+    assert_code(o = RUN("generate", "-m", file, "-n", "12", "--batch", "9", "--json", "the ", "in"), 0);
+    assert_int_equal(count_lines(o->out), 2);
+    assert_prints(o, "{\"prompt\":\"the \",\"text\":\"");
+
+    assert_code(o = RUN("generate", "-m", file, "--chat", "-n", "5", "--system", "x", "the"), 0);
+    char *said = strdup(o->out);
+    assert_code(
+        o = RUN_INPUT("in\nthe\n", "generate", "-m", file, "--chat", "-n", "5", "--system", "x", "--batch", "2"), 0);
+    assert_string_equal(o->out + strlen(o->out) - strlen(said), said);
+    free(said);
+
+    /* One that is too long is said and leaves the others alone. */
+    o = RUN_INPUT("the the the the the the the the the the the the the the the the the the\nthe\n", "generate", "-m",
+                  file, "-c", "12", "-n", "3", "--batch", "2", "--json");
+    assert_code(o, 1);
+    assert_says(o, "(stdin):1: the prompt has ");
+    assert_int_equal(count_lines(o->out), 2);
+    assert_code(RUN("generate", "-m", file, "--batch", "2", "-p", "the"), 2);
+    assert_code(RUN("generate", "-m", file, "--batch", "2", "-f", in_folder("prompts"), "the"), 2);
+    o = RUN("generate", "-m", file, "--batch", "2", "-f", "/nonexistent");
+    assert_code(o, 1);
+    assert_says(o, "/nonexistent: cannot open");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_chat)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_chat),
+                                       cmocka_unit_test(test_batch)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

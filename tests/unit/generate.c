@@ -135,6 +135,86 @@ static void test_cache(void **state) {
     }
 }
 
+/* Several texts in one pass, each in its own time and with its own options. */
+enum { TEXTS = 7, TEXT_BYTES = 4096 };
+
+static attn_generator *begin(fixture *f, size_t i, int dtype) {
+    static const char *const stop[] = {"e"};
+    attn_generate_options options = ATTN_GENERATE_OPTIONS_INIT;
+    options.max_tokens = 5 + i * 11 % 37, options.seed = i + 1, options.cache = dtype ? ATTN_I8 : ATTN_F32;
+    options.temperature = i % 3 ? 1 : 0, options.slide = i % 2, options.context = i % 2 ? 24 : 0;
+    if (i == 3) options.stop = stop, options.stops = 1;
+    attn_generator *g;
+    int32_t ids[MOST];
+    const size_t n = i == 4 ? 300 : 1 + i * 5 % 17;
+    for (size_t k = 0; k < n; k++) ids[k] = (int32_t)((k * 37 + 5 + i) % 290);
+    if (attn_generator_create(&g, f->model, f->tokenizer, &options) != ATTN_OK ||
+        attn_generator_prompt_ids(g, ids, ATTN_MIN(n, attn_model_context_length(f->model) - 8)) != ATTN_OK)
+        fail_msg("%s", attn_error(f->ctx));
+    return g;
+}
+
+/* The next piece behind *out; false: the text has ended. */
+static bool take_piece(fixture *f, attn_generator *g, char *out) {
+    const char *text;
+    size_t bytes, have = strlen(out);
+    if (attn_generator_next(g, &text, &bytes) != ATTN_OK) fail_msg("%s", attn_error(f->ctx));
+    assert_true(have + bytes < TEXT_BYTES);
+    memcpy(out + have, text, bytes);
+    out[have + bytes] = '\0';
+    return bytes > 0;
+}
+
+static void check_together(const char *config, int dtype, bool integers, int threads) {
+    static char alone[TEXTS][TEXT_BYTES], text[TEXTS][TEXT_BYTES];
+    fixture f;
+    open_fixture(&f, config, threads);
+    if (integers) keep_integers(&f);
+    for (size_t i = 0; i < TEXTS; i++) {
+        attn_generator *g = begin(&f, i, dtype);
+        alone[i][0] = '\0';
+        while (take_piece(&f, g, alone[i])) {}
+        attn_generator_free(g);
+    }
+    for (size_t slots = 1; slots <= 5; slots += 2) {
+        attn_generator *g[5];
+        size_t which[5], n = 0, next = 0;
+        for (size_t i = 0; i < TEXTS; i++) text[i][0] = '\0';
+        do {
+            for (; n < slots && next < TEXTS; n++, next++) g[n] = begin(&f, next, dtype), which[n] = next;
+            if (attn_generators_advance(g, n) != ATTN_OK) fail_msg("%s", attn_error(f.ctx));
+            for (size_t i = 0; i < n;) {
+                if (take_piece(&f, g[i], text[which[i]])) {
+                    i++;
+                    continue;
+                }
+                attn_generator_free(g[i]);
+                g[i] = g[--n], which[i] = which[n];
+            }
+        } while (n || next < TEXTS);
+        for (size_t i = 0; i < TEXTS; i++) assert_string_equal(text[i], alone[i]);
+    }
+    close_fixture(&f);
+}
+
+static void test_together(void **state) {
+    (void)state;
+    static const char *const configs[] = {GPT2, LLAMA, MISTRAL};
+    for (size_t i = 0; i < 3; i++)
+        for (int dtype = 0; dtype < 2; dtype++)
+            for (int integers = 0; integers < 2; integers++) check_together(configs[i], dtype, integers, 1 + dtype);
+    fixture f, other;
+    open_fixture(&f, LLAMA, 1);
+    open_fixture(&other, LLAMA, 1);
+    attn_generator *g[] = {begin(&f, 0, 0), begin(&other, 1, 0)};
+    assert_int_equal(attn_generators_advance(g, 2), ATTN_E_ARGUMENT);
+    assert_ok(attn_generators_advance(g, 0));
+    attn_generator_free(g[0]);
+    attn_generator_free(g[1]);
+    close_fixture(&f);
+    close_fixture(&other);
+}
+
 /* Bytes by themselves are no text: makes them all but impossible, in a model with LayerNorm and a head of its own. */
 static void forbid_bytes(const fixture *f) {
     attn_parameters *set = attn_model_parameters(f->model);
@@ -369,9 +449,10 @@ static void test_ends(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache),        cmocka_unit_test(test_pieces),      cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_full_context), cmocka_unit_test(test_sampling),    cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_loss),         cmocka_unit_test(test_cached_loss), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_together),     cmocka_unit_test(test_cache),        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_full_context), cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_not_a_number), cmocka_unit_test(test_loss),         cmocka_unit_test(test_cached_loss),
+        cmocka_unit_test(test_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
