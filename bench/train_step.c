@@ -1,10 +1,12 @@
-/* train_step.c: one training step of a translator, timed; V8000, B64 S16 T16.
+/* train_step.c: one training step of a model, timed.
  *
- * usage: train_step [bahdanau|transformer] [bf16]
+ * usage: train_step [bahdanau|transformer] [bf16]          V8000, B64 S16 T16, loss smoothed by 0.1
  *     bahdanau      E256 H512, without dropout
  *     transformer   d256, 3 + 3 layers, 8 heads, feed-forward 1024, dropout 0.1
- * For every line on stdin one step: loss, backward, gradient norm and clipping, AdamW. Prints milliseconds.
- * bench/train_step.py drives it side by side with PyTorch. */
+ *        train_step FOLDER B T [bf16]                      a language model and FOLDER/ids: T + 1 ids (int32) of each
+ * of B sequences, step by step For every line on stdin one step: loss, backward, AdamW; of translators the gradient's
+ * norm and clipping too. Prints milliseconds and the loss. bench/train_step.py and bench/gpt2_step.py drive it side by
+ * side with PyTorch. */
 #include <attn/attn.h>
 
 #include <math.h>
@@ -14,6 +16,15 @@
 #include <time.h>
 
 enum { B = 64, S = 16, T = 16, V = 8000 };
+
+/* What a step learns, and how. */
+typedef struct task {
+    attn_pair_batch batch;
+    float smoothing, decay;
+    bool clip;
+    int32_t *ids; /* (steps, B, T + 1) of a language model; NULL: the same batch each time */
+    size_t steps;
+} task;
 
 static const char bahdanau[] =
     "{\"model_type\": \"bahdanau\", \"vocab_size\": 8000, \"embedding_size\": 256, \"hidden_size\": 512,"
@@ -40,24 +51,27 @@ static attn_tensor zeros_like(const attn_tensor *t) {
     return attn_tensor_of(calloc(attn_tensor_count(t), sizeof(float)), ATTN_F32, t->rank, t->shape);
 }
 
-static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const attn_pair_batch *batch, moments *state,
-                   uint64_t number) {
-    attn_parameters *set = attn_model_parameters(model);
-    size_t n = attn_parameters_count(set);
-    attn_loss_stats stats = {0};
-    double squares = 0;
-    attn_tape_reset(tape);
-    attn_tape_seed(tape, 1, number);
-    attn_parameters_zero_grad(set);
-    check(ctx, attn_tape_backward(tape, attn_model_loss(model, tape, batch, 0.1f, 1.0f / (B * T), &stats)));
-    for (size_t i = 0; i < n; i++) {
-        double sum;
+static double gradient_norm(attn_context *ctx, const attn_parameters *set) {
+    double squares = 0, sum;
+    for (size_t i = 0; i < attn_parameters_count(set); i++) {
         check(ctx, attn_sum_of_squares(ctx, &sum, &attn_parameters_at(set, i)->grad));
         squares += sum;
     }
-    float norm = (float)sqrt(squares);
-    attn_adamw_options o = {sizeof o, 1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, norm > 1 ? 1 / norm : 1, number};
-    for (size_t i = 0; i < n; i++) {
+    return sqrt(squares);
+}
+
+static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const task *t, moments *state,
+                   uint64_t number) {
+    attn_parameters *set = attn_model_parameters(model);
+    attn_loss_stats stats = {0};
+    attn_tape_reset(tape);
+    attn_tape_seed(tape, 1, number);
+    attn_parameters_zero_grad(set);
+    const float scale = 1.0f / (float)(t->batch.batch * t->batch.target_steps);
+    check(ctx, attn_tape_backward(tape, attn_model_loss(model, tape, &t->batch, t->smoothing, scale, &stats)));
+    const float norm = t->clip ? (float)gradient_norm(ctx, set) : 1;
+    attn_adamw_options o = {sizeof o, 1e-4f, 0.9f, 0.999f, 1e-8f, t->decay, norm > 1 ? 1 / norm : 1, number};
+    for (size_t i = 0; i < attn_parameters_count(set); i++) {
         attn_parameter *p = attn_parameters_at(set, i);
         check(ctx, attn_adamw(ctx, &p->value, &state[i].m, &state[i].v, &p->grad, &o));
         attn_parameter_touch(p);
@@ -65,16 +79,8 @@ static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const 
     return stats.loss / (double)stats.tokens;
 }
 
-int main(int count, char **arguments) {
-    attn_context *ctx;
-    attn_model *model;
-    attn_tape *tape;
+static void make_pairs(task *t) {
     static int32_t source[S * B], in[T * B], out[T * B], source_lengths[B], target_lengths[B];
-    if (attn_context_create(&ctx, NULL) != ATTN_OK) return 1;
-    bool other = count > 1 && strcmp(arguments[1], "transformer") == 0;
-    check(ctx, attn_model_create(&model, ctx, other ? transformer : bahdanau, 1));
-    check(ctx, attn_tape_create(&tape, ctx, true));
-    if (strcmp(arguments[count - 1], "bf16") == 0) check(ctx, attn_tape_precision(tape, ATTN_BF16));
     srand(1);
     for (int i = 0; i < S * B; i++) source[i] = rand() % V;
     for (int i = 0; i < T * B; i++) {
@@ -85,7 +91,61 @@ int main(int count, char **arguments) {
         source_lengths[b] = S;
         target_lengths[b] = T;
     }
-    attn_pair_batch batch = {B, S, T, source, source_lengths, in, out, target_lengths, NULL, 0};
+    t->batch = (attn_pair_batch){.batch = B,
+                                 .source_steps = S,
+                                 .target_steps = T,
+                                 .source = source,
+                                 .source_lengths = source_lengths,
+                                 .target_in = in,
+                                 .target_out = out,
+                                 .target_lengths = target_lengths};
+    t->smoothing = 0.1f, t->decay = 0.01f, t->clip = true;
+}
+
+static void read_ids(task *t, const char *folder, size_t batch, size_t steps) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/ids", folder);
+    FILE *file = fopen(path, "rb");
+    const size_t each = batch * (steps + 1);
+    if (!file || fseek(file, 0, SEEK_END) != 0) exit(1);
+    t->steps = (size_t)ftell(file) / sizeof(int32_t) / each;
+    t->ids = calloc(t->steps * each, sizeof *t->ids);
+    rewind(file);
+    if (!t->steps || fread(t->ids, sizeof *t->ids, t->steps * each, file) != t->steps * each) exit(1);
+    fclose(file);
+    int32_t *both = calloc(2 * batch * steps, sizeof *both);
+    t->batch =
+        (attn_pair_batch){.batch = batch, .target_steps = steps, .target_in = both, .target_out = both + batch * steps};
+}
+
+/* Step `number`'s ids, time-major. */
+static void next_batch(task *t, size_t number) {
+    const size_t n = t->batch.batch, steps = t->batch.target_steps;
+    const int32_t *from = t->ids + number % t->steps * n * (steps + 1);
+    int32_t *in = (int32_t *)(uintptr_t)t->batch.target_in, *out = in + n * steps;
+    for (size_t b = 0; b < n; b++)
+        for (size_t i = 0; i < steps; i++) {
+            in[i * n + b] = from[b * (steps + 1) + i];
+            out[i * n + b] = from[b * (steps + 1) + i + 1];
+        }
+}
+
+int main(int count, char **arguments) {
+    attn_context *ctx;
+    attn_model *model;
+    attn_tape *tape;
+    task t = {0};
+    if (attn_context_create(&ctx, NULL) != ATTN_OK) return 1;
+    const bool other = count > 1 && strcmp(arguments[1], "transformer") == 0, language = count > 3;
+    if (language) {
+        read_ids(&t, arguments[1], strtoul(arguments[2], NULL, 10), strtoul(arguments[3], NULL, 10));
+        check(ctx, attn_model_load(&model, ctx, arguments[1]));
+    } else {
+        make_pairs(&t);
+        check(ctx, attn_model_create(&model, ctx, other ? transformer : bahdanau, 1));
+    }
+    check(ctx, attn_tape_create(&tape, ctx, true));
+    if (strcmp(arguments[count - 1], "bf16") == 0) check(ctx, attn_tape_precision(tape, ATTN_BF16));
     attn_parameters *set = attn_model_parameters(model);
     moments *state = calloc(attn_parameters_count(set), sizeof *state);
     for (size_t i = 0; i < attn_parameters_count(set); i++) {
@@ -94,8 +154,9 @@ int main(int count, char **arguments) {
     }
     char line[64];
     for (uint64_t number = 1; fgets(line, sizeof line, stdin); number++) {
-        double start = now_ms(), loss = step(ctx, model, tape, &batch, state, number);
-        printf("%.3f %.4f\n", now_ms() - start, loss);
+        if (language) next_batch(&t, number - 1);
+        double start = now_ms(), loss = step(ctx, model, tape, &t, state, number);
+        printf("%.3f %.6f\n", now_ms() - start, loss);
         fflush(stdout);
     }
     for (size_t i = 0; i < attn_parameters_count(set); i++) {
@@ -103,6 +164,8 @@ int main(int count, char **arguments) {
         free(state[i].v.data);
     }
     free(state);
+    if (language) free((void *)(uintptr_t)t.batch.target_in);
+    free(t.ids);
     attn_tape_free(tape);
     attn_model_free(model);
     attn_context_free(ctx);

@@ -119,6 +119,36 @@ static PyObject *end(PyObject *self, PyObject *unused) {
     return name ? PyUnicode_FromString(name) : Py_NewRef(Py_None);
 }
 
+struct advance_call {
+    attn_generator **state;
+    size_t count;
+};
+
+static attn_status run_advance(attn_context *ctx, void *arg) {
+    const struct advance_call *c = arg;
+    (void)ctx;
+    return attn_generators_advance(c->state, c->count);
+}
+
+/* advance(tuple of generators of this one's model): the next token of each, in one pass */
+static PyObject *advance(PyObject *self, PyObject *others) {
+    if (!PyTuple_Check(others)) return PyErr_Format(PyExc_TypeError, "expected a tuple of generators");
+    const Py_ssize_t n = PyTuple_Size(others);
+    struct advance_call c = {PyMem_Calloc((size_t)n + 1, sizeof(attn_generator *)), 0};
+    if (!c.state) return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *other = PyTuple_GetItem(others, i);
+        if (Py_TYPE(other) != Py_TYPE(self) || generator_of(other)->model != generator_of(self)->model) {
+            PyMem_Free(c.state);
+            return PyErr_Format(PyExc_TypeError, "expected generators of one model");
+        }
+        c.state[c.count++] = generator_of(other)->state;
+    }
+    const bool done = model_call(generator_of(self)->model, run_advance, &c);
+    PyMem_Free(c.state);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *ids(PyObject *self, PyObject *unused) {
     size_t n;
     (void)unused;
@@ -126,11 +156,9 @@ static PyObject *ids(PyObject *self, PyObject *unused) {
     return ids_list(all, n);
 }
 
-static PyMethodDef methods[] = {{"prompt", prompt, METH_O, NULL},
-                                {"next", next, METH_NOARGS, NULL},
-                                {"end", end, METH_NOARGS, NULL},
-                                {"ids", ids, METH_NOARGS, NULL},
-                                {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {{"prompt", prompt, METH_O, NULL},   {"next", next, METH_NOARGS, NULL},
+                                {"end", end, METH_NOARGS, NULL},    {"ids", ids, METH_NOARGS, NULL},
+                                {"advance", advance, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 
 PyObject *generator_type(void) {
     static PyType_Slot slots[] = {
