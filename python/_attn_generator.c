@@ -51,20 +51,23 @@ static bool take_stops(struct generator_call *c, PyObject *stops) {
 }
 
 /* Generator(model, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, tuple of stops as UTF-8,
- * context, slide, keys and values as bytes) */
+ * context, slide, keys and values as bytes, an id that ends the text beside the model's own, −1: none) */
 static PyObject *generator_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     struct generator_call c = {.options = ATTN_GENERATE_OPTIONS_INIT};
     attn_generate_options *o = &c.options;
     PyObject *model, *stops;
     Py_ssize_t tokens, top_k, context;
     unsigned long long seed;
-    int slide, small;
+    int slide, small, end;
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "OnfnfffKO!npp:Generator", &model, &tokens, &o->temperature, &top_k, &o->top_p,
-                          &o->min_p, &o->repetition_penalty, &seed, &PyTuple_Type, &stops, &context, &slide, &small))
+    if (!PyArg_ParseTuple(arguments, "OnfnfffKO!nppi:Generator", &model, &tokens, &o->temperature, &top_k, &o->top_p,
+                          &o->min_p, &o->repetition_penalty, &seed, &PyTuple_Type, &stops, &context, &slide, &small,
+                          &end))
         return NULL;
     if (!model_needs_tokenizer((model_object *)model)) return NULL;
     o->max_tokens = (size_t)tokens, o->top_k = (size_t)top_k, o->seed = seed, o->context = (size_t)context;
+    const int32_t end_id = end;
+    o->ends = &end_id, o->end_count = end >= 0;
     o->slide = slide, o->cache = small ? ATTN_I8 : ATTN_F32;
     generator *g = (generator *)PyType_GenericAlloc(type, 0);
     if (!g) return NULL;

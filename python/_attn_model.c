@@ -370,6 +370,7 @@ static PyMethodDef methods[] = {
     {"embed", embed, METH_VARARGS, NULL},
     {"embed_options", embed_options, METH_VARARGS, NULL},
     {"translate", model_translate, METH_VARARGS, NULL},
+    {"chat", model_chat, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -32,6 +32,7 @@ void texts_release(text_array *texts);
 PyObject *bytes_of_floats(const float *x, size_t n); /* None for NULL */
 PyObject *ids_list(const int32_t *ids, size_t n);
 
+PyObject *model_chat(PyObject *self, PyObject *arguments);      /* _attn_chat.c */
 PyObject *model_translate(PyObject *self, PyObject *arguments); /* _attn_translate.c */
 
 #endif

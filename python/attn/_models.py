@@ -1,4 +1,5 @@
 """Models of every kind from folders and files: language models, encoders, translators."""
+import itertools
 import json
 import math
 import os
@@ -129,7 +130,7 @@ class LanguageModel(_Reader):
         return math.exp(total / tokens)
 
     def generate(self, prompt, *, max_tokens=None, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05,
-                 repetition_penalty=1.0, seed=1, stop=(), context=None, slide=False, cache="f32"):
+                 repetition_penalty=1.0, seed=1, stop=(), context=None, slide=False, cache="f32", _end=-1):
         """The text that goes on after a prompt (text or ids), as an iterator of its pieces.
 
             for piece in model.generate("Once upon a time", max_tokens=100):
@@ -152,9 +153,52 @@ class LanguageModel(_Reader):
         generator = _attn.Generator(
             self._own, _count("max_tokens", max_tokens), temperature, _count("top_k", top_k), top_p, min_p,
             repetition_penalty, _count("seed", seed, 2**64 - 1), tuple(_bytes(s) for s in stop), _count("context", context),
-            slide, cache == "int8")
+            slide, cache == "int8", _end)
         generator.prompt(_bytes(prompt) if isinstance(prompt, str) else prompt)
         return Generation(generator)
+
+    def chat(self, messages, *, template=None, **options):
+        """The answer to a conversation, as an iterator of its pieces, with the model's own chat template.
+
+            answer = "".join(model.chat("What is the capital of France?", temperature=0))
+            messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+            for piece in model.chat(messages, max_tokens=200): ...
+
+        messages    dicts with "role" ("system" first, "user", "assistant") and "content"; or a text, which the user says
+        template    a name that attn generate --template takes, in place of the model's
+        options     as generate has them
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        texts = [_bytes(part) for message in messages for part in (message["role"], message["content"])]
+        ids, end = self._own.chat(os.fsencode(self._path), _bytes(template or ""), tuple(texts))
+        return self.generate(ids, **options, _end=end)
+
+    def generate_many(self, prompts, *, batch=8, **options):
+        """The texts that go on after prompts, as a list: batch at a time go through the model together, and one that ends
+        makes room for the next. Each is the text that generate() gives for it alone.
+
+        prompts     texts, ids, or conversations (lists of messages, as chat has them)
+        options     as generate has them
+        """
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, expected at least 1")
+        texts, active, waiting = [], [], iter(enumerate(prompts))
+        while True:
+            for index, prompt in itertools.islice(waiting, batch - len(active)):
+                texts.append([])
+                talks = isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict)
+                active.append((index, (self.chat if talks else self.generate)(prompt, **options)))
+            if not active:
+                return ["".join(pieces) for pieces in texts]
+            active[0][1]._generator.advance(tuple(generation._generator for _, generation in active))
+            still = []
+            for index, generation in active:
+                piece = next(generation, None)
+                if piece is not None:
+                    texts[index].append(piece)
+                    still.append((index, generation))
+            active = still
 
 
 class Generation:

@@ -134,6 +134,47 @@ def test_generation_streams(language):
     assert len(small.ids) == 16
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"cache": "int8"}, {"slide": True, "context": 20}, {"stop": "d"}])
+def test_many_are_each_alone(language, options):
+    prompts = ["the dog", "a", [3, 1, 4, 1, 5], "and the cat sing ", "l"]
+    options = {"max_tokens": 25} | options
+    alone = ["".join(language.generate(prompt, **options)) for prompt in prompts]
+    assert any(len(text) < 10 for text in alone) or "stop" not in options
+    for batch in (1, 2, 9):
+        assert language.generate_many(iter(prompts), batch=batch, **options) == alone
+    assert language.generate_many([]) == []
+    with pytest.raises(ValueError, match="batch is 0"):
+        language.generate_many(prompts, batch=0)
+    with pytest.raises(ValueError, match="there is no prompt"):
+        language.generate_many(["the", ""], max_tokens=3)
+
+
+def test_chat_is_the_program(language):
+    path = GOLDEN / "gguf/llama.gguf"
+    model = attn.load(path)
+    system, user = {"role": "system", "content": "x"}, {"role": "user", "content": "the"}
+    said = json.loads(program("generate", "-m", path, "--chat", "--json", "--system", "x", "-n", 6, "the"))
+    found = model.chat([system, user], max_tokens=6)
+    assert "".join(found) == said["text"] and found.end == said["end"]
+    bare = json.loads(program("generate", "-m", path, "--chat", "--template", "zephyr", "--json", "-n", 6, "the"))
+    assert "".join(model.chat("the", template="zephyr", max_tokens=6)) == bare["text"]
+    first = "".join(model.chat([system, user], max_tokens=6, temperature=0))
+    turns = [system, user, {"role": "assistant", "content": first}, user]
+    second = program("generate", "-m", path, "--chat", "--json", "--system", "x", "-n", 6, "--temp", 0,
+                     text="the\nthe\n").splitlines()[1]
+    assert "".join(model.chat(turns, max_tokens=6, temperature=0)) == json.loads(second)["text"]
+    many = model.generate_many([[system, user], "the ", turns], batch=2, max_tokens=6, temperature=0)
+    assert many == [first, "".join(model.generate("the ", max_tokens=6, temperature=0)), json.loads(second)["text"]]
+    for messages, error in (([{"role": "king", "content": "x"}], ValueError), ([{"role": "user"}], KeyError), ([], ValueError),
+                            ("a\0b", ValueError), ([{"role": "user", "content": 1}], TypeError)):
+        with pytest.raises(error):
+            model.chat(messages)
+    with pytest.raises(ValueError, match="no chat template"):
+        model.chat("the", template="alpaca")
+    with pytest.raises(ValueError, match="no chat template"):
+        language.chat("the")
+
+
 def test_a_generation_outlives_its_model(tiny):
     found = attn.load(tiny).generate("the ", max_tokens=5)
     list(found)
