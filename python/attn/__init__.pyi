@@ -481,38 +481,10 @@ class LanguageModel(_Reader):
         cache: Literal["f32", "int8"] = "f32",
     ) -> Generation: ...
     def chat(
-        self,
-        messages: str | Sequence[Mapping[str, str]],
-        *,
-        template: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        repetition_penalty: float = 1.0,
-        seed: int = 1,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
-        slide: bool = False,
-        cache: Literal["f32", "int8"] = "f32",
+        self, messages: str | Sequence[Mapping[str, str]], *, template: str | None = None, **options: Any
     ) -> Generation: ...
     def generate_many(
-        self,
-        prompts: Iterable[str | _Integers | Sequence[Mapping[str, str]]],
-        *,
-        batch: int = 8,
-        max_tokens: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        repetition_penalty: float = 1.0,
-        seed: int = 1,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
-        slide: bool = False,
-        cache: Literal["f32", "int8"] = "f32",
+        self, prompts: Iterable[str | _Integers | Sequence[Mapping[str, str]]], *, batch: int = 8, **options: Any
     ) -> list[str]: ...
 
 class Generation(Iterator[str]):

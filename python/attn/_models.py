@@ -130,7 +130,7 @@ class LanguageModel(_Reader):
         return math.exp(total / tokens)
 
     def generate(self, prompt, *, max_tokens=None, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05,
-                 repetition_penalty=1.0, seed=1, stop=(), context=None, slide=False, cache="f32", _end=-1):
+                 repetition_penalty=1.0, seed=1, stop=(), context=None, slide=False, cache="f32"):
         """The text that goes on after a prompt (text or ids), as an iterator of its pieces.
 
             for piece in model.generate("Once upon a time", max_tokens=100):
@@ -147,13 +147,19 @@ class LanguageModel(_Reader):
         cache                of keys and values: "f32", or "int8", a quarter of the memory
         The defaults are those of the command: attn generate gives the same text.
         """
+        return self._generate(prompt, -1, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, context,
+                              slide, cache)
+
+    def _generate(self, prompt, end, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, context,
+                  slide, cache):
+        """end: an id that ends the text beside the model's own, −1: none."""
         if cache not in ("f32", "int8"):
             raise ValueError(f'cache is {cache!r}, expected "f32" or "int8"')
         stop = (stop,) if isinstance(stop, str) else stop
         generator = _attn.Generator(
             self._own, _count("max_tokens", max_tokens), temperature, _count("top_k", top_k), top_p, min_p,
             repetition_penalty, _count("seed", seed, 2**64 - 1), tuple(_bytes(s) for s in stop), _count("context", context),
-            slide, cache == "int8", _end)
+            slide, cache == "int8", end)
         generator.prompt(_bytes(prompt) if isinstance(prompt, str) else prompt)
         return Generation(generator)
 
@@ -172,7 +178,7 @@ class LanguageModel(_Reader):
             messages = [{"role": "user", "content": messages}]
         texts = [_bytes(part) for message in messages for part in (message["role"], message["content"])]
         ids, end = self._own.chat(os.fsencode(self._path), _bytes(template or ""), tuple(texts))
-        return self.generate(ids, **options, _end=end)
+        return self._generate(ids, end, **(LanguageModel.generate.__kwdefaults__ | options))
 
     def generate_many(self, prompts, *, batch=8, **options):
         """The texts that go on after prompts, as a list: batch at a time go through the model together, and one that ends

@@ -275,7 +275,8 @@ def test_no_memory(qkv):
 def same_parameters(node, function):
     own = inspect.signature(function).parameters
     positional = node.args.args
-    assert [a.arg for a in positional + node.args.kwonlyargs] == list(own)
+    rest = [node.args.kwarg] if node.args.kwarg else []  # **options
+    assert [a.arg for a in positional + node.args.kwonlyargs + rest] == list(own)
     defaults = [None] * (len(positional) - len(node.args.defaults)) + node.args.defaults
     for argument, default in [*zip(positional, defaults, strict=True),
                               *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]:
