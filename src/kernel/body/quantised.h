@@ -16,7 +16,6 @@ enum {
     PARTS = ATTN_PANEL / V_LANES, /* vectors of a panel */
     PART_BYTES = 4 * V_LANES,
     LINE = 4 * ATTN_PANEL,
-    AHEAD = 4096 /* bytes of W that are fetched before they are needed, a page */
 };
 
 /* ---- x ------------------------------------------------------------------------------------------ */
@@ -118,8 +117,13 @@ V_FN void scales_of(const attn_quantised_form form, V scale[2], const unsigned c
 
 /* ---- one row: W is read as it lies -------------------------------------------------------------- */
 
+/* The next panel is fetched into L2 while this one is read. Into L1 is half as fast: what a processor can wait for
+ * there is little. */
+#define FETCH(p) __builtin_prefetch(p, 0, 2)
+
 V_FN void one_row(const attn_quantised_form form, const attn_quantised_job *t) {
     const size_t blocks = t->x.blocks, panel_bytes = attn_quantised_panel_bytes(form, blocks);
+    const size_t scale_bytes = blocks ? attn_quantised_lines_at(form, blocks) / blocks : 0; /* of a block */
     const unsigned char *panel = t->w;
     for (size_t n = 0; n < t->n; n += ATTN_PANEL, panel += panel_bytes) {
         const unsigned char *q = panel + attn_quantised_lines_at(form, blocks);
@@ -128,7 +132,8 @@ V_FN void one_row(const attn_quantised_form form, const attn_quantised_job *t) {
         for (size_t b = 0; b < blocks; b++, q += 64 * bits_of(form)) {
             const int8_t *x = t->x.q + b * BLOCK;
             const V x_scale = v_set(t->x.scale[b]);
-            ATTN_UNROLL for (size_t i = 0; i < bits_of(form); i++) __builtin_prefetch(q + AHEAD + i * LINE);
+            ATTN_UNROLL for (size_t i = 0; i < bits_of(form); i++) FETCH(q + panel_bytes + i * LINE);
+            FETCH(panel + panel_bytes + b * scale_bytes);
             B_UNROLL_WIDE for (int v = 0; v < PARTS; v++) {
                 VB w[GROUPS];
                 V scale[2];
