@@ -254,11 +254,11 @@ static int converse(conversation *v) {
 }
 
 int generate_load_chat(const command *c, const settings *s, const translator *t, attn_chat **chat, int32_t *end,
-                       attn_generate_options *options) {
+                       attn_generate_options *o) {
     if (!s->model) return cli_fail(c, "the model that ships answers nothing: -m names one that does");
     if (attn_chat_load(chat, cli_context(), s->model, s->template) != ATTN_OK) return cli_fail_status(c);
     *end = attn_chat_end(*chat, t->tokenizer);
-    options->ends = end, options->end_count = *end >= 0;
+    o->ends = end, o->end_count = *end >= 0;
     return EXIT_DONE;
 }
 

@@ -31,6 +31,8 @@ ATTN_API attn_status attn_chat_create(attn_chat **gives, attn_context *ctx, cons
  * tokenizer.chat_template. name (NULL: that one): one of attn_chat_names in its place. A model without is
  * ATTN_E_ARGUMENT. gives. */
 ATTN_API attn_status attn_chat_load(attn_chat **gives, attn_context *ctx, const char *path, const char *name);
+/* The Jinja text of a model's template (attn_text_free); NULL: it has none. gives. */
+ATTN_API attn_status attn_chat_template(char **gives, attn_context *ctx, const char *path);
 ATTN_API void attn_chat_free(attn_chat *chat);
 /* "chatml", "llama-3", …; NULL behind the last. */
 ATTN_API const char *const *attn_chat_names(void);

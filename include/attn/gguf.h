@@ -8,7 +8,7 @@
 #ifndef ATTN_GGUF_H
 #define ATTN_GGUF_H
 
-#include <attn/text.h>
+#include <attn/models.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -75,6 +75,17 @@ ATTN_API bool attn_gguf_array_text(const attn_gguf *file, const char *key, size_
 ATTN_API bool attn_gguf_array_number(const attn_gguf *file, const char *key, size_t i, double *value);
 /* Keys in the file's order; NULL behind the last. */
 ATTN_API const char *attn_gguf_key(const attn_gguf *file, size_t index);
+
+/* Integers and halves as the file's types have them, from f32: F32, F16, BF16 (to nearest, ties to even) and Q8_0 (n a
+ * multiple of 32); false for another type. */
+ATTN_API bool attn_gguf_quantise(void *out, const float *x, size_t n, attn_gguf_type type);
+
+/* A language model (gpt2, llama, qwen2, qwen3, gemma2, gemma3_text) with its tokenizer (byte-level BPE, or Llama's with
+ * byte fallback) as one file, which llama.cpp reads too. type: of the matrices, one that attn_gguf_quantise takes;
+ * vectors stay F32, and so do matrices whose rows have no whole blocks. chat: the chat template, or NULL. What the
+ * format has no place for is ATTN_E_UNSUPPORTED, by name. */
+ATTN_API attn_status attn_model_save_gguf(const attn_model *model, const attn_tokenizer *tokenizer, const char *chat,
+                                          const char *path, attn_gguf_type type);
 
 /* The tokenizer in the file: "gpt2" with a pattern that is known (gpt-2, smollm, llama-bpe, qwen2, …), or "llama".
  * gives. */

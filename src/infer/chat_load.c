@@ -109,6 +109,17 @@ static attn_status make(attn_chat **gives, source *s, const char *name) {
                      "the model has no chat template: it continues texts, or a template must be named");
 }
 
+attn_status attn_chat_template(char **gives, attn_context *ctx, const char *path) {
+    source s = {.ctx = ctx};
+    *gives = NULL;
+    attn_status status = read_model(&s, path);
+    if (status == ATTN_OK) *gives = s.jinja;
+    else attn_release(ctx, s.jinja);
+    attn_release(ctx, s.begin);
+    attn_release(ctx, s.end);
+    return status;
+}
+
 attn_status attn_chat_load(attn_chat **gives, attn_context *ctx, const char *path, const char *name) {
     source s = {.ctx = ctx};
     *gives = NULL;

@@ -3,6 +3,7 @@
  * Keys begin with general.architecture ("llama.context_length"); what they leave out, the file's tensors say. Rotary
  * positions scaled as Llama 3.1 does are in a GGUF file a tensor of factors, from which the four numbers that made them
  * are found again. */
+#include "model/gguf_keys.h"
 #include "model/gpt.h"
 #include "model/weights.h"
 
@@ -13,50 +14,48 @@
 
 enum { KEY = 96, MOST_SIZE = 1 << 24 };
 
-typedef enum key_kind { NEEDED_SIZE, SIZE, NUMBER } key_kind;
-typedef struct key_row {
-    const char *stored, *key;
-    key_kind kind;
-} key_row;
-
-static const key_row gpt2_keys[] = {
-    {"context_length", "n_positions", NEEDED_SIZE}, {"embedding_length", "n_embd", NEEDED_SIZE},
-    {"block_count", "n_layer", NEEDED_SIZE},        {"attention.head_count", "n_head", NEEDED_SIZE},
-    {"feed_forward_length", "n_inner", SIZE},       {"attention.layer_norm_epsilon", "layer_norm_epsilon", NUMBER},
+static const attn_gguf_setting gpt2_keys[] = {
+    {"context_length", "n_positions", ATTN_GGUF_NEEDED_SIZE},
+    {"embedding_length", "n_embd", ATTN_GGUF_NEEDED_SIZE},
+    {"block_count", "n_layer", ATTN_GGUF_NEEDED_SIZE},
+    {"attention.head_count", "n_head", ATTN_GGUF_NEEDED_SIZE},
+    {"feed_forward_length", "n_inner", ATTN_GGUF_SIZE},
+    {"attention.layer_norm_epsilon", "layer_norm_epsilon", ATTN_GGUF_NUMBER},
 };
-static const key_row llama_keys[] = {
-    {"context_length", "max_position_embeddings", NEEDED_SIZE},
-    {"embedding_length", "hidden_size", NEEDED_SIZE},
-    {"block_count", "num_hidden_layers", NEEDED_SIZE},
-    {"attention.head_count", "num_attention_heads", NEEDED_SIZE},
-    {"feed_forward_length", "intermediate_size", NEEDED_SIZE},
-    {"attention.head_count_kv", "num_key_value_heads", SIZE},
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NUMBER},
-    {"rope.freq_base", "rope_theta", NUMBER},
-};
-/* Gemma's alone. */
-static const key_row gemma_keys[] = {
-    {"attention.sliding_window", "sliding_window", SIZE},
-    {"attn_logit_softcapping", "attn_logit_softcapping", NUMBER},
-    {"final_logit_softcapping", "final_logit_softcapping", NUMBER},
+#define LLAMA_KEYS                                                                \
+    {"context_length", "max_position_embeddings", ATTN_GGUF_NEEDED_SIZE},         \
+        {"embedding_length", "hidden_size", ATTN_GGUF_NEEDED_SIZE},               \
+        {"block_count", "num_hidden_layers", ATTN_GGUF_NEEDED_SIZE},              \
+        {"attention.head_count", "num_attention_heads", ATTN_GGUF_NEEDED_SIZE},   \
+        {"feed_forward_length", "intermediate_size", ATTN_GGUF_NEEDED_SIZE},      \
+        {"attention.head_count_kv", "num_key_value_heads", ATTN_GGUF_SIZE},       \
+        {"attention.layer_norm_rms_epsilon", "rms_norm_eps", ATTN_GGUF_NUMBER}, { \
+        "rope.freq_base", "rope_theta", ATTN_GGUF_NUMBER                          \
+    }
+static const attn_gguf_setting llama_keys[] = {LLAMA_KEYS};
+static const attn_gguf_setting gemma_keys[] = {
+    LLAMA_KEYS,
+    {"attention.sliding_window", "sliding_window", ATTN_GGUF_SIZE},
+    {"attn_logit_softcapping", "attn_logit_softcapping", ATTN_GGUF_NUMBER},
+    {"final_logit_softcapping", "final_logit_softcapping", ATTN_GGUF_NUMBER},
 };
 
-/* odd_layers: Gemma of so many layers scales scores by hidden_size / heads instead of the heads' size. */
-static const struct architecture {
-    const char *stored, *type;
-    bool gpt2, gemma;
-    int64_t odd_layers;
-} architectures[] = {
-    {"gpt2", "gpt2", true, false, 0},      {"llama", "llama", false, false, 0},
-    {"qwen2", "qwen2", false, false, 0},   {"qwen3", "qwen3", false, false, 0},
-    {"gemma2", "gemma2", false, true, 46}, {"gemma3", "gemma3_text", false, true, 62},
+#define KEYS(table) table, ATTN_COUNT(table)
+const attn_gguf_architecture attn_gguf_architectures[] = {
+    {"gpt2", "gpt2", true, false, 0, KEYS(gpt2_keys)},
+    {"llama", "llama", false, false, 0, KEYS(llama_keys)},
+    {"qwen2", "qwen2", false, false, 0, KEYS(llama_keys)},
+    {"qwen3", "qwen3", false, false, 0, KEYS(llama_keys)},
+    {"gemma2", "gemma2", false, true, 46, KEYS(gemma_keys)},
+    {"gemma3", "gemma3_text", false, true, 62, KEYS(gemma_keys)},
+    {NULL, NULL, false, false, 0, NULL, 0},
 };
 
 typedef struct reader {
     attn_context *ctx;
     const attn_gguf *file;
     const char *path;
-    const struct architecture *architecture;
+    const attn_gguf_architecture *architecture;
     json_t *root;
 } reader;
 
@@ -83,9 +82,9 @@ static attn_status find_architecture(reader *r) {
     const char *text = "none";
     size_t bytes = 4;
     attn_gguf_text(r->file, "general.architecture", &text, &bytes);
-    for (size_t i = 0; i < ATTN_COUNT(architectures); i++) {
-        if (is_text(r->file, "general.architecture", architectures[i].stored)) r->architecture = &architectures[i];
-        attn_buffer_printf(&list, "%s%s", i ? ", " : "", architectures[i].stored);
+    for (const attn_gguf_architecture *a = attn_gguf_architectures; a->stored; a++) {
+        if (is_text(r->file, "general.architecture", a->stored)) r->architecture = a;
+        attn_buffer_printf(&list, "%s%s", a == attn_gguf_architectures ? "" : ", ", a->stored);
     }
     attn_status status = ATTN_OK;
     if (!r->architecture)
@@ -97,19 +96,19 @@ static attn_status find_architecture(reader *r) {
 
 /* ---- keys --------------------------------------------------------------------------------------------------- */
 
-static attn_status take_key(const reader *r, const key_row *row) {
+static attn_status take_key(const reader *r, const attn_gguf_setting *row) {
     char key[KEY];
     int64_t size = 0;
     double number = 0;
     full_key(r, key, row->stored);
-    if (row->kind == NUMBER) {
+    if (row->kind == ATTN_GGUF_NUMBER) {
         if (!attn_gguf_number(r->file, key, &number)) return ATTN_OK;
         if (!isfinite(number)) return FAIL(r, ATTN_E_FORMAT, "%s: \"%s\": expected a finite number", r->path, key);
         json_object_set_new(r->root, row->key, json_real(number));
         return ATTN_OK;
     }
     const bool found = attn_gguf_integer(r->file, key, &size);
-    if (!found && (row->kind == NEEDED_SIZE || attn_gguf_array(r->file, key)))
+    if (!found && (row->kind == ATTN_GGUF_NEEDED_SIZE || attn_gguf_array(r->file, key)))
         return FAIL(r, ATTN_E_FORMAT, "%s: \"%s\": expected an integer, found %s", r->path, key,
                     attn_gguf_array(r->file, key) ? "an array" : "none");
     if (found && (size < 1 || size > MOST_SIZE))
@@ -119,8 +118,8 @@ static attn_status take_key(const reader *r, const key_row *row) {
     return ATTN_OK;
 }
 
-static attn_status take_keys(const reader *r, const key_row *rows, size_t n) {
-    for (size_t i = 0; i < n; i++) ATTN_TRY(take_key(r, &rows[i]));
+static attn_status take_keys(const reader *r) {
+    for (size_t i = 0; i < r->architecture->key_count; i++) ATTN_TRY(take_key(r, &r->architecture->key[i]));
     return ATTN_OK;
 }
 
@@ -158,8 +157,7 @@ static void take_query_scalar(const reader *r) {
 
 /* ---- rotary positions ------------------------------------------------------------------------------------------ */
 
-/* By what Llama 3.1's scaling divides the turn of pair i. */
-static double llama3_divisor(double theta, double factor, double original, size_t i, size_t half) {
+double attn_gguf_llama3_divisor(double theta, double factor, double original, size_t i, size_t half) {
     const double wave = 2 * 3.14159265358979323846 * pow(theta, (double)i / (double)half), low = 1, high = 4;
     if (wave < original / high) return 1;
     if (wave > original / low) return factor;
@@ -180,7 +178,8 @@ static attn_status take_rope_factors(const reader *r, const attn_gguf_tensor *t)
     for (int64_t original = 1024; original <= 1 << 17; original *= 2) {
         bool same = true;
         for (size_t i = 0; i < half; i++) {
-            const double expected = llama3_divisor(theta, (double)divisor[half - 1], (double)original, i, half);
+            const double expected =
+                attn_gguf_llama3_divisor(theta, (double)divisor[half - 1], (double)original, i, half);
             same = same && fabs((double)divisor[i] - expected) <= 1e-4 * expected;
         }
         if (!same) continue;
@@ -248,13 +247,10 @@ static attn_status read_all(reader *r) {
     json_object_set_new(r->root, "model_type", json_string(r->architecture->type));
     ATTN_TRY(take_tensors(r));
     take_ends(r);
-    if (r->architecture->gpt2) return take_keys(r, gpt2_keys, ATTN_COUNT(gpt2_keys));
-    ATTN_TRY(take_keys(r, llama_keys, ATTN_COUNT(llama_keys)));
+    ATTN_TRY(take_keys(r));
+    if (r->architecture->gpt2) return ATTN_OK;
     ATTN_TRY(check_other_keys(r));
-    if (r->architecture->gemma) {
-        ATTN_TRY(take_keys(r, gemma_keys, ATTN_COUNT(gemma_keys)));
-        take_query_scalar(r);
-    }
+    if (r->architecture->gemma) take_query_scalar(r);
     return take_rope(r);
 }
 

@@ -76,6 +76,7 @@ attn_activation attn_gpt_activation(const attn_gpt_config *config);
 /* gpt_names.c */
 attn_status attn_gpt_recognise(attn_model *model, const attn_weights *weights);
 void attn_gpt_stored_form(const attn_model *model, attn_stored_form *form, const char *name);
+void attn_gpt_gguf_form(const attn_model *model, attn_stored_form *form, const char *name); /* as GGUF has it */
 bool attn_gpt_ignores(const attn_model *model, const char *stored);
 
 /* Rows of tokens of one or more sequences, one behind the other. */

@@ -129,11 +129,8 @@ static void set_form(const attn_gpt *m, attn_stored_form *form, const name_row *
         form->paired = m->config.head_size;
 }
 
-void attn_gpt_stored_form(const attn_model *model, attn_stored_form *form, const char *name) {
-    const attn_gpt *m = (const attn_gpt *)model;
-    const bool reading = model->stored != NULL;
-    const size_t column = reading ? m->names : own_column(m);
-    const char *prefix = reading ? m->prefix : own_prefix(m), *rest = strchr(name, '.');
+static void form_in(const attn_gpt *m, attn_stored_form *form, const char *name, size_t column, const char *prefix) {
+    const char *rest = strchr(name, '.');
     *form = (attn_stored_form){.parts = 1};
     if (!strcmp(name, "head.weight")) {
         snprintf(form->name, sizeof form->name, "%s", m->labels ? score_name : columns[column].head);
@@ -155,13 +152,26 @@ void attn_gpt_stored_form(const attn_model *model, attn_stored_form *form, const
     if (from_one && bytes > 12 && !strcmp(name + bytes - 12, "_norm.weight")) form->offset = 1;
 }
 
+void attn_gpt_stored_form(const attn_model *model, attn_stored_form *form, const char *name) {
+    const attn_gpt *m = (const attn_gpt *)model;
+    if (model->stored) form_in(m, form, name, m->names, m->prefix);
+    else form_in(m, form, name, own_column(m), own_prefix(m));
+}
+
+static size_t gguf_column(const attn_gpt *m) { return m->family->layer_norm ? GGUF_GPT2 : GGUF; }
+
+void attn_gpt_gguf_form(const attn_model *model, attn_stored_form *form, const char *name) {
+    const attn_gpt *m = (const attn_gpt *)model;
+    form_in(m, form, name, gguf_column(m), "");
+}
+
 attn_status attn_gpt_recognise(attn_model *model, const attn_weights *weights) {
     attn_gpt *m = (attn_gpt *)model;
     const size_t own = own_column(m), known[] = {own, own, m->family->layer_norm ? RASCHKA : own};
     const char *const prefixes[] = {own_prefix(m), "", ""};
     m->names = own, m->prefix = own_prefix(m);
     if (weights->gguf || weights->llama2c) {
-        m->names = weights->llama2c ? META : m->family->layer_norm ? GGUF_GPT2 : GGUF;
+        m->names = weights->llama2c ? META : gguf_column(m);
         m->prefix = "";
         return ATTN_OK;
     }

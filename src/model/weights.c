@@ -287,8 +287,7 @@ static attn_status read_transposed(attn_context *ctx, float *out, const source *
     return ATTN_OK;
 }
 
-/* The stored row that is row r of W: rotary pairs may lie beside each other in it. */
-static size_t stored_row(const attn_stored_form *form, size_t r) {
+size_t attn_stored_row(const attn_stored_form *form, size_t r) {
     const size_t d = form->paired, half = d / 2;
     return d ? r - r % d + r % d % half * 2 + r % d / half : r;
 }
@@ -304,7 +303,7 @@ static attn_status read_stored(attn_context *ctx, const attn_tensor *value, cons
     } else {
         const size_t columns = n ? count / n : 0;
         for (size_t r = 0; r < n; r++)
-            read_row(out + r * columns, from, first + stored_row(form, r), columns, 0, columns);
+            read_row(out + r * columns, from, first + attn_stored_row(form, r), columns, 0, columns);
     }
     if (form->offset != 0)
         for (size_t i = 0; i < count; i++) out[i] += form->offset;
@@ -338,7 +337,7 @@ static attn_status take_integers(attn_model *model, attn_parameter **out, const 
     float *scale = attn_alloc(ctx, n, sizeof *scale);
     attn_status status = row && scale ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t r = 0; r < n && status == ATTN_OK; r++) {
-        const size_t at = first + stored_row(from->form, r);
+        const size_t at = first + attn_stored_row(from->form, r);
         row[r] = data + at * (k / elements * bytes);
         scale[r] = from->scale ? from->scale[at] : 0;
     }

@@ -45,6 +45,21 @@ attn_stored attn_weights_at(const attn_weights *weights, size_t index);
  */
 attn_status attn_weights_check_extra(const attn_weights *weights, const attn_model *model);
 
+/* All parameters as they are stored, in F32: tensors with their names; owned data is released together. */
+typedef struct attn_stored_set {
+    attn_context *ctx;
+    attn_named_tensor *tensor;
+    void **owned;
+    size_t count, owned_count;
+    attn_tensor whole; /* of the parts that came so far */
+} attn_stored_set;
+typedef void attn_stored_form_of(const attn_model *model, attn_stored_form *form, const char *name);
+/* set is zeros; to be freed also after a failure. */
+attn_status attn_stored_set_make(attn_stored_set *set, const attn_model *model, attn_stored_form_of *form_of);
+void attn_stored_set_free(attn_stored_set *set);
+/* The stored row that is row r of W: rotary pairs may lie beside each other in it. */
+size_t attn_stored_row(const attn_stored_form *form, size_t r);
+
 /* Writes all parameters into a file. */
 attn_status attn_weights_save(const attn_model *model, const char *path, attn_dtype dtype);
 

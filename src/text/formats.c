@@ -205,25 +205,53 @@ attn_status attn_tokenizer_of_pieces(attn_tokenizer **gives, const attn_piece_li
     "|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|"               \
     "\\\\s+"
 
+#define DIGITS                                                                                                \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," BYTE_LEVEL( \
+        "true") "]}"
+static const struct {
+    const char *name, *json;
+    bool ignores_merges, is_read; /* is_read: it has the name in GGUF files too, and is the first one of its pattern */
+} families[] = {
+    {"gpt-2", BYTE_LEVEL("true"), false, true},
+    {"smollm", DIGITS, false, true},
+    {"starcoder", DIGITS, false, false},
+    {"refact", DIGITS, false, false},
+    {"llama-bpe", SPLIT(WORDS("\\\\p{N}{1,3}")), true, true},
+    {"llama3", SPLIT(WORDS("\\\\p{N}{1,3}")), true, false},
+    {"cl100k", SPLIT(WORDS("\\\\p{N}{1,3}")), false, false},
+    {"qwen2", SPLIT(WORDS("\\\\p{N}")), false, true},
+    {"gpt-4o", SPLIT(O200K), false, true},
+};
+
 const char *attn_pre_tokenizer_named(const char *name, size_t bytes) {
-    static const char digits[] = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":"
-                                 "true}," BYTE_LEVEL("true") "]}";
-    static const struct {
-        const char *name, *json;
-    } families[] = {
-        {"gpt-2", BYTE_LEVEL("true")},
-        {"smollm", digits},
-        {"starcoder", digits},
-        {"refact", digits},
-        {"llama-bpe", SPLIT(WORDS("\\\\p{N}{1,3}"))},
-        {"llama3", SPLIT(WORDS("\\\\p{N}{1,3}"))},
-        {"cl100k", SPLIT(WORDS("\\\\p{N}{1,3}"))},
-        {"qwen2", SPLIT(WORDS("\\\\p{N}"))},
-        {"gpt-4o", SPLIT(O200K)},
-    };
     for (size_t i = 0; i < ATTN_COUNT(families); i++)
         if (strlen(families[i].name) == bytes && !memcmp(families[i].name, name, bytes)) return families[i].json;
     return NULL;
+}
+
+/* Offsets are no matter of ids. */
+static void leave_offsets_out(json_t *json) {
+    const char *key;
+    json_t *value;
+    size_t i;
+    json_object_del(json, "trim_offsets");
+    json_object_foreach(json, key, value) leave_offsets_out(value);
+    json_array_foreach(json, i, value) leave_offsets_out(value);
+}
+
+const char *attn_pre_tokenizer_name(const json_t *json, bool ignores_merges) {
+    json_t *given = json_deep_copy(json);
+    const char *found = NULL;
+    leave_offsets_out(given);
+    for (size_t i = 0; i < ATTN_COUNT(families) && given; i++) {
+        json_t *family = json_loads(families[i].json, 0, NULL);
+        leave_offsets_out(family);
+        if (!found && families[i].is_read && families[i].ignores_merges == ignores_merges && json_equal(given, family))
+            found = families[i].name;
+        json_decref(family);
+    }
+    json_decref(given);
+    return found;
 }
 
 /* ---- tiktoken ------------------------------------------------------------------------------- */
@@ -233,7 +261,7 @@ attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx
     static const struct {
         size_t tokens;
         const char *name;
-    } families[] = {{50256, "gpt-2"}, {100256, "cl100k"}, {128000, "llama3"}, {199998, "gpt-4o"}};
+    } sizes[] = {{50256, "gpt-2"}, {100256, "cl100k"}, {128000, "llama3"}, {199998, "gpt-4o"}};
     attn_piece_list list = ATTN_PIECE_LIST_INIT(ctx);
     attn_status status = ATTN_OK;
     const char *pre = NULL, *end = data + bytes;
@@ -257,9 +285,8 @@ attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx
         attn_release(ctx, token);
         at = stop + 1;
     }
-    for (size_t i = 0; i < ATTN_COUNT(families); i++)
-        if (families[i].tokens == list.count)
-            pre = attn_pre_tokenizer_named(families[i].name, strlen(families[i].name));
+    for (size_t i = 0; i < ATTN_COUNT(sizes); i++)
+        if (sizes[i].tokens == list.count) pre = attn_pre_tokenizer_named(sizes[i].name, strlen(sizes[i].name));
     if (status == ATTN_OK && !pre)
         status =
             attn_fail(ctx, ATTN_E_UNSUPPORTED,

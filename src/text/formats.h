@@ -74,5 +74,8 @@ attn_status attn_tokenizer_of_wordpieces(attn_tokenizer **gives, attn_context *c
 /* JSON of a pre-tokenizer with the pattern of a family of models, "gpt-2", "llama-bpe", "qwen2", "smollm", …; NULL: it
  * is not known. */
 const char *attn_pre_tokenizer_named(const char *name, size_t bytes);
+/* The name of such a pre-tokenizer, with which merges are ignored for what is a piece, or not; NULL: it has none in
+ * GGUF files. */
+const char *attn_pre_tokenizer_name(const struct json_t *json, bool ignores_merges);
 
 #endif

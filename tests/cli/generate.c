@@ -48,6 +48,34 @@ static void test_convert(void **state) {
     assert_says(o, "/nonexistent.gguf: cannot open");
 }
 
+/* As a GGUF file, its template with it: the same text, and the same answer. */
+static void test_gguf(void **state) {
+    (void)state;
+    const char *file = golden("llama");
+    char folder[256], again[256];
+    snprintf(folder, sizeof folder, "%s", in_folder("folder"));
+    snprintf(again, sizeof again, "%s", in_folder("again.gguf"));
+    const outcome *o = RUN("generate", "-m", file, "--precision", "f32", "--chat", "--temp", "0", "-n", "20", "the ");
+    assert_code(o, 0);
+    char *text = strdup(o->out);
+    assert_code(RUN("convert", "-q", file, "--to", "gguf", "-o", again), 0);
+    assert_code(o = RUN("generate", "-m", again, "--precision", "f32", "--chat", "--temp", "0", "-n", "20", "the "), 0);
+    assert_string_equal(o->out, text);
+    assert_code(RUN("convert", "-q", again, "-o", folder), 0);
+    assert_code(o = RUN("generate", "-m", folder, "--precision", "f32", "--chat", "--temp", "0", "-n", "20", "the "),
+                0);
+    assert_string_equal(o->out, text);
+    assert_code(RUN("convert", "-q", folder, "--to", "gguf", "--dtype", "q8_0", "-o", again), 0);
+    assert_code(o = RUN("generate", "-m", again, "-n", "20", "the "), 0);
+    free(text);
+    o = RUN("convert", folder, "--dtype", "f16", "-o", again);
+    assert_code(o, 2);
+    assert_says(o, "--dtype f16 belongs to --to gguf");
+    o = RUN("convert", file, "--to", "gguf", "-o", "/nonexistent/x.gguf");
+    assert_code(o, 1);
+    assert_says(o, "/nonexistent/x.gguf");
+}
+
 static void test_chat(void **state) {
     (void)state;
     const char *file = golden("llama");
@@ -136,7 +164,7 @@ static void test_batch(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_chat),
-                                       cmocka_unit_test(test_batch)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_gguf),
+                                       cmocka_unit_test(test_chat), cmocka_unit_test(test_batch)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -167,7 +167,7 @@ static void test_wrong_values(void **state) {
         {{"attend", "six", "-o", "x.gif"}, "expected a name that ends with .svg"},
         {{"plot"}, "found no LOG"},
         {{"plot", "-o", "x", "y"}, "expected a name that ends in .png or .svg"},
-        {{"convert", "x"}, "-o DIR is missing"},
+        {{"convert", "x"}, "-o PATH is missing"},
         {{"convert", "-o", "x"}, "found 0 operands"},
         {{"convert", "--dtype", "i4", "x"}, "--dtype: found \"i4\", expected one of f32, bf16, i8"},
         {{"tokenize", "--train", "x"}, "--train needs -o FILE"},

@@ -2,6 +2,7 @@
  * refused (scripts/make_gguf_model_goldens.py makes them). */
 #include "support/translator.h"
 #include <attn/generate.h>
+#include <attn/gguf.h>
 #include <attn/io.h>
 #include <math.h>
 #include <unistd.h>
@@ -194,6 +195,102 @@ static void test_folders(void **state) {
     assert_int_equal(rmdir(folder), 0);
 }
 
+/* ---- written ------------------------------------------------------------------------------------------------ */
+
+static void same_weights(const attn_model *a, const attn_model *b, const char *name) {
+    const attn_parameters *p = attn_model_parameters(a), *q = attn_model_parameters(b);
+    assert_int_equal(attn_parameters_count(p), attn_parameters_count(q));
+    for (size_t i = 0; i < attn_parameters_count(p); i++) {
+        const attn_parameter *x = attn_parameters_at(p, i), *y = attn_parameters_find(q, x->name);
+        if (!y || memcmp(x->value.data, y->value.data, attn_tensor_count(&x->value) * sizeof(float)) != 0)
+            fail_msg("%s: %s is not what it was", name, x->name);
+    }
+}
+
+static void same_tokens(attn_context *ctx, const attn_tokenizer *a, const attn_tokenizer *b, const char *name) {
+    static const char *const texts[] = {"the quick brown fox", "  <s>the in</s> of",
+                                        "gr\xC3\xBC\xC3\x9F"
+                                        "e \xF0\x9F\x98\x80",
+                                        ""};
+    attn_tokens x = ATTN_TOKENS_INIT, y = ATTN_TOKENS_INIT;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        assert_ok(attn_language_tokenize(a, &x, texts[i], strlen(texts[i])));
+        assert_ok(attn_language_tokenize(b, &y, texts[i], strlen(texts[i])));
+        if (x.count != y.count) fail_msg("%s: \"%s\" is %zu tokens, was %zu", name, texts[i], y.count, x.count);
+        for (size_t k = 0; k < x.count; k++) assert_int_equal(x.token[k].id, y.token[k].id);
+    }
+    attn_tokens_free(ctx, &x);
+    attn_tokens_free(ctx, &y);
+}
+
+/* Saved as a GGUF file: the same weights, bit for bit, config and tokens; with other types what these leave of them. */
+static void test_written(void **state) {
+    (void)state;
+    static const char path[] = "/tmp/attn-gguf-written.gguf";
+    static const attn_gguf_type types[] = {ATTN_GGUF_F32, ATTN_GGUF_F16, ATTN_GGUF_BF16, ATTN_GGUF_Q8_0};
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        fixture f;
+        attn_tokenizer *tokenizer, *read;
+        open_fixture(&f, variants[i]);
+        assert_ok(attn_tokenizer_of_model(&tokenizer, f.ctx, golden_path(variants[i], ".gguf")));
+        for (size_t t = 0; t < 4; t++) {
+            attn_model *again;
+            attn_gguf *file;
+            const char *chat;
+            size_t bytes;
+            if (attn_model_save_gguf(f.model, tokenizer, t ? NULL : "{{ x }}", path, types[t]) != ATTN_OK ||
+                attn_model_load(&again, f.ctx, path) != ATTN_OK)
+                fail_msg("%s: %s", variants[i], attn_error(f.ctx));
+            assert_string_equal(attn_model_config(f.model), attn_model_config(again));
+            if (t == 0) same_weights(f.model, again, variants[i]);
+            assert_ok(attn_tokenizer_of_model(&read, f.ctx, path));
+            same_tokens(f.ctx, tokenizer, read, variants[i]);
+            attn_tokenizer_free(read);
+            assert_ok(attn_gguf_open(&file, f.ctx, path));
+            assert_int_equal(attn_gguf_find(file, "token_embd.weight")->type, types[t]);
+            assert_int_equal(attn_gguf_find(file, "output_norm.weight")->type, ATTN_GGUF_F32);
+            assert_true(attn_gguf_text(file, "tokenizer.chat_template", &chat, &bytes) == !t);
+            attn_gguf_close(file);
+            attn_model_free(again);
+        }
+        attn_tokenizer_free(tokenizer);
+        close_fixture(&f);
+    }
+    assert_int_equal(unlink(path), 0);
+}
+
+static void not_written(const char *config, const char *said) {
+    attn_context *ctx = test_context(1);
+    attn_model *model;
+    attn_tokenizer *tokenizer;
+    if (attn_model_create(&model, ctx, config, 1) != ATTN_OK) fail_msg("%s", attn_error(ctx));
+    assert_ok(attn_tokenizer_of_model(&tokenizer, ctx, golden_path("llama", ".gguf")));
+    assert_int_equal(attn_model_save_gguf(model, tokenizer, NULL, "/tmp/attn-gguf-never.gguf", ATTN_GGUF_F32),
+                     ATTN_E_UNSUPPORTED);
+    if (!strstr(attn_error(ctx), said)) fail_msg("found \"%s\", expected \"%s\"", attn_error(ctx), said);
+    assert_int_not_equal(access("/tmp/attn-gguf-never.gguf", F_OK), 0);
+    attn_tokenizer_free(tokenizer);
+    attn_model_free(model);
+    attn_context_free(ctx);
+}
+
+static void test_not_written(void **state) {
+    (void)state;
+#define SMALL                                                                                       \
+    "\"vocab_size\": 900, \"hidden_size\": 8, \"intermediate_size\": 8, \"num_hidden_layers\": 1, " \
+    "\"num_attention_heads\": 2"
+    not_written("{\"model_type\": \"mistral\", " SMALL "}", "model_type \"mistral\" has no form there");
+    not_written("{\"model_type\": \"llama\", \"hidden_act\": \"gelu\", " SMALL "}", "another activation");
+    not_written("{\"model_type\": \"llama\", \"eos_token_id\": [1, 2, 3, 4], " SMALL "}", "4 ids end a text");
+    not_written("{\"model_type\": \"gemma2\", \"query_pre_attn_scalar\": 5, " SMALL "}",
+                "scores are scaled by 5, expected");
+    not_written("{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 4, "
+                "\"max_window_layers\": 0, " SMALL "}",
+                "layer 0 has a window");
+    not_written("{\"model_type\": \"llama\", \"bos_token_id\": 7, " SMALL "}", "puts before a text what is not");
+#undef SMALL
+}
+
 /* ---- files that are changed in one place ------------------------------------------------------------------ */
 
 static char *read_golden(const char *name, size_t *bytes) {
@@ -265,7 +362,8 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_integers),
-                                       cmocka_unit_test(test_folders), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models),      cmocka_unit_test(test_integers),
+                                       cmocka_unit_test(test_folders),     cmocka_unit_test(test_written),
+                                       cmocka_unit_test(test_not_written), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "unit/text_support.h"
 
 #include <attn/gguf.h>
+#include <math.h>
 
 static memory m;
 static attn_context *ctx;
@@ -143,6 +144,45 @@ static size_t header_bytes(void) {
     return first;
 }
 
+/* Written and read again: what the type can hold stays, all else is near; Q8_0's blocks are the package's. */
+static void test_quantise(void **state) {
+    (void)state;
+    enum { N = 64 };
+    float x[N], y[N];
+    unsigned char data[4 * N];
+    for (int i = 0; i < N; i++) x[i] = (float)((i * 37) % 64 - 31) * 0.37f * powf(2, (float)(i % 5));
+    x[5] = 65519, x[6] = -0x1p-24f, x[7] = 0x1.8p-25f, x[8] = 65520, x[9] = 0x1.ffcp-15f, x[10] = -0.0f;
+    static const struct {
+        attn_gguf_type type;
+        double off;
+    } cases[] = {{ATTN_GGUF_F32, 0}, {ATTN_GGUF_F16, 0x1p-11}, {ATTN_GGUF_BF16, 0x1p-8}, {ATTN_GGUF_Q8_0, 0}};
+    for (size_t c = 0; c < 4; c++) {
+        attn_gguf_tensor t = {.name = "x", .type = cases[c].type, .rank = 1, .shape = {N}, .count = N, .data = data};
+        assert_true(attn_gguf_quantise(data, x, N, t.type));
+        attn_gguf_dequantise(y, &t, 0, N);
+        for (int i = 0; i < N && t.type != ATTN_GGUF_Q8_0; i++)
+            if (i != 8 && !(fabs((double)y[i] - (double)x[i]) <=
+                            fmax(cases[c].off * fabs((double)x[i]), t.type == ATTN_GGUF_F16 ? 0x1p-25 : 0)))
+                fail_msg("type %d: %g became %g", (int)t.type, (double)x[i], (double)y[i]);
+        if (t.type == ATTN_GGUF_F16)
+            assert_true(y[5] == 65504 && y[6] == -0x1p-24f && y[7] == 0x1p-24f && isinf(y[8]) && signbit(y[10]));
+        for (int i = 0; i < N && t.type == ATTN_GGUF_Q8_0; i++) {
+            float top = 0;
+            for (int k = i / 32 * 32; k < i / 32 * 32 + 32; k++) top = fmaxf(top, fabsf(x[k]));
+            assert_true(fabsf(y[i] - x[i]) <= top / 254 + top * 0x1.1p-11f);
+        }
+        unsigned char again[4 * N];
+        float z[N];
+        memcpy(z, y, sizeof z); /* what is read is written as it was */
+        z[8] = y[8];
+        assert_true(attn_gguf_quantise(again, z, N, t.type));
+        size_t elements, bytes;
+        assert_true(attn_gguf_type_block(t.type, &elements, &bytes));
+        assert_memory_equal(again, data, N / elements * bytes);
+    }
+    assert_false(attn_gguf_quantise(data, x, N, ATTN_GGUF_Q4_0));
+}
+
 static void test_damaged(void **state) {
     (void)state;
     size_t header = header_bytes();
@@ -249,7 +289,8 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_metadata), TEST(test_tensors), TEST(test_damaged), TEST(test_refused), TEST(test_out_of_memory),
+        TEST(test_metadata), TEST(test_tensors), TEST(test_quantise),
+        TEST(test_damaged),  TEST(test_refused), TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, remove_files);
 }
