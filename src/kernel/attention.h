@@ -95,11 +95,6 @@ typedef struct attn_weights_tile {
 #define ATTN_ATTENTION_KERNEL_LIST(X)                                                                              \
     /* body/attention.h */                                                                                         \
     X(void, attention_product, (const attn_product *product))                                                      \
-    X(void, attention_product_bf16, (const attn_product *product))                                                 \
-    X(void, attention_pair_rows,                                                                                   \
-      (float *to, ptrdiff_t to_row, const void *from, attn_dtype dtype, ptrdiff_t from_row, size_t rows,           \
-       size_t columns))                                                                                            \
-    X(bool, attention_softmax_bf16, (const attn_softmax_tile *tile))                                               \
     X(void, attention_pack, (float *to, size_t lanes, const void *const *rows, attn_dtype dtype, size_t columns))  \
     X(void, attention_unpack,                                                                                      \
       (void *const *rows, attn_dtype dtype, const float *from, size_t lanes, const float *factor, size_t columns)) \
@@ -121,7 +116,6 @@ typedef struct attn_weights_tile {
        size_t columns, float factor, bool accumulate))                                                             \
     X(void, attention_dropout, (const attn_dropout_tile *tile))                                                    \
     X(void, attention_backward, (const attn_backward_tile *tile))                                                  \
-    X(void, attention_backward_bf16, (const attn_backward_tile *tile))                                             \
     /* body/weights.h */                                                                                           \
     X(bool, attention_weights, (const attn_weights_tile *tile))                                                    \
     X(void, attention_lane_sums, (float *sums, const float *x, size_t lanes, size_t keys))                         \

@@ -44,7 +44,6 @@ typedef struct attn_decode_tile {
     X(void, decode_scores, (const attn_decode_tile *tile))                                                      \
     X(void, decode_scores_i8, (const attn_decode_tile *tile))                                                   \
     X(void, decode_softmax, (const attn_decode_tile *tile))                                                     \
-    X(void, decode_pairs, (const attn_decode_tile *tile))                                                       \
     X(void, decode_mix, (const attn_decode_tile *tile))                                                         \
     X(void, decode_mix_row, (const attn_decode_tile *tile, size_t row))                                         \
     X(void, decode_merge,                                                                                       \

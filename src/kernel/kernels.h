@@ -135,15 +135,40 @@ typedef struct attn_additive_bwd {
       (void *y, const void *x, attn_dtype dtype, const float *cos, const float *sin, size_t half, bool interleaved, \
        bool inverse))
 
+/* What works on pairs of bf16. Some CPUs of a level have instructions for these alone (select.c). */
+#define ATTN_PAIR_KERNEL_LIST(X)                                                                                    \
+    /* body/gemm.h */                                                                                               \
+    X(void, gemm_block_pairs, (const attn_gemm_block *block))                                                       \
+    X(void, gemm_pack_pairs, (void *to, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns)) \
+    /* tiles/….h: around the use of what is below and of gemm_block_pairs, on each thread */                      \
+    X(void, tiles_begin, (void))                                                                                    \
+    X(void, tiles_end, (void))                                                                                      \
+    /* body/attention.h */                                                                                          \
+    X(void, attention_product_bf16, (const attn_product *product))                                                  \
+    X(void, attention_pair_rows,                                                                                    \
+      (float *to, ptrdiff_t to_row, const void *from, attn_dtype dtype, ptrdiff_t from_row, size_t rows,            \
+       size_t columns))                                                                                             \
+    X(bool, attention_softmax_bf16, (const attn_softmax_tile *tile))                                                \
+    X(void, attention_backward_bf16, (const attn_backward_tile *tile))                                              \
+    /* body/decode.h */                                                                                             \
+    X(void, decode_scores_bf16, (const attn_decode_tile *tile))                                                     \
+    X(void, decode_softmax_bf16, (const attn_decode_tile *tile))                                                    \
+    X(void, decode_pairs, (const attn_decode_tile *tile))                                                           \
+    X(void, decode_mix_bf16, (const attn_decode_tile *tile))                                                        \
+    X(void, decode_mix_row_bf16, (const attn_decode_tile *tile, size_t row))
+
 typedef struct attn_kernels {
-    const char *level;  /* "scalar", "avx2", "avx512", "neon" */
+    const char *level;  /* "scalar", "avx2", "avx512", "amx", "neon" */
     size_t lanes;       /* floats in a vector */
     bool fast_bf16;     /* products of pairs of bf16 are faster than those of floats */
     size_t block_lanes; /* queries in a block of attention */
+    size_t pair_lanes;  /* the same where products are of pairs */
+    size_t pair_group; /* pairs that are added up before they join a sum, counted from the first: 16 in tiles, else 1 */
 #define ATTN_KERNEL_POINTER(result, name, arguments) result(*name) arguments;
     ATTN_KERNEL_LIST(ATTN_KERNEL_POINTER)
     ATTN_ATTENTION_KERNEL_LIST(ATTN_KERNEL_POINTER)
     ATTN_DECODE_KERNEL_LIST(ATTN_KERNEL_POINTER)
+    ATTN_PAIR_KERNEL_LIST(ATTN_KERNEL_POINTER)
 #undef ATTN_KERNEL_POINTER
 } attn_kernels;
 

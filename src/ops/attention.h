@@ -78,6 +78,10 @@ typedef struct attn_block {
     size_t from[ATTN_MAX_LANES], to[ATTN_MAX_LANES]; /* the interval of each row */
 } attn_block;
 
+/* Rows of a block, at most. */
+static inline size_t attn_block_lanes(const attn_attention *at) {
+    return at->fast ? at->kernels->pair_lanes : at->kernels->block_lanes;
+}
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row);
 static inline size_t attn_block_query(const attn_block *block, const attn_attention *at, size_t lane) {
@@ -119,6 +123,10 @@ void attn_tile_logits(const attn_tile *tile, float *s, attn_extras *extras, cons
 /* What each weight is multiplied by, into extras->keep. The first row is that of key tile->key. */
 const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const attn_block *block,
                             const attn_attention *at);
+
+/* Pairs are multiplied in groups of more than one, by tiles: their terms begin on the grid of groups, and the left side
+ * of a product had better have its terms one after the other. */
+static inline bool attn_by_tiles(const attn_attention *at) { return at->fast && at->kernels->pair_group > 1; }
 
 /* Rows of bf16 as rows of pairs, one to a float: read where they lie if every row is whole pairs and lies as a float
  * does. */

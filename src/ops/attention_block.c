@@ -22,7 +22,7 @@ static void interval_of(const attn_attention *at, const attn_sequence *x, size_t
 
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row) {
-    const size_t most = at->kernels->block_lanes, vector = at->kernels->lanes, rows = sequence->t * at->group;
+    const size_t most = attn_block_lanes(at), vector = at->kernels->lanes, rows = sequence->t * at->group;
     block->sequence = *sequence;
     block->key_head = key_head, block->row = row;
     block->count = ATTN_MIN(most, rows - row);
@@ -129,8 +129,10 @@ void attn_block_words(attn_tile *tile, uint64_t words[ATTN_MAX_LANES], const att
     const size_t end = ATTN_MIN(key + ATTN_TILE, block->sequence.s);
     tile->class = ATTN_TILE_NONE;
     if (end <= block->low || key >= block->high) return;
-    /* Only what some row may see; whole groups of 8 keys in front, as random numbers come in eights. */
-    tile->key = ATTN_MAX(key, block->low / 8 * 8);
+    /* Only what some row may see; whole groups in front: random numbers come in eights, and pairs may be added in
+     * groups. */
+    const size_t group = ATTN_MAX(8, at->fast ? 2 * at->kernels->pair_group : 0);
+    tile->key = ATTN_MAX(key, block->low / group * group);
     tile->keys = ATTN_MIN(end, block->high) - tile->key;
     if (!at->irregular && tile->key >= block->inner_low && tile->key + tile->keys <= block->inner_high) {
         tile->class = ATTN_TILE_FULL;

@@ -95,7 +95,7 @@ static float bf16_as_float(uint16_t half) {
 
 static void repair(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
     const attn_block *block = &f->block.block;
-    const size_t width = attn_whole(at, g->columns), row = at->kernels->block_lanes;
+    const size_t width = attn_whole(at, g->columns), row = attn_block_lanes(at);
     float *widened = f->results.s; /* what was there is in bf16 by now */
     for (size_t j = 0; at->fast && j < f->tile.keys; j++)
         for (size_t lane = 0; lane < block->lanes; lane++)
@@ -142,8 +142,10 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
                             .add = g->add};
     if (at->fast && g->rows_are_keys) product.a = g->weights_pairs;
     else if (at->fast)
-        product.a = (const float *)(const void *)g->bf16, product.a_row = (ptrdiff_t)kernels->block_lanes / 2;
-    const bool even = g->rows_are_keys || !at->fast || kernels->lanes % 2 == 0; /* a vector of lanes is whole pairs */
+        product.a = (const float *)(const void *)g->bf16, product.a_row = (ptrdiff_t)attn_block_lanes(at) / 2;
+    /* A vector of lanes is to be whole pairs, or whole groups of them. */
+    const bool even = !at->fast || (kernels->lanes % (2 * kernels->pair_group) == 0) ||
+                      (g->rows_are_keys && kernels->pair_group == 1);
     if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged && even) ragged_product(&product, g->rows_are_keys, f, at);
     else at->fast ? kernels->attention_product_bf16(&product) : kernels->attention_product(&product);
     if (g->clean) repair(g, f, at);
@@ -200,7 +202,7 @@ static void wait_for_turn(_Atomic uint32_t *turn, uint32_t mine) {
 static void use_block(backward_scratch *f, const backward_job *job, const attn_sequence *x, size_t key_head,
                       size_t block, size_t first_key, size_t end_key) {
     const attn_attention *at = job->at;
-    const size_t lanes = at->kernels->block_lanes, chunk_keys = job->tiles * ATTN_TILE;
+    const size_t lanes = attn_block_lanes(at), chunk_keys = job->tiles * ATTN_TILE;
     attn_block *bounds = &f->block.block;
     attn_block_set(bounds, at, x, key_head, block * lanes);
     if (bounds->low >= ATTN_MIN(end_key, bounds->high) || bounds->high <= first_key) return;
@@ -245,7 +247,7 @@ static void backward_task(void *argument, size_t index, void *memory) {
         if (key < end_key) attn_backward_keys_set(f->keys + i, at, &x, key_head, key);
         memset(f->dk[i], 0, ATTN_TILE * d * sizeof(float)), memset(f->dv[i], 0, ATTN_TILE * dv * sizeof(float));
     }
-    const size_t lanes = at->kernels->block_lanes, blocks = (x.t * at->group + lanes - 1) / lanes;
+    const size_t lanes = attn_block_lanes(at), blocks = (x.t * at->group + lanes - 1) / lanes;
     for (size_t block = 0; first_key < end_key && block < blocks; block++)
         use_block(f, job, &x, key_head, block, first_key, end_key);
     for (size_t i = 0; i < job->tiles && first_key + i * ATTN_TILE < last; i++) { /* padding too: zeros */
@@ -260,7 +262,7 @@ static void put_queries(void *argument, size_t index, void *memory) {
     (void)memory;
     const backward_job *job = argument;
     const attn_attention *at = job->at;
-    const size_t lanes = at->kernels->block_lanes, d = attn_whole(at, at->d);
+    const size_t lanes = attn_block_lanes(at), d = attn_whole(at, at->d);
     const size_t b = index / job->blocks / at->key_heads, key_head = index / job->blocks % at->key_heads;
     const attn_sequence x = attn_attention_sequence(at, b);
     const size_t rows = (at->packed ? x.t : at->t) * at->group, row = index % job->blocks * lanes;
@@ -286,7 +288,7 @@ typedef struct backward_plan {
 
 static backward_plan plan_of(attn_attention *at) {
     backward_plan plan = {.job = {.at = at}};
-    const size_t lanes = at->kernels->block_lanes, heads = at->sequences * at->key_heads;
+    const size_t lanes = attn_block_lanes(at), heads = at->sequences * at->key_heads;
     const size_t tiles = (at->s + ATTN_TILE - 1) / ATTN_TILE;
     const size_t tile_bytes = ATTN_TILE * 2 * (at->d + at->dv) * sizeof(float), fit = CHUNK_BYTES / tile_bytes;
     const size_t wanted = tiles * heads / (8 * (size_t)at->ctx->threads), most = ATTN_MIN(fit, (size_t)MOST_TILES);
@@ -305,7 +307,7 @@ static size_t workspace_layout(backward_plan *plan, void *base, void **scratches
     const attn_attention *at = plan->job.at;
     attn_scratch scratch = {base, 0};
     plan->job.turns = attn_scratch_take(&scratch, plan->blocks * sizeof *plan->job.turns);
-    plan->job.dq_sums = attn_scratch_floats(&scratch, plan->blocks * at->kernels->block_lanes, attn_whole(at, at->d));
+    plan->job.dq_sums = attn_scratch_floats(&scratch, plan->blocks * attn_block_lanes(at), attn_whole(at, at->d));
     *scratches = attn_scratch_take(&scratch, plan->workers * plan->bytes);
     return scratch.used;
 }

@@ -51,7 +51,7 @@ static void add_tile(const bias_scratch *f, const bias_job *job) {
 static void add_head(bias_scratch *f, const bias_job *job, size_t b, size_t key_head, size_t first, size_t end) {
     const attn_attention *at = job->at;
     const attn_sequence x = attn_attention_sequence(at, b);
-    const size_t lanes = at->kernels->block_lanes, rows = x.t * at->group;
+    const size_t lanes = attn_block_lanes(at), rows = x.t * at->group;
     end = ATTN_MIN(end, x.s);
     for (size_t row = 0; row < rows; row += lanes) {
         bool set = false;

@@ -5,7 +5,7 @@
 
 void attn_backward_block_layout(attn_backward_block *b, const attn_attention *at, attn_scratch *scratch,
                                 bool counting) {
-    const size_t lanes = at->kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(at);
     float *q = attn_scratch_floats(scratch, attn_whole(at, at->d), lanes);
     float *dout = attn_scratch_floats(scratch, attn_whole(at, at->dv), lanes);
     float *q_columns = attn_scratch_floats(scratch, at->d, lanes),
@@ -100,7 +100,7 @@ void attn_backward_keys_layout(attn_backward_keys *keys, const attn_attention *a
 
 void attn_backward_results_layout(attn_backward_results *to, const attn_attention *at, attn_scratch *scratch,
                                   bool dbias) {
-    const size_t lanes = at->kernels->block_lanes, rows = at->fast ? ATTN_TILE : 0;
+    const size_t lanes = attn_block_lanes(at), rows = at->fast ? ATTN_TILE : 0;
     to->s = attn_scratch_floats(scratch, ATTN_TILE, lanes), to->ds = attn_scratch_floats(scratch, ATTN_TILE, lanes);
     to->dbias = dbias ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     to->s_bf16 = attn_scratch_take(scratch, rows * lanes * sizeof(uint16_t));
@@ -138,8 +138,8 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
     attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
                          b->dout_columns, ends);
-    const uint64_t used = ((uint64_t)1 << b->block.count) - 1; /* count < 64 */
-    uint64_t seen[ATTN_TILE];                                  /* with a bias of −inf a pair is not visible either */
+    const uint64_t used = UINT64_MAX >> (64 - b->block.count);
+    uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {
         for (size_t j = 0; j < tile->keys; j++) {
@@ -156,7 +156,7 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
                               .weights = to->s_bf16,
                               .ds = to->ds_bf16,
                               .ds_pairs = to->ds_pairs,
-                              .row = kernels->block_lanes,
+                              .row = attn_block_lanes(at),
                               .factor = at->factor,
                               .lse = b->lse,
                               .delta = b->delta,

@@ -228,17 +228,19 @@ static void use_tile(decode_scratch *f, const decode_job *job, decode_part *part
     t->first = t->from / ATTN_KEYS, t->end = (t->to + ATTN_KEYS - 1) / ATTN_KEYS;
     find_keys(f, job, key);
     if (t->dtype == ATTN_I8) attn_scores_i8_for(kernels)(t);
+    else if (at->fast) kernels->decode_scores_bf16(t);
     else kernels->decode_scores(t);
     if (at->logits) turn_logits(f, at, shift);
     t->max = part->max, t->sum = part->sum, t->o = part->o;
-    kernels->decode_softmax(t);
+    at->fast ? kernels->decode_softmax_bf16(t) : kernels->decode_softmax(t);
     if (at->threshold) {
         drop_weights(f, at, shift);
         if (at->fast) kernels->decode_pairs(t);
     }
-    if (!hides_infinity(f, at)) kernels->decode_mix(t);
+    if (!hides_infinity(f, at)) at->fast ? kernels->decode_mix_bf16(t) : kernels->decode_mix(t);
     else
-        for (size_t r = 0; r < t->rows; r++) kernels->decode_mix_row(t, r);
+        for (size_t r = 0; r < t->rows; r++)
+            at->fast ? kernels->decode_mix_row_bf16(t, r) : kernels->decode_mix_row(t, r);
 }
 
 /* All tiles of a split, into part. */
@@ -366,7 +368,7 @@ static attn_block first_block(const attn_attention *at, size_t b) {
 }
 
 static decode_plan plan_of(const attn_attention *at) {
-    const size_t most = at->kernels->block_lanes, rows = at->t * at->group;
+    const size_t most = attn_block_lanes(at), rows = at->t * at->group;
     decode_plan plan = {.job = {.at = at, .rows = ATTN_MAX(ATTN_MIN(rows, most), (size_t)1)}};
     plan.job.split = rows <= most, plan.job.columns = attn_whole(at, at->dv) + (at->fast ? at->kernels->lanes : 0);
     plan.job.blocks = (rows + most - 1) / most;

@@ -25,7 +25,7 @@ static tile_counts count_tiles(const attn_attention *at) {
     for (size_t b = 0; b < at->sequences; b++) {
         const attn_sequence x = attn_attention_sequence(at, b);
         for (size_t head = 0; head < at->key_heads; head++)
-            for (size_t row = 0; row < x.t * at->group; row += at->kernels->block_lanes) {
+            for (size_t row = 0; row < x.t * at->group; row += attn_block_lanes(at)) {
                 attn_block_set(&block, at, &x, head, row);
                 for (size_t lane = 0; lane < block.count; lane++)
                     counts.visible += (double)(block.to[lane] - block.from[lane]);
@@ -51,7 +51,7 @@ attn_status attn_attention_explain(attn_context *ctx, char *text, size_t bytes, 
     char blocks[96];
     if (attn_decode_fits(&at))
         snprintf(blocks, sizeof blocks, "few queries: lanes are keys, splits of %d keys merged in order", ATTN_SPLIT);
-    else snprintf(blocks, sizeof blocks, "lanes are queries, blocks of %zu", at.kernels->block_lanes);
+    else snprintf(blocks, sizeof blocks, "lanes are queries, blocks of %zu", attn_block_lanes(&at));
     static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};
     snprintf(
         text, bytes,

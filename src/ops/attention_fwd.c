@@ -26,6 +26,7 @@ typedef struct forward_scratch {
     float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors], or as keys_of_tile says */
     float *wide;            /* [ATTN_TILE][the greater of D and Dv, in whole vectors] */
     float *pairs;           /* fast path: [ATTN_TILE/2][lanes] */
+    float *columns;         /* by tiles: clean_v as keys_of_tile says */
     attn_tile tile;
 } forward_scratch;
 
@@ -35,7 +36,8 @@ typedef struct forward_job {
     bool copy_k, copy_v;
 } forward_job;
 
-/* A tile's keys and values. In the fast path rows of k are pairs along D, and rows of v pairs of keys (2i, 2i+1). */
+/* A tile's keys and values. In the fast path rows of k are pairs along D, and rows of v pairs of keys (2i, 2i+1), or by
+ * tiles its columns are: [Dv][ATTN_TILE/2]. */
 typedef struct forward_keys {
     size_t key; /* of the first row */
     const float *k, *v, *raw_v;
@@ -49,7 +51,7 @@ static size_t output_rows(const attn_attention *at) { return at->dv + at->fast; 
 static size_t forward_layout(const forward_job *job, void *base) {
     const attn_attention *at = job->at;
     const attn_attention_options *o = &at->options;
-    const size_t lanes = at->kernels->block_lanes, splits = at->s > ATTN_SPLIT;
+    const size_t lanes = attn_block_lanes(at), splits = at->s > ATTN_SPLIT;
     attn_scratch scratch = {base, 0};
     forward_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
@@ -63,6 +65,7 @@ static size_t forward_layout(const forward_job *job, void *base) {
     f->wide = attn_scratch_floats(&scratch, ATTN_TILE, at->fast ? attn_whole(at, ATTN_MAX(at->d, at->dv)) : 0);
     f->pairs = attn_scratch_floats(&scratch, ATTN_TILE / 2, at->fast ? lanes : 0);
     f->clean_v = attn_scratch_floats(&scratch, ATTN_TILE, attn_whole(at, at->dv));
+    f->columns = attn_scratch_floats(&scratch, attn_by_tiles(at) ? ATTN_TILE / 2 : 0, attn_whole(at, at->dv));
     for (size_t i = 0; i < job->task_blocks; i++) {
         forward_block *b = f->blocks + i;
         b->extras = (attn_extras){.bias = bias, .keep = keep};
@@ -165,6 +168,14 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
     if (keep && !at->fast) kernels->attention_multiply(f->s, keep, tile->keys * lanes);
 }
 
+/* Rows of pairs as columns. */
+static void turn_pairs(float *to, const float *pairs, ptrdiff_t row, size_t rows, size_t columns,
+                       const attn_attention *at) {
+    const void *lanes[ATTN_TILE / 2];
+    for (size_t i = 0; i < ATTN_TILE / 2; i++) lanes[i] = 2 * i < rows ? pairs + (ptrdiff_t)i * row : NULL;
+    at->kernels->attention_pack(to, ATTN_TILE / 2, lanes, ATTN_F32, columns);
+}
+
 /* Looks whether all values of the tile are finite; if not, makes clean_v. */
 static void inspect_values(forward_scratch *f, forward_keys *keys, size_t rows, const attn_attention *at) {
     const attn_kernels *kernels = at->kernels;
@@ -179,6 +190,7 @@ static void inspect_values(forward_scratch *f, forward_keys *keys, size_t rows, 
     kernels->attention_copy(f->clean_v, width, keys->raw_v, ATTN_F32, keys->raw_v_row, rows, at->dv, true);
     if (at->fast)
         kernels->attention_pair_rows(f->clean_v, width, f->clean_v, ATTN_F32, width, rows, at->dv); /* in place */
+    if (attn_by_tiles(at)) turn_pairs(f->columns, f->clean_v, width, rows, at->dv, at);
 }
 
 /* Weights that were rounded to bf16 as floats again. */
@@ -206,6 +218,7 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
     if (some && keys->state == V_UNKNOWN) inspect_values(f, keys, rows, at);
     const bool dirty = some && keys->state == V_DIRTY;
     if (dirty) v = f->clean_v, v_row = (ptrdiff_t)attn_whole(at, at->dv);
+    if (dirty && attn_by_tiles(at)) v = f->columns, v_row = ATTN_TILE / 2;
     uint8_t ends[ATTN_MAX_LANES];
     const bool ragged = tile->class == ATTN_TILE_PARTIAL && tile->ragged;
     for (size_t i = 0; ragged && i < lanes / at->kernels->lanes; i++)
@@ -223,6 +236,7 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .add = true,
                         .c_factor = at->fast && f->raised ? f->rescale : NULL,
                         .term_ends = ragged ? ends : NULL};
+    if (attn_by_tiles(at)) mix.a = v + skipped / 2, mix.a_row = v_row, mix.a_term = 1;
     at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
     if (!dirty) return;
     if (at->fast) widen_weights(f->s, f->pairs, tile->keys, lanes);
@@ -295,7 +309,11 @@ static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job 
             copy_padded(f->k, k, at->k.row, rows, at->d);
         }
         keys->v = f->v, keys->v_row = dv;
-        at->kernels->attention_pair_rows(f->v, dv, v, ATTN_BF16, at->v.row, rows, at->dv);
+        float *pairs = attn_by_tiles(at) ? f->wide : f->v;
+        at->kernels->attention_pair_rows(pairs, dv, v, ATTN_BF16, at->v.row, rows, at->dv);
+        if (!attn_by_tiles(at)) return;
+        keys->v_row = ATTN_TILE / 2;
+        turn_pairs(f->v, pairs, dv, rows, at->dv, at);
         return;
     }
     if (job->copy_k) {
@@ -316,8 +334,7 @@ static void forward_task(void *argument, size_t index, void *memory) {
     forward_scratch *f = memory;
     forward_layout(job, memory);
     const size_t key_head = index % at->key_heads, b = index / at->key_heads % at->sequences;
-    const size_t chunk = job->chunks - 1 - index / at->key_heads / at->sequences,
-                 block_lanes = at->kernels->block_lanes;
+    const size_t chunk = job->chunks - 1 - index / at->key_heads / at->sequences, block_lanes = attn_block_lanes(at);
     const attn_sequence x = attn_attention_sequence(at, b);
     const size_t rows = x.t * at->group;
     size_t row = chunk * job->task_blocks * block_lanes, count = 0, low = SIZE_MAX, high = 0;
@@ -369,7 +386,7 @@ static forward_plan plan_of(const attn_attention *at) {
     forward_plan plan = {.job = {.at = at, .copy_k = wants_copy(at, &at->k), .copy_v = wants_copy(at, &at->v)}};
     if (at->fast) plan.job.copy_k = !attn_rows_are_pairs(&at->k, at->d);
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
-    const size_t blocks = (rows + at->kernels->block_lanes - 1) / at->kernels->block_lanes;
+    const size_t blocks = (rows + attn_block_lanes(at) - 1) / attn_block_lanes(at);
     const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);
     const size_t most =
         at->fast ? TASK_BLOCKS : TASK_BLOCKS_F32; /* more of them fit into L2, and a tile is rearranged once for all */

@@ -19,7 +19,7 @@ typedef struct scores_scratch {
 
 static size_t scores_layout(const scores_job *job, void *base) {
     const attn_attention *at = &job->look->at;
-    const size_t lanes = at->kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(at);
     attn_scratch scratch = {base, 0};
     scores_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
@@ -58,7 +58,7 @@ static void scores_task(void *argument, size_t index, void *memory) {
     const scores_job *job = argument;
     const attn_look *look = job->look;
     const attn_attention *at = &look->at;
-    const size_t lanes = at->kernels->block_lanes, h = index % at->heads, b = index / at->heads % at->sequences,
+    const size_t lanes = attn_block_lanes(at), h = index % at->heads, b = index / at->heads % at->sequences,
                  first = index / at->heads / at->sequences * lanes, end = ATTN_MIN(first + lanes, at->t);
     const attn_sequence x = attn_attention_sequence(at, b);
     float *rows = job->scores + ((b * at->heads + h) * at->t + first) * at->s, one[ATTN_MAX_LANES];
@@ -139,7 +139,7 @@ attn_status attn_attention_scores(attn_context *ctx, const attn_tensor *scores, 
     ATTN_TRY(attn_look_check(&part, ctx, where, q, k, &reduced));
     const attn_look look = attn_look_single(&part);
     scores_job job = {.look = &look, .stage = stage, .scores = scores->data};
-    const size_t lanes = at->kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(at);
     job.chunks = (at->t + lanes - 1) / lanes;
     const size_t tasks = job.chunks * at->sequences * at->heads, bytes = scores_layout(&job, NULL);
     const double pairs = (double)attn_tensor_count(scores);

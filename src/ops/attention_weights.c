@@ -77,7 +77,7 @@ typedef struct rows_scratch {
 
 static size_t rows_layout(const rows_job *job, void *base) {
     const attn_attention *at = &job->look->at;
-    const size_t lanes = at->kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(at);
     attn_scratch scratch = {base, 0};
     rows_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
@@ -180,7 +180,7 @@ static void rows_block(rows_scratch *f, const rows_job *job, const attn_sequence
 static void rows_task(void *argument, size_t index, void *memory) {
     const rows_job *job = argument;
     const attn_look *look = job->look;
-    const size_t lanes = look->at.kernels->block_lanes, group = look->at.group;
+    const size_t lanes = attn_block_lanes(&look->at), group = look->at.group;
     const size_t unit = index % job->units, b = index / job->units % look->at.sequences,
                  chunk = index / job->units / look->at.sequences;
     const attn_sequence x = attn_attention_sequence(&look->at, b);
@@ -199,7 +199,7 @@ static void rows_task(void *argument, size_t index, void *memory) {
 
 static attn_status look_at_rows(const attn_look *look, const attn_attention_look *wanted) {
     const attn_attention *at = &look->at;
-    const size_t lanes = at->kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(at);
     rows_job job = {.look = look, .wanted = wanted, .units = attn_look_units(look)};
     job.most = wanted->top_values ? wanted->top_values->shape[3] : 0;
     if (job.most == 0 && wanted->argmax) job.most = 1;

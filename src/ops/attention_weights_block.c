@@ -8,6 +8,7 @@ attn_status attn_look_check(attn_look *look, attn_context *ctx, const char *wher
     *look = (attn_look){.heads = NULL};
     attn_attention *at = &look->at;
     ATTN_TRY(attn_attention_check(at, ctx, where, q, k, k, options)); /* values are of no interest */
+    at->fast = false;                                                 /* weights are made of products of floats */
     if (at->s > INT32_MAX) return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s: %zu keys, at most 2^31 − 1", where, at->s);
     at->options.workspace = NULL, at->options.workspace_bytes = 0;
     look->group = at->group;
@@ -30,7 +31,7 @@ void attn_look_rows(const attn_look *look, const attn_sequence *x, size_t *low, 
 }
 
 void attn_look_block_layout(attn_look_block *b, const attn_look *look, attn_scratch *scratch, bool counting) {
-    const size_t lanes = look->at.kernels->block_lanes;
+    const size_t lanes = attn_block_lanes(&look->at);
     float *q = attn_scratch_floats(scratch, look->at.d, lanes);
     float *bias = look->at.options.bias ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     if (counting) return;

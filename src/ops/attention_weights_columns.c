@@ -28,7 +28,7 @@ static size_t columns_layout(const columns_job *job, void *base) {
     columns_scratch *f = attn_scratch_take(&scratch, sizeof *f), counted;
     if (!f) f = &counted;
     attn_look_block_layout(&f->block, job->look, &scratch, !base);
-    f->s = attn_scratch_floats(&scratch, ATTN_TILE, at->kernels->block_lanes);
+    f->s = attn_scratch_floats(&scratch, ATTN_TILE, attn_block_lanes(at));
     f->k = attn_scratch_floats(&scratch, STRIP, job->look->copy_k ? attn_whole(at, at->d) : 0);
     f->part = attn_scratch_floats(&scratch, 1, ATTN_TILE);
     f->sum = attn_scratch_take(&scratch, STRIP * sizeof *f->sum);

@@ -15,17 +15,21 @@ struct work {
     char *workspace;
     size_t bytes, tasks;
     _Atomic size_t next;
+    const attn_kernels *kernels; /* NULL: products are not of pairs */
 };
 
 static void worker(void *arg, size_t index) {
     struct work *work = arg;
+    if (work->kernels) work->kernels->tiles_begin();
     for (size_t task; (task = atomic_fetch_add(&work->next, 1)) < work->tasks;)
         work->task(work->job, task, work->workspace + index * work->bytes);
+    if (work->kernels) work->kernels->tiles_end();
 }
 
 void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, attn_attention_task *task, void *job,
                         void *workspace, size_t bytes) {
     struct work work = {.task = task, .job = job, .workspace = workspace, .bytes = bytes, .tasks = tasks};
+    if (at->fast) work.kernels = at->kernels;
     atomic_init(&work.next, 0);
     if (tasks > 0) attn_parallel_for(at->ctx, workers, worker, &work);
 }

@@ -7,7 +7,7 @@ static attn_status check_ring(const attn_attention *at) {
     for (size_t b = 0; b < at->sequences; b++) {
         const attn_sequence x = attn_attention_sequence(at, b);
         const size_t first = attn_kv_cache_first(at->cache, b);
-        for (size_t row = 0; first > 0 && row < x.t * at->group; row += at->kernels->block_lanes) {
+        for (size_t row = 0; first > 0 && row < x.t * at->group; row += attn_block_lanes(at)) {
             attn_block_set(&block, at, &x, 0, row);
             for (size_t r = 0; r < block.count; r++)
                 if (block.from[r] < block.to[r] && block.from[r] < first)

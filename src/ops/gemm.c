@@ -12,7 +12,8 @@ enum {
     UNITS_PER_THREAD = 4,    /* so that a thread that lost its processor for a while is waited for less */
     ALONE = 2 << 20,         /* multiply-adds not worth a second thread */
     READ_COST = 8,           /* multiply-adds in the time that it takes to read an element of B */
-    ROWS_ALIGN = 12,         /* a cut between rows falls on whole tiles of most levels */
+    ROWS_ALIGN = 12,         /* a cut between rows falls on whole tiles of most levels, */
+    PAIR_ROWS_ALIGN = 32,    /* or where pairs are multiplied by tiles on two of them */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
     COPY_COLUMNS = 64,       /* an A whose rows are not contiguous is copied if at least so many columns read it */
@@ -43,9 +44,12 @@ static void pack_panels(void *arg, size_t task) {
     const struct pack_job *job = arg;
     const attn_packed *packed = job->packed;
     size_t panel = task * job->panels, first = panel * ATTN_PANEL;
-    job->kernels->gemm_pack_panels((char *)packed->data + panel * panel_bytes(packed->form, packed->k), packed->form,
-                                   job->b + (ptrdiff_t)first * job->column, job->row, job->column, packed->k,
-                                   ATTN_MIN(packed->n - first, job->panels * ATTN_PANEL));
+    void *to = (char *)packed->data + panel * panel_bytes(packed->form, packed->k);
+    const float *b = job->b + (ptrdiff_t)first * job->column;
+    const size_t columns = ATTN_MIN(packed->n - first, job->panels * ATTN_PANEL);
+    if (packed->form == ATTN_PANEL_PAIRS)
+        job->kernels->gemm_pack_pairs(to, b, job->row, job->column, packed->k, columns);
+    else job->kernels->gemm_pack_panels(to, packed->form, b, job->row, job->column, packed->k, columns);
 }
 
 attn_status attn_gemm_pack(attn_context *ctx, attn_packed *packed, attn_panel_form form, const float *b, ptrdiff_t row,
@@ -103,6 +107,7 @@ struct gemm_job {
     size_t n, units;
     float *scratch; /* [workers][scratch_each] or NULL */
     size_t scratch_each;
+    bool pairs; /* some B is of pairs */
     atomic_size_t next;
 };
 
@@ -117,11 +122,16 @@ static bool wants_copy(const attn_gemm *gemm, size_t n) {
     return gemm->a_column != 1 ? n >= COPY_COLUMNS : gemm->a_row % SET_ELEMENTS == 0 && n >= SET_COLUMNS;
 }
 
+static size_t rows_align(const attn_kernels *kernels, const attn_packed *b) {
+    return b->form == ATTN_PANEL_PAIRS && kernels->pair_group > 1 ? PAIR_ROWS_ALIGN : ROWS_ALIGN;
+}
+
 /* Rows are cut first: each part reads all of B but only its rows of A. Few rows: B's panels are cut. */
 static void make_cut(const attn_context *ctx, struct cut *cut) {
     const size_t threads = (size_t)ctx->threads, wanted = threads * UNITS_PER_THREAD;
     const size_t m = cut->gemm->m, n = cut->b.n, k = cut->b.k;
-    const size_t row_steps = m / ROWS_ALIGN + (m % ROWS_ALIGN != 0), panel_steps = (panels_of(n) + 1) / 2;
+    const size_t align = rows_align(ctx->kernels, &cut->b);
+    const size_t row_steps = m / align + (m % align != 0), panel_steps = (panels_of(n) + 1) / 2;
     cut->down = cut->across = 1;
     if (threads > 1 && (double)(m + READ_COST) * (double)n * (double)ATTN_MAX(k, 1) > ALONE) {
         if (row_steps >= 2 * wanted && !cut->raw) {
@@ -157,14 +167,17 @@ static void run_columns(const struct gemm_job *job, const struct cut *cut, size_
         .accumulate = g->accumulate,
         .scratch = copy,
     };
-    if (block.m > 0 && block.n > 0) job->kernels->gemm_block(&block);
+    if (block.m == 0 || block.n == 0) return;
+    if (block.form == ATTN_PANEL_PAIRS) job->kernels->gemm_block_pairs(&block);
+    else job->kernels->gemm_block(&block);
 }
 
 static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t unit, float *scratch) {
     const attn_packed *b = &cut->b;
     const size_t down = unit / cut->across, across = unit % cut->across, panels = panels_of(b->n);
-    const size_t row = part_start(cut->gemm->m, ROWS_ALIGN, cut->down, down);
-    const size_t row_end = part_start(cut->gemm->m, ROWS_ALIGN, cut->down, down + 1);
+    const size_t align = rows_align(job->kernels, b);
+    const size_t row = part_start(cut->gemm->m, align, cut->down, down);
+    const size_t row_end = part_start(cut->gemm->m, align, cut->down, down + 1);
     const size_t panel = part_start(panels, 2, cut->across, across);
     const size_t panel_end = part_start(panels, 2, cut->across, across + 1);
     const size_t column = panel * ATTN_PANEL, column_end = ATTN_MIN(b->n, panel_end * ATTN_PANEL);
@@ -186,10 +199,12 @@ static void run_worker(void *arg, size_t worker) {
     struct gemm_job *job = arg;
     float *scratch = job->scratch ? job->scratch + worker * job->scratch_each : NULL;
     size_t unit, product = 0;
+    if (job->pairs) job->kernels->tiles_begin();
     while ((unit = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed)) < job->units) {
         while (unit >= job->cuts[product].end) product++;
         run_unit(job, &job->cuts[product], unit - (product ? job->cuts[product - 1].end : 0), scratch);
     }
+    if (job->pairs) job->kernels->tiles_end();
 }
 
 static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
@@ -199,6 +214,7 @@ static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
         if (g->accumulate && (g->bias || g->residual || g->act != ATTN_IDENTITY))
             return attn_fail(ctx, ATTN_E_ARGUMENT, "gemm: accumulate excludes bias, residual and activation");
         make_cut(ctx, cut);
+        job->pairs |= cut->b.form == ATTN_PANEL_PAIRS;
         cut->end = job->units += cut->down * cut->across;
         job->scratch_each = ATTN_MAX(job->scratch_each, ATTN_MAX(cut->copy, cut->strip));
     }

@@ -88,7 +88,9 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
     static void product_##kind##_2(const attn_product *p, size_t lane) { product_strip(pairs, 2, p, p->a_row, lane); } \
     static void product_##kind##_1(const attn_product *p, size_t lane) { product_strip(pairs, 1, p, p->a_row, lane); }
 PRODUCT_FUNCTIONS(f32, false)
+#ifndef ATTN_TILES_HEADER
 PRODUCT_FUNCTIONS(bf16, true)
+#endif
 
 typedef void product_fn(const attn_product *p, size_t lane);
 V_FN void product_of(const attn_product *p, product_fn *rows, product_fn *columns, product_fn *two, product_fn *one) {
@@ -113,9 +115,11 @@ static void attention_product(const attn_product *p) {
     product_of(p, product_f32_rows, product_f32_columns, product_f32_2, product_f32_1);
 }
 /* The same where every float of A and B is a pair of bf16, two terms. */
+#ifndef ATTN_TILES_HEADER
 static void attention_product_bf16(const attn_product *p) {
     product_of(p, product_bf16_rows, product_bf16_columns, product_bf16_2, product_bf16_1);
 }
+#endif
 
 /* ---- between rows in memory and lanes ------------------------------------------------------------- */
 
@@ -276,31 +280,66 @@ V_FN V v_ceil(V x) {
     return v_add(n, v_and_mask(v_lt(n, x), v_set(1.0f)));
 }
 
-V_FN V softmax_weight(const bool masked, const attn_softmax_tile *t, size_t j, size_t lane, V c, V down) {
-    V p = v_exp2(v_fma(v_load(t->s + j * t->lanes + lane), c, down));
-    return masked ? v_and_mask(v_of_bits((uint32_t)(t->visible[j] >> lane)), p) : p;
+V_FN V softmax_score(const bool masked, const attn_softmax_tile *t, size_t j, size_t lane) {
+    V s = v_load(t->s + j * t->lanes + lane);
+    return masked ? v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), s, v_set(-__builtin_inff())) : s;
+}
+
+/* Weights in place of the scores; gives their sum. */
+V_FN V softmax_weights(const bool masked, const attn_softmax_tile *t, size_t lane, size_t keys, V c, V down) {
+    const uint64_t *visible = t->visible;
+    const size_t lanes = t->lanes;
+    float *s = t->s + lane;
+    V chain = v_zero();
+    for (size_t j = 0; j < keys; j++, s += lanes) {
+        V p = v_exp2(v_fma(v_load(s), c, down));
+        if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible[j] >> lane)), p);
+        chain = v_add(chain, p);
+        v_store(s, p);
+    }
+    return chain;
+}
+
+/* Weights, times `keep`, to `pairs`, and the sum of the rounded ones before that. */
+V_FN V softmax_pairs(const bool masked, const attn_softmax_tile *t, size_t lane, size_t keys, V c, V down) {
+    const uint64_t *visible = t->visible;
+    const size_t lanes = t->lanes;
+    const float *s = t->s + lane, *keep = t->keep ? t->keep + lane : NULL;
+    float *to = t->pairs + lane;
+    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
+    V chain = v_zero(), rounded = v_zero();
+    for (size_t j = 0; j < keys; j += 2, s += 2 * lanes, to += lanes) {
+        V p = v_exp2_bf16(v_fma(v_load(s), c, down)), q = v_zero();
+        if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible[j] >> lane)), p);
+        if (j + 1 < keys) {
+            q = v_exp2_bf16(v_fma(v_load(s + lanes), c, down));
+            if (masked) q = v_and_mask(v_of_bits((uint32_t)(visible[j + 1] >> lane)), q);
+        }
+        chain = v_add(v_add(chain, p), q);
+        V both = v_pair_bf16(p, q);
+        rounded = v_dot_bf16(both, ones, rounded);
+        if (keep) {
+            p = v_mul(p, v_load(keep));
+            if (j + 1 < keys) q = v_mul(q, v_load(keep + lanes));
+            both = v_pair_bf16(p, q);
+            keep += 2 * lanes;
+        }
+        v_store(to, both);
+    }
+    v_store(t->rounded_sum + lane, v_fma(v_load(t->rounded_sum + lane), v_load(t->rescale + lane), rounded));
+    return chain;
 }
 
 V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax_tile *t, size_t lane) {
     const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
-    const size_t lanes = t->lanes, keys = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
-    const float *s = t->s + lane;
-    V top = empty, top2 = empty;
+    const size_t keys = masked && t->ends ? t->ends[lane / V_LANES] : t->keys;
+    V tops[4] = {empty, empty, empty, empty}; /* side by side, as each waits for its last maximum */
     size_t j = 0;
-    for (; j + 2 <= keys; j += 2) {
-        V a = v_load(s + j * lanes), b = v_load(s + (j + 1) * lanes);
-        if (masked) {
-            a = v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), a, empty);
-            b = v_select(v_of_bits((uint32_t)(t->visible[j + 1] >> lane)), b, empty);
-        }
-        top = v_max(a, top), top2 = v_max(b, top2);
+    for (; j + 4 <= keys; j += 4) {
+        ATTN_UNROLL for (size_t i = 0; i < 4; i++) tops[i] = v_max(softmax_score(masked, t, j + i, lane), tops[i]);
     }
-    if (j < keys) {
-        V a = v_load(s + j * lanes);
-        if (masked) a = v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), a, empty);
-        top = v_max(a, top);
-    }
-    top = v_mul(v_max(top, top2), c);
+    for (; j < keys; j++) tops[0] = v_max(softmax_score(masked, t, j, lane), tops[0]);
+    const V top = v_mul(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])), c);
     V max = v_load(t->max + lane), sum = v_load(t->sum + lane);
     VM raise = v_gt(top, pairs ? max : v_add(max, v_set(LAZY_MAX)));
     const bool raised = v_any(raise);
@@ -315,41 +354,24 @@ V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax
         v_store(t->rescale + lane, v_set(1.0f));
     }
     const V down = v_neg(v_and_mask(v_gt(max, empty), max));
-    V chain = v_zero(), rounded = v_zero();
-    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
-    for (j = 0; j < keys; j += pairs ? 2 : 1) {
-        V p = softmax_weight(masked, t, j, lane, c, down), q = v_zero();
-        chain = v_add(chain, p);
-        if (!pairs) {
-            v_store(t->s + j * lanes + lane, p);
-            continue;
-        }
-        if (j + 1 < keys) q = softmax_weight(masked, t, j + 1, lane, c, down);
-        chain = v_add(chain, q);
-        V both = v_pair_bf16(p, q);
-        rounded = v_dot_bf16(both, ones, rounded);
-        if (t->keep) {
-            p = v_mul(p, v_load(t->keep + j * lanes + lane));
-            if (j + 1 < keys) q = v_mul(q, v_load(t->keep + (j + 1) * lanes + lane));
-            both = v_pair_bf16(p, q);
-        }
-        v_store(t->pairs + j / 2 * lanes + lane, both);
-    }
-    if (pairs) v_store(t->rounded_sum + lane, v_fma(v_load(t->rounded_sum + lane), v_load(t->rescale + lane), rounded));
+    const V chain =
+        pairs ? softmax_pairs(masked, t, lane, keys, c, down) : softmax_weights(masked, t, lane, keys, c, down);
     v_store(t->sum + lane, v_add(sum, chain));
     return raised;
 }
 
 /* Scores become weights. Returns whether some lane's maximum moved: then the output so far is to be multiplied by
  * `rescale`. */
-static bool attention_softmax(const attn_softmax_tile *t) {
+static bool attention_softmax(const attn_softmax_tile *tile) {
+    const attn_softmax_tile copy = *tile, *t = &copy; /* nothing that is stored can be its pointers */
     bool raised = false;
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES)
         raised |= t->visible ? softmax_vector(true, false, t, lane) : softmax_vector(false, false, t, lane);
     return raised;
 }
 /* The same, and weights, times `keep`, go to `pairs` as bf16: keys 2i and 2i+1 are row i. */
-static bool attention_softmax_bf16(const attn_softmax_tile *t) {
+static bool attention_softmax_bf16(const attn_softmax_tile *tile) {
+    const attn_softmax_tile copy = *tile, *t = &copy; /* nothing that is stored can be its pointers */
     bool raised = false;
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES)
         raised |= t->visible ? softmax_vector(true, true, t, lane) : softmax_vector(false, true, t, lane);
@@ -439,10 +461,11 @@ static void attention_dropout(const attn_dropout_tile *t) {
 
 /* Scores (or logits) and dP become P and dS:  P = 2^(s·factor − lse),  dS = P ∘ (dP − Δ), both 0 where not visible.
  * With keep: P is multiplied by it after dS, dP before. With capped: dS ∘= 1 − capped². */
-V_FN void backward_pair(const bool masked, const bool extra, const attn_backward_tile *t, size_t j, size_t lane,
-                        V *weight, V *ds) {
+V_FN void backward_pair(const bool masked, const bool extra, const bool pairs, const attn_backward_tile *t, size_t j,
+                        size_t lane, V *weight, V *ds) {
     const size_t at = j * t->lanes + lane;
-    V p = v_exp2(v_fma(v_load(t->s + at), v_set(t->factor), v_neg(v_load(t->lse + lane)))), dp = v_load(t->dp + at);
+    const V below = v_fma(v_load(t->s + at), v_set(t->factor), v_neg(v_load(t->lse + lane)));
+    V p = pairs ? v_exp2_bf16(below) : v_exp2(below), dp = v_load(t->dp + at);
     VM visible = masked ? v_of_bits((uint32_t)(t->visible[j] >> lane)) : v_first(V_LANES);
     *weight = p;
     if (extra && t->keep) {
@@ -465,7 +488,7 @@ V_FN void backward_vector(const bool masked, const bool extra, const attn_backwa
     for (size_t j = 0; j < t->keys; j++) {
         const size_t at = j * t->lanes + lane;
         V weight = v_zero(), ds = v_zero();
-        if (j < end) backward_pair(masked, extra, t, j, lane, &weight, &ds);
+        if (j < end) backward_pair(masked, extra, false, t, j, lane, &weight, &ds);
         else if (extra && t->dbias) v_store(t->dbias + at, v_zero());
         v_store(t->s + at, weight);
         v_store(t->dp + at, ds);
@@ -477,16 +500,19 @@ V_FN void backward_vector_bf16(const bool masked, const bool extra, const attn_b
     for (size_t j = 0; j < t->keys; j += 2) {
         V weight[2] = {v_zero(), v_zero()}, ds[2] = {v_zero(), v_zero()};
         for (size_t i = 0; i < 2 && j + i < t->keys; i++) {
-            if (j + i < end) backward_pair(masked, extra, t, j + i, lane, weight + i, ds + i);
+            if (j + i < end) backward_pair(masked, extra, true, t, j + i, lane, weight + i, ds + i);
             else if (extra && t->dbias) v_store(t->dbias + (j + i) * t->lanes + lane, v_zero());
-            v_store_bf16(t->weights + (j + i) * t->row + lane, weight[i]);
-            v_store_bf16(t->ds + (j + i) * t->row + lane, ds[i]);
         }
-        v_store(t->ds_pairs + j / 2 * t->lanes + lane, v_pair_bf16(ds[0], ds[1]));
+        const V ds_pair = v_pair_bf16(ds[0], ds[1]);
+        const size_t at = j * t->row + lane, next = at + t->row;
+        v_split_bf16(t->weights + at, t->weights + next, v_pair_bf16(weight[0], weight[1]));
+        v_split_bf16(t->ds + at, t->ds + next, ds_pair);
+        v_store(t->ds_pairs + j / 2 * t->lanes + lane, ds_pair);
     }
 }
 
-static void attention_backward(const attn_backward_tile *t) {
+static void attention_backward(const attn_backward_tile *tile) {
+    const attn_backward_tile copy = *tile, *t = &copy; /* as above */
     const bool extra = t->keep || t->capped || t->dbias;
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
         if (extra) t->visible ? backward_vector(true, true, t, lane) : backward_vector(false, true, t, lane);
@@ -494,8 +520,10 @@ static void attention_backward(const attn_backward_tile *t) {
     }
 }
 
-/* The same, and the results are bf16. A row of an odd number of lanes gets a 0 behind it. */
-static void attention_backward_bf16(const attn_backward_tile *t) {
+/* The same, and the results are bf16; of an odd number of keys a row more is written. A row of an odd number of lanes
+ * gets a 0 behind it. */
+static void attention_backward_bf16(const attn_backward_tile *tile) {
+    const attn_backward_tile copy = *tile, *t = &copy; /* as above */
     const bool extra = t->keep || t->capped || t->dbias;
     for (size_t lane = 0; lane < t->lanes; lane += V_LANES) {
         if (extra) t->visible ? backward_vector_bf16(true, true, t, lane) : backward_vector_bf16(false, true, t, lane);

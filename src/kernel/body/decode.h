@@ -11,6 +11,9 @@
 
 #include "kernel/body/attention.h"
 #include "kernel/decode.h"
+#ifdef ATTN_TILES_HEADER
+#include "kernel/body/tiles_decode.h"
+#endif
 
 enum {
     KEY_VECTORS = ATTN_KEYS / V_LANES,
@@ -107,14 +110,16 @@ static void scores_f16(const attn_decode_tile *t, const void *const *k, size_t f
 static void scores_split(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
     scores_blocks(LAY_SPLIT, t, k, first, blocks);
 }
+#ifndef ATTN_TILES_HEADER
 static void scores_pairs(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
     scores_blocks(LAY_PAIRS, t, k, first, blocks);
 }
+#endif
 
 /* Keys that lie in rows are turned two blocks at a time. */
-static void scores_of_rows(const attn_decode_tile *t) {
+V_FN void scores_of_rows(const bool fast, const attn_decode_tile *t) {
     const size_t element = t->dtype == ATTN_F32 ? 4 : 2, pairs = (t->d + 1) / 2;
-    const bool pad = t->fast && (t->d % 2 || t->k_row % 2); /* a pair lies across two rows */
+    const bool pad = fast && (t->d % 2 || t->k_row % 2); /* a pair lies across two rows */
     for (size_t b = t->first; b < t->end; b += 2) {
         const size_t blocks = t->end - b < 2 ? 1 : 2;
         const void *k[2] = {t->packed, t->packed + t->d * ATTN_KEYS};
@@ -129,10 +134,10 @@ static void scores_of_rows(const attn_decode_tile *t) {
                 memcpy(copy, rows[j], t->d * element);
                 rows[j] = copy;
             }
-            attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows, t->fast ? ATTN_F32 : t->dtype,
-                           t->fast ? pairs : t->d);
+            attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows, fast ? ATTN_F32 : t->dtype,
+                           fast ? pairs : t->d);
         }
-        t->fast ? scores_pairs(t, k, b, blocks) : scores_f32(t, k, b, blocks);
+        fast ? scores_pairs(t, k, b, blocks) : scores_f32(t, k, b, blocks);
     }
 }
 
@@ -140,11 +145,16 @@ static void scores_of_rows(const attn_decode_tile *t) {
 static void decode_scores(const attn_decode_tile *t) {
     const void *const *k = t->k + t->first;
     const size_t blocks = t->end - t->first;
-    if (t->k_row != 0) scores_of_rows(t);
-    else if (t->fast) scores_pairs(t, k, t->first, blocks);
+    if (t->k_row != 0) scores_of_rows(false, t);
     else if (t->dtype == ATTN_BF16) scores_split(t, k, t->first, blocks);
     else if (t->dtype == ATTN_F16) scores_f16(t, k, t->first, blocks);
     else scores_f32(t, k, t->first, blocks);
+}
+
+/* The same by products of pairs. */
+static void decode_scores_bf16(const attn_decode_tile *t) {
+    if (t->k_row != 0) scores_of_rows(true, t);
+    else scores_pairs(t, t->k + t->first, t->first, t->end - t->first);
 }
 
 /* The same for I8: the sum of products of integers, which is exact, times (scale of the row · scale of the key). */
@@ -196,7 +206,8 @@ V_FN void softmax_keys(const bool masked, const bool fast, const attn_decode_til
     }
     const V down = v_neg(v_and_mask(v_gt(max, empty), max));
     for (size_t j = first; j < end; j += V_LANES) {
-        V p = v_exp2(v_fma(v_load(s + j), c, down));
+        const V below = v_fma(v_load(s + j), c, down);
+        V p = fast ? v_exp2_bf16(below) : v_exp2(below);
         if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible >> j)), p);
         v_store(s + j, p);
     }
@@ -236,21 +247,25 @@ V_FN void sum_pairs(const size_t rows, const attn_decode_tile *t, size_t row) {
     }
 }
 
-/* Scores become weights. o is to be multiplied by rescale. */
-static void decode_softmax(const attn_decode_tile *t) {
+V_FN void softmax_rows(const bool fast, const attn_decode_tile *t) {
     const size_t first = t->first * ATTN_KEYS, keys = t->end * ATTN_KEYS - first;
     const uint64_t all = (keys == 64 ? UINT64_MAX : ((uint64_t)1 << keys) - 1) << first;
     for (size_t row = 0; row < t->rows; row++) {
         const bool masked = t->visible[row] != all;
-        if (t->fast) masked ? softmax_keys(true, true, t, row) : softmax_keys(false, true, t, row);
-        else masked ? softmax_keys(true, false, t, row) : softmax_keys(false, false, t, row);
+        masked ? softmax_keys(true, fast, t, row) : softmax_keys(false, fast, t, row);
     }
     size_t row = 0;
     for (; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
     for (; row < t->rows; row++) sum_weights(1, t, row);
-    if (!t->fast) return;
+}
+
+/* Scores become weights. o is to be multiplied by rescale. */
+static void decode_softmax(const attn_decode_tile *t) { softmax_rows(false, t); }
+static void decode_softmax_bf16(const attn_decode_tile *t) {
+    softmax_rows(true, t);
     decode_pairs(t);
-    for (row = 0; row + 4 <= t->rows; row += 4) sum_pairs(4, t, row);
+    size_t row = 0;
+    for (; row + 4 <= t->rows; row += 4) sum_pairs(4, t, row);
     for (; row < t->rows; row++) sum_pairs(1, t, row);
 }
 
@@ -351,7 +366,9 @@ static void mix_f32(const attn_decode_tile *t) { mix_all(LAY_F32, t); }
 static void mix_f16(const attn_decode_tile *t) { mix_all(LAY_F16, t); }
 static void mix_bf16(const attn_decode_tile *t) { mix_all(LAY_BF16, t); }
 static void mix_split(const attn_decode_tile *t) { mix_all(LAY_SPLIT, t); }
+#ifndef ATTN_TILES_HEADER
 static void mix_pairs(const attn_decode_tile *t) { mix_all(LAY_PAIRS, t); }
+#endif
 
 /* Weights of I8 take the scale of their value. What is not visible stays 0, whatever its scale is. */
 static void scale_weights(const attn_decode_tile *t) {
@@ -366,9 +383,7 @@ static void mix_i8(const attn_decode_tile *t) { mix_all(LAY_I8, t); }
 
 /* o = o · rescale + one chain over the keys from … to−1. */
 static void decode_mix(const attn_decode_tile *t) {
-    if (t->fast) {
-        mix_pairs(t);
-    } else if (t->dtype == ATTN_I8) {
+    if (t->dtype == ATTN_I8) {
         scale_weights(t);
         mix_i8(t);
     } else if (t->dtype == ATTN_BF16) {
@@ -402,12 +417,22 @@ V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, si
 static void decode_mix_row(const attn_decode_tile *t, size_t row) {
     for (size_t column = 0; column < t->dv; column += V_LANES) {
         const size_t n = t->dv - column < V_LANES ? t->dv - column : V_LANES;
-        if (t->fast) mix_seen(LAY_PAIRS, t, row, column, n);
-        else if (t->dtype == ATTN_BF16 && t->paired) mix_seen(LAY_SPLIT, t, row, column, n);
+        if (t->dtype == ATTN_BF16 && t->paired) mix_seen(LAY_SPLIT, t, row, column, n);
         else if (t->dtype == ATTN_BF16) mix_seen(LAY_BF16, t, row, column, n);
         else if (t->dtype == ATTN_F16) mix_seen(LAY_F16, t, row, column, n);
         else mix_seen(LAY_F32, t, row, column, n);
     }
+}
+
+/* Both by products of pairs. */
+static void decode_mix_bf16(const attn_decode_tile *t) { mix_pairs(t); }
+static void decode_mix_row_bf16(const attn_decode_tile *t, size_t row) {
+#ifdef ATTN_TILES_HEADER
+    mix_pairs_seen(t, row);
+#else
+    for (size_t column = 0; column < t->dv; column += V_LANES)
+        mix_seen(LAY_PAIRS, t, row, column, t->dv - column < V_LANES ? t->dv - column : V_LANES);
+#endif
 }
 
 /* attention_merge with queries as rows; columns in whole vectors. */

@@ -124,21 +124,26 @@ V_FN void gemm_tile(const int rows, const int panels, const attn_panel_form form
 V_GEMM_TILES(GEMM_TILE_FUNCTIONS)
 V_GEMM_FEW_TILES(GEMM_FEW_FUNCTIONS)
 
+#ifdef ATTN_PAIRS_ONLY /* then nothing else is to be in the tables */
+#define GEMM_FLOATS(function) NULL
+#else
+#define GEMM_FLOATS(function) function
+#endif
 typedef void gemm_tile_fn(const gemm_tile_args *t);
 typedef struct gemm_shape {
     size_t rows;
     gemm_tile_fn *strip[ATTN_PANEL_FORMS], *one[ATTN_PANEL_FORMS];
 } gemm_shape;
 static const gemm_shape gemm_shapes[] = {
-#define GEMM_SHAPE(rows)                                                       \
-    {rows,                                                                     \
-     {gemm_strip_f32_##rows, gemm_strip_bf16_##rows, gemm_strip_pairs_##rows}, \
-     {gemm_one_f32_##rows, gemm_one_bf16_##rows, gemm_one_pairs_##rows}},
+#define GEMM_SHAPE(rows)                                                                                 \
+    {rows,                                                                                               \
+     {GEMM_FLOATS(gemm_strip_f32_##rows), GEMM_FLOATS(gemm_strip_bf16_##rows), gemm_strip_pairs_##rows}, \
+     {GEMM_FLOATS(gemm_one_f32_##rows), GEMM_FLOATS(gemm_one_bf16_##rows), gemm_one_pairs_##rows}},
     V_GEMM_TILES(GEMM_SHAPE)
 #undef GEMM_SHAPE
 };
 static gemm_tile_fn *const gemm_few[][ATTN_PANEL_FORMS] = {
-#define GEMM_FEW(rows) {gemm_few_f32_##rows, gemm_few_bf16_##rows, gemm_few_pairs_##rows},
+#define GEMM_FEW(rows) {GEMM_FLOATS(gemm_few_f32_##rows), GEMM_FLOATS(gemm_few_bf16_##rows), gemm_few_pairs_##rows},
     V_GEMM_FEW_TILES(GEMM_FEW)
 #undef GEMM_FEW
 };
@@ -289,6 +294,15 @@ static void gemm_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_
     }
 }
 
+#ifdef ATTN_TILES_HEADER
+#include "kernel/body/tiles_gemm.h"
+enum { GEMM_PAIR_ROWS = 2 * T_SIDE };
+#else
+#define tile_pack_a gemm_pack_a
+#define tile_strip gemm_strip
+enum { GEMM_PAIR_ROWS = V_GEMM_ROWS };
+#endif
+
 /* One strip of columns, lines line … line+depth of it, for `rows` rows. */
 static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t panel, size_t panels, size_t line,
                        size_t depth) {
@@ -336,36 +350,40 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
 }
 
 /* All of B for `rows` rows of A and C, lines line … line+depth. */
-static void gemm_rows(const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t depth) {
+V_FN void gemm_rows(const bool pairs, const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t depth) {
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const bool last = line + depth == gemm_lines(g->form, g->k);
     const bool finish = last && (g->bias || g->residual || g->act != ATTN_IDENTITY);
-    if (g->scratch) gemm_pack_a(g, row, rows, line, depth);
+    if (g->scratch) (pairs ? tile_pack_a : gemm_pack_a)(g, row, rows, line, depth);
     size_t panels;
     for (size_t panel = 0; panel < all_panels; panel += panels) {
         panels = rows <= V_GEMM_FEW_ROWS ? V_GEMM_FEW_PANELS : V_GEMM_PANELS;
         if (all_panels - panel < panels) panels = all_panels - panel < V_GEMM_PANELS ? 1 : V_GEMM_PANELS;
         const size_t column = panel * ATTN_PANEL, columns = g->n - column;
-        gemm_strip(g, row, rows, panel, panels, line, depth);
+        (pairs ? tile_strip : gemm_strip)(g, row, rows, panel, panels, line, depth);
         if (finish) gemm_finish(g, row, rows, column, columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL);
     }
 }
 
-static void gemm_block(const attn_gemm_block *g) {
+V_FN void gemm_block_of(const bool pairs, const attn_gemm_block *g) {
     if (g->k == 0 && !g->accumulate) gemm_clear(g);
-    const size_t most = ATTN_GEMM_ROWS / V_GEMM_ROWS * V_GEMM_ROWS, lines = gemm_lines(g->form, g->k);
+    const size_t step = pairs ? GEMM_PAIR_ROWS : V_GEMM_ROWS;
+    const size_t most = ATTN_GEMM_ROWS / step * step, lines = gemm_lines(g->form, g->k);
     for (size_t row = 0, rows; row < g->m; row += rows) {
         const size_t parts = (g->m - row + most - 1) / most, share = (g->m - row + parts - 1) / parts;
-        rows = (share + V_GEMM_ROWS - 1) / V_GEMM_ROWS * V_GEMM_ROWS;
+        rows = (share + step - 1) / step * step;
         if (rows > g->m - row) rows = g->m - row;
         size_t line = 0;
         do {
             const size_t depth = lines - line < ATTN_GEMM_DEPTH ? lines - line : ATTN_GEMM_DEPTH;
-            gemm_rows(g, row, rows, line, depth);
+            gemm_rows(pairs, g, row, rows, line, depth);
             line += depth;
         } while (line < lines);
     }
 }
+
+static void gemm_block(const attn_gemm_block *g) { gemm_block_of(false, g); }
+static void gemm_block_pairs(const attn_gemm_block *g) { gemm_block_of(true, g); }
 
 /* Panels of B[k][j] = b[k·row + j·column]: line by line through all of them, since rows may lie a page apart. */
 V_FN void gemm_pack_rows(const attn_panel_form form, char *to, const float *b, ptrdiff_t row, ptrdiff_t column,
@@ -412,9 +430,12 @@ static void gemm_pack_panels(void *to, attn_panel_form form, const float *b, ptr
                              size_t columns) {
     switch (form) {
     case ATTN_PANEL_BF16: GEMM_PACK(ATTN_PANEL_BF16); break;
-    case ATTN_PANEL_PAIRS: GEMM_PACK(ATTN_PANEL_PAIRS); break;
     default: GEMM_PACK(ATTN_PANEL_F32); break;
     }
+}
+
+static void gemm_pack_pairs(void *to, const float *b, ptrdiff_t row, ptrdiff_t column, size_t k, size_t columns) {
+    GEMM_PACK(ATTN_PANEL_PAIRS);
 }
 
 /* sums[j] += Σ_i x[i][j]: chains of 256 rows, added in order. */

@@ -31,7 +31,6 @@ V_FN VM v_first(size_t n) { return _mm256_castsi256_ps(v_first_i(n)); }
 
 V_FN V v_zero(void) { return _mm256_setzero_ps(); }
 V_FN V v_set(float x) { return _mm256_set1_ps(x); }
-V_FN V v_iota(void) { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
 V_FN V v_load(const float *p) { return _mm256_loadu_ps(p); }
 V_FN void v_store(float *p, V a) { _mm256_storeu_ps(p, a); }
 V_FN V v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_first_i(n)); }
@@ -122,6 +121,13 @@ V_FN V v_dot_bf16(V a, V b, V c) {
 V_FN V v_pair_bf16(V low, V high) {
     return _mm256_castsi256_ps(_mm256_or_si256(_mm256_cvtepu16_epi32(v_bf16_narrow(low)),
                                                _mm256_slli_epi32(_mm256_cvtepu16_epi32(v_bf16_narrow(high)), 16)));
+}
+V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) {
+    __m256i bits = _mm256_castps_si256(pairs), lower = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff));
+    __m256i both = _mm256_packus_epi32(lower, _mm256_srli_epi32(bits, 16)); /* by quarters */
+    both = _mm256_permute4x64_epi64(both, 0xd8);
+    _mm_storeu_si128((__m128i *)low, _mm256_castsi256_si128(both));
+    _mm_storeu_si128((__m128i *)high, _mm256_extracti128_si256(both, 1));
 }
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(_mm_loadu_si128((const __m128i *)p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { _mm_storeu_si128((__m128i *)p, v_bf16_narrow(a)); }

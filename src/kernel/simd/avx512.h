@@ -26,7 +26,6 @@ V_FN VM v_first(size_t n) { return (VM)_bzhi_u32(0xffff, (uint32_t)n); }
 
 V_FN V v_zero(void) { return _mm512_setzero_ps(); }
 V_FN V v_set(float x) { return _mm512_set1_ps(x); }
-V_FN V v_iota(void) { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 V_FN V v_load(const float *p) { return _mm512_loadu_ps(p); }
 V_FN void v_store(float *p, V a) { _mm512_storeu_ps(p, a); }
 V_FN V v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
@@ -113,6 +112,9 @@ V_FN __m256i v_bf16_narrow(V a) {
     return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(nearest, v_is_nan(a), high, _mm512_set1_epi32(0x40)));
 }
 V_FN V v_low_bf16(V a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
+V_FN V v_high_bf16(V a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
+}
 #if defined(__AVX512BF16__)
 #define V_FAST_BF16 true
 V_FN V v_dot_bf16(V a, V b, V c) {
@@ -125,9 +127,6 @@ V_FN V v_pair_bf16(V low, V high) {
 }
 #else
 #define V_FAST_BF16 false
-V_FN V v_high_bf16(V a) {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
-}
 V_FN V v_dot_bf16(V a, V b, V c) {
     return v_fma(v_low_bf16(a), v_low_bf16(b), v_fma(v_high_bf16(a), v_high_bf16(b), c));
 }
@@ -136,6 +135,11 @@ V_FN V v_pair_bf16(V low, V high) {
                                                _mm512_slli_epi32(_mm512_cvtepu16_epi32(v_bf16_narrow(high)), 16)));
 }
 #endif
+V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) {
+    __m512i bits = _mm512_castps_si512(pairs);
+    _mm256_storeu_si256((__m256i *)low, _mm512_cvtepi32_epi16(bits));
+    _mm256_storeu_si256((__m256i *)high, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+}
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(_mm256_loadu_si256((const __m256i *)p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { _mm256_storeu_si256((__m256i *)p, v_bf16_narrow(a)); }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return v_bf16_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }

@@ -26,7 +26,6 @@ typedef uint32x4_t VM; /* all bits of a lane, or none */
 
 V_FN V v_zero(void) { return vdupq_n_f32(0.0f); }
 V_FN V v_set(float x) { return vdupq_n_f32(x); }
-V_FN V v_iota(void) { return (V){0, 1, 2, 3}; }
 V_FN V v_load(const float *p) { return vld1q_f32(p); }
 V_FN void v_store(float *p, V a) { vst1q_f32(p, a); }
 V_FN V v_load_n(const float *p, size_t n) { /* no call, not even memcpy: accumulators live across it would be spilled */
@@ -121,6 +120,10 @@ V_FN V v_dot_bf16(V a, V b, V c) {
 V_FN V v_pair_bf16(V low, V high) {
     return vreinterpretq_f32_u32(
         vorrq_u32(vmovl_u16(v_bf16_narrow(low)), vshlq_n_u32(vmovl_u16(v_bf16_narrow(high)), 16)));
+}
+V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) {
+    vst1_u16(low, vmovn_u32(vreinterpretq_u32_f32(pairs)));
+    vst1_u16(high, vshrn_n_u32(vreinterpretq_u32_f32(pairs), 16));
 }
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(vld1_u16(p)); }
 V_FN void v_store_bf16(uint16_t *p, V a) { vst1_u16(p, v_bf16_narrow(a)); }

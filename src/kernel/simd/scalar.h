@@ -36,7 +36,6 @@ typedef bool VM;
 
 V_FN V v_zero(void) { return 0.0f; }
 V_FN V v_set(float x) { return x; }
-V_FN V v_iota(void) { return 0.0f; } /* 0, 1, 2 … */
 V_FN V v_load(const float *p) {
     float x;
     memcpy(&x, p, sizeof x);
@@ -135,6 +134,11 @@ V_FN V v_pair_bf16(V low, V high) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) { /* the halves of pairs, each in its row */
+    uint32_t bits;
+    memcpy(&bits, &pairs, sizeof bits);
+    *low = (uint16_t)bits, *high = (uint16_t)(bits >> 16);
 }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return n ? v_load_bf16(p) : 0.0f; }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
