@@ -116,7 +116,7 @@ class Child:
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
         ms, loss = self.out.readline().split()
-        return float(ms), loss.item()
+        return float(ms), float(loss)
 
     def close(self):
         peak = peak_mb(self.process.pid)

@@ -60,6 +60,11 @@ static bool linear_quantised(attn_tape *tape, attn_var **y, const attn_var *x, c
     return attn_tape_check(tape, attn_quantised_run(tape->ctx, gemms, n));
 }
 
+static const attn_packed *form_of(attn_tape *tape, attn_parameter *w, attn_form form, size_t rows) {
+    return tape->record ? attn_parameter_form_once(w, form, tape->panels, rows, &tape->weights)
+                        : attn_parameter_form(w, form, tape->panels);
+}
+
 attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn_parameter *b, attn_var *residual,
                            attn_activation act) {
     if (!attn_tape_begin(tape) || !attn_tape_use(tape, "linear", "x", x) ||
@@ -78,7 +83,7 @@ attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn
     float *before = y->value.data;
     if (apart && y->needs_grad && !(before = attn_tape_memory(tape, attn_tensor_count(&y->value), sizeof *before)))
         return NULL;
-    const attn_packed *form = attn_parameter_form(w, ATTN_FORM_FORWARD, tape->panels);
+    const attn_packed *form = form_of(tape, w, ATTN_FORM_FORWARD, rows.shape[0]);
     if (!form) return attn_tape_check(tape, ATTN_E_NOMEM), NULL;
     attn_gemm gemm = {.m = rows.shape[0],
                       .a = rows.data,
@@ -136,7 +141,7 @@ attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
     }
     if (x->needs_grad) {
         bool accumulate;
-        const attn_packed *form = attn_parameter_form(own->w, ATTN_FORM_BACKWARD, tape->panels);
+        const attn_packed *form = form_of(tape, own->w, ATTN_FORM_BACKWARD, dy.shape[0]);
         float *dx = form ? attn_grad_begin(tape, x, &accumulate) : NULL;
         if (!dx) return ATTN_E_NOMEM;
         attn_gemm gemm = {.m = dy.shape[0],

@@ -10,6 +10,7 @@ typedef struct entry {
     char *name;
     attn_packed form[ATTN_PANEL_FORMS][ATTN_FORMS];
     bool fresh[ATTN_PANEL_FORMS][ATTN_FORMS];
+    bool shares; /* its products have been of packed memory that others use */
 } entry;
 
 struct attn_parameters {
@@ -30,10 +31,14 @@ attn_status attn_parameters_create(attn_parameters **gives, attn_context *ctx, u
     return ATTN_OK;
 }
 
-static void entry_free(attn_context *ctx, entry *item) {
-    if (!item) return;
+static void forms_free(attn_context *ctx, entry *item) {
     for (int panels = 0; panels < ATTN_PANEL_FORMS; panels++)
         for (int form = 0; form < ATTN_FORMS; form++) attn_packed_free(ctx, &item->form[panels][form]);
+}
+
+static void entry_free(attn_context *ctx, entry *item) {
+    if (!item) return;
+    forms_free(ctx, item);
     attn_quantised_free(ctx, item->parameter.quantised);
     attn_release(ctx, item->parameter.value.data);
     attn_release(ctx, item->parameter.grad.data);
@@ -224,28 +229,41 @@ void attn_parameters_zero_grad(attn_parameters *set) {
     attn_parallel_for(set->ctx, set->count, clear_grad, set->items);
 }
 
+/* Forms that only a validation made are not kept until the next. */
 void attn_parameter_touch(attn_parameter *parameter) {
     entry *item = (entry *)parameter;
     memset(item->fresh, 0, sizeof item->fresh);
+    if (item->shares) forms_free(item->ctx, item);
+}
+
+static attn_status pack_form(const entry *item, attn_form form, attn_panel_form panels, attn_packed *packed) {
+    const attn_tensor *w = &item->parameter.value;
+    ATTN_TRY(attn_parameter_needs_floats(&item->parameter, "a product with weights"));
+    if (w->rank != 2)
+        return attn_fail(item->ctx, ATTN_E_SHAPE, "parameter %s has rank %d, expected a matrix", item->name, w->rank);
+    const size_t rows = w->shape[0], columns = w->shape[1];
+    return form == ATTN_FORM_FORWARD
+               ? attn_gemm_pack(item->ctx, packed, panels, w->data, 1, (ptrdiff_t)columns, columns, rows)
+               : attn_gemm_pack(item->ctx, packed, panels, w->data, (ptrdiff_t)columns, 1, rows, columns);
 }
 
 const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels) {
     entry *item = (entry *)parameter;
-    const attn_tensor *w = &parameter->value;
     attn_packed *packed = &item->form[panels][form];
     if (item->fresh[panels][form]) return packed;
-    if (attn_parameter_needs_floats(parameter, "a product with weights") != ATTN_OK) return NULL;
-    if (w->rank != 2) {
-        attn_fail(item->ctx, ATTN_E_SHAPE, "parameter %s has rank %d, expected a matrix", item->name, w->rank);
-        return NULL;
-    }
-    size_t rows = w->shape[0], columns = w->shape[1];
-    attn_status status = form == ATTN_FORM_FORWARD
-                             ? attn_gemm_pack(item->ctx, packed, panels, w->data, 1, (ptrdiff_t)columns, columns, rows)
-                             : attn_gemm_pack(item->ctx, packed, panels, w->data, (ptrdiff_t)columns, 1, rows, columns);
-    if (status != ATTN_OK) return NULL;
+    if (pack_form(item, form, panels, packed) != ATTN_OK) return NULL;
     item->fresh[panels][form] = true;
     return packed;
+}
+
+const attn_packed *attn_parameter_form_once(attn_parameter *parameter, attn_form form, attn_panel_form panels,
+                                            size_t rows, attn_packed *shared) {
+    enum { MANY_ROWS = 192 }; /* packing is a small part of such a product */
+    entry *item = (entry *)parameter;
+    if (parameter->frozen || rows < MANY_ROWS || item->fresh[panels][form])
+        return attn_parameter_form(parameter, form, panels);
+    item->shares = true;
+    return pack_form(item, form, panels, shared) == ATTN_OK ? shared : NULL;
 }
 
 float *attn_parameter_grad(attn_parameter *parameter) {

@@ -24,6 +24,10 @@ attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const c
 attn_context *attn_parameters_context(const attn_parameters *set);
 /* NULL with the error set in the context of the parameter's set. */
 const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels);
+/* For a product of so many rows while the parameter is learned: of many, where a weight has one product between two of
+ * its steps, packed into *shared, which all weights use in turn; of few the parameter's own. NULL as above. */
+const attn_packed *attn_parameter_form_once(attn_parameter *parameter, attn_form form, attn_panel_form panels,
+                                            size_t rows, attn_packed *shared);
 /* The gradient's memory, made (as zeros) if there was none; NULL as above. */
 float *attn_parameter_grad(attn_parameter *parameter);
 

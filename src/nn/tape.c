@@ -21,7 +21,7 @@ attn_status attn_tape_create(attn_tape **gives, attn_context *ctx, bool record) 
     tape->ctx = ctx;
     tape->arena.ctx = ctx;
     tape->record = record;
-    tape->packed = (attn_packed)ATTN_PACKED_INIT;
+    tape->packed = tape->weights = (attn_packed)ATTN_PACKED_INIT;
     attn_tape_reset(tape);
     *gives = tape;
     return ATTN_OK;
@@ -31,6 +31,7 @@ void attn_tape_free(attn_tape *tape) {
     if (!tape) return;
     attn_context *ctx = tape->ctx;
     attn_packed_free(ctx, &tape->packed);
+    attn_packed_free(ctx, &tape->weights);
     attn_arena_free(&tape->arena);
     attn_release(ctx, tape);
 }

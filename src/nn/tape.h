@@ -100,6 +100,7 @@ struct attn_tape {
     attn_node *last;
     attn_gather *gathers, **gathers_end;
     attn_packed packed;     /* right side of a weight gradient's product */
+    attn_packed weights;    /* of a product with weights that are learned */
     attn_panel_form panels; /* of the products with weights */
 };
 

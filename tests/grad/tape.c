@@ -485,6 +485,66 @@ static void test_select(void **state) {
     world_close(&w);
 }
 
+/* Weights that are learned are packed for each product of many rows, into memory that all share: the rows' bits are
+ * those of few rows, whose products keep what is packed, also after a step. */
+enum { MANY = 200, LAYERS = 12, WIDTH = 48 };
+
+static long layers_pass(attn_context *ctx, struct test_memory *memory, attn_parameters *set, size_t rows, float *out,
+                        float *sum) {
+    static int32_t ids[MANY];
+    attn_tape *tape;
+    for (size_t i = 0; i < MANY; i++) ids[i] = (int32_t)(i * 7 % WIDTH);
+    attn_parameters_zero_grad(set);
+    const long before = memory->alive;
+    for (size_t first = 0; first < MANY; first += rows) {
+        assert_ok(attn_tape_create(&tape, ctx, true));
+        attn_var *h = attn_tape_embedding(tape, attn_parameters_at(set, 0), ids + first, 1, &rows);
+        for (size_t l = 1; l <= LAYERS; l++)
+            h = attn_tape_linear(tape, h, attn_parameters_at(set, l), NULL, h, ATTN_IDENTITY);
+        memcpy(out + first * WIDTH, attn_var_value(h)->data, rows * WIDTH * sizeof *out);
+        assert_ok(attn_tape_backward(tape, attn_tape_cross_entropy(tape, h, ids + first, 0, 1, NULL)));
+        attn_tape_free(tape);
+    }
+    memcpy(sum, attn_parameters_at(set, 0)->grad.data, WIDTH * WIDTH * sizeof *sum);
+    return memory->alive - before;
+}
+
+static void test_shared_forms(void **state) {
+    (void)state;
+    static float out[2][MANY * WIDTH], grad[2][WIDTH * WIDTH];
+    for (int step = 0; step < 2; step++) {
+        for (int few = 0; few < 2; few++) {
+            struct test_memory memory = TEST_MEMORY_INIT;
+            attn_context *ctx = test_memory_context(&memory, 1 + few);
+            attn_parameters *set;
+            assert_ok(attn_parameters_create(&set, ctx, 5));
+            for (int l = 0; l <= LAYERS; l++) {
+                attn_parameter *p;
+                char name[8];
+                snprintf(name, sizeof name, "w%d", l);
+                assert_ok(
+                    attn_parameters_add(set, &p, name, ATTN_INIT_UNIFORM, 0.2f, 2, (const size_t[]){WIDTH, WIDTH}));
+            }
+            for (int done = 0; done <= step; done++) {
+                const size_t rows = few ? MANY / 4 : MANY;
+                const long kept = layers_pass(ctx, &memory, set, rows, out[few], grad[few]);
+                if (done == 0) assert_int_equal(kept, few ? 3 * LAYERS + 1 : LAYERS + 1); /* gradients, and forms */
+                for (size_t i = 0; i < attn_parameters_count(set); i++) {
+                    attn_parameter *p = attn_parameters_at(set, i);
+                    for (size_t k = 0; k < WIDTH * WIDTH; k++) ((float *)p->value.data)[k] *= 1.25f;
+                    attn_parameter_touch(p);
+                }
+            }
+            attn_parameters_free(set);
+            attn_context_free(ctx);
+            assert_int_equal(memory.alive, 0);
+        }
+        assert_memory_equal(out[0], out[1], sizeof out[0]);
+        for (size_t i = 0; i < WIDTH * WIDTH; i++)
+            assert_true(fabsf(grad[0][i] - grad[1][i]) <= 1e-4f * (1 + fabsf(grad[0][i])));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_seed_same_bits),
@@ -499,6 +559,7 @@ int main(void) {
         cmocka_unit_test(test_steady_state),
         cmocka_unit_test(test_parameters),
         cmocka_unit_test(test_touch),
+        cmocka_unit_test(test_shared_forms),
         cmocka_unit_test(test_select),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
