@@ -77,7 +77,7 @@ static const option_spec options[] = {
     {"label-smoothing", 0, OPTION_FLOAT, AT(label_smoothing), "X",
      "part of the probability spread over all tokens (0.1)", 0, 0.99, NULL},
     {"precision", 0, OPTION_CHOICE, AT(precision), "NAME",
-     "of products: f32, or bf16 with sums and weights in f32, faster where the processor has AVX512_BF16 (f32)", 0, 0,
+     "of products: f32, or bf16 with sums and weights in f32, faster where the processor has AMX or AVX512_BF16 (f32)", 0, 0,
      cli_precisions},
     {"augment", 0, OPTION_FLAG, AT(augment), NULL,
      "also train on lower-cased sources, without final punctuation, commas, umlauts", 0, 0, NULL},

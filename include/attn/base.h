@@ -73,7 +73,7 @@ typedef struct attn_context_options {
     size_t struct_size;                 /* sizeof(attn_context_options) */
     attn_allocator allocator;           /* all NULL: the C library's */
     int threads;                        /* 0: $ATTN_NUM_THREADS, else the number of processors */
-    const char *cpu_level;              /* NULL: $ATTN_CPU, else the best; "scalar" "avx2" "avx512" "neon" */
+    const char *cpu_level;              /* NULL: $ATTN_CPU, else the best; "scalar" "avx2" "avx512" "amx" "neon" */
     attn_parallel_for_fn *parallel_for; /* NULL: the context's own pool */
     void *parallel_user;
 } attn_context_options;

@@ -35,7 +35,7 @@ typedef struct attn_softmax_tile {
     const uint64_t *visible; /* [keys], or NULL: all */
     const uint8_t *ends; /* with visible: for each vector of lanes, keys from there on are visible to none; or NULL */
     float *max, *sum, *rescale; /* [lanes] */
-    /* bf16 only. max is then the greatest score itself: the greatest weight is 1 and rounds to itself. */
+    /* bf16 only */
     float *pairs;       /* [keys/2, rounded up][lanes]: weights */
     const float *keep;  /* [keys][lanes] or NULL */
     float *rounded_sum; /* [lanes]: the sum of the rounded weights; what the output is divided by */

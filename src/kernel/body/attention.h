@@ -270,9 +270,8 @@ static bool attention_is_finite(const float *x, ptrdiff_t x_row, size_t rows, si
 /* Online softmax over tiles of keys (Milakov & Gimelshein 2018). After each tile, for every lane:
  *   (I1) max is −inf, or an integer that no score (in units of log 2) seen so far exceeds by more than LAZY_MAX;
  *   (I2) sum = Σ 2^(score − max) over the keys seen, and so is what the caller keeps as output, weighted with V.
- * max moves rarely, and by an integer, so rescaling is exact. With weights in bf16 max is the greatest score itself: a
- * row that one key dominates then loses nothing to the rounding of its weight, and the rounded weights have a sum of
- * their own. */
+ * max moves rarely, and by an integer, so rescaling is exact. Weights rounded to bf16 have a sum of their own, by which the
+ * output is divided: so a row that one key dominates loses nothing to the rounding of its weight. */
 #define LAZY_MAX 8.0f
 
 V_FN V v_ceil(V x) {
@@ -341,10 +340,10 @@ V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax
     for (; j < keys; j++) tops[0] = v_max(softmax_score(masked, t, j, lane), tops[0]);
     const V top = v_mul(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])), c);
     V max = v_load(t->max + lane), sum = v_load(t->sum + lane);
-    VM raise = v_gt(top, pairs ? max : v_add(max, v_set(LAZY_MAX)));
+    VM raise = v_gt(top, v_add(max, v_set(LAZY_MAX)));
     const bool raised = v_any(raise);
     if (raised) {
-        V higher = v_select(raise, pairs ? top : v_ceil(top), max);
+        V higher = v_select(raise, v_ceil(top), max);
         V rescale = v_select(raise, v_exp2(v_sub(max, higher)), v_set(1.0f));
         v_store(t->rescale + lane, rescale);
         v_store(t->max + lane, higher);

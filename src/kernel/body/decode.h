@@ -195,8 +195,8 @@ V_FN void softmax_keys(const bool masked, const bool fast, const attn_decode_til
     top = v_mul(v_set(v_max_of(top)), c);
     V max = v_set(t->max[row]);
     t->rescale[row] = 1.0f;
-    if (v_any(v_gt(top, fast ? max : v_add(max, v_set(LAZY_MAX))))) {
-        const V higher = fast ? top : v_ceil(top);
+    if (v_any(v_gt(top, v_add(max, v_set(LAZY_MAX))))) {
+        const V higher = v_ceil(top);
         float lane[V_LANES];
         v_store(lane, v_exp2(v_sub(max, higher)));
         t->rescale[row] = lane[0];
