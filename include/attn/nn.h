@@ -83,8 +83,8 @@ ATTN_API void attn_tape_reset(attn_tape *tape); /* drops all variables and the f
 ATTN_API void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step);
 /* What products with weights multiply (linear layers and GRUs, their gradients too): ATTN_F32, as at first, or
  * ATTN_BF16. Then both sides of a product are rounded to bf16 on the way; sums, and everything that is kept (weights,
- * values, gradients), stay f32. Twice as fast where the processor multiplies pairs of bf16 (AMX, AVX512_BF16), and slower
- * elsewhere. Before the first operation or after a reset; stays. */
+ * values, gradients), stay f32. Twice as fast where the processor multiplies pairs of bf16 (AMX, AVX512_BF16), and
+ * slower elsewhere. Before the first operation or after a reset; stays. */
 ATTN_API attn_status attn_tape_precision(attn_tape *tape, attn_dtype dtype);
 /* y = part(tape, arg, x), where y has as many elements as x[0]; n ≤ 4 inputs. After attn_tape_recompute(tape, true) a
  * recording tape keeps x and y alone, and backward runs the part again: the memory of one part instead of all of them

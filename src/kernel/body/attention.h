@@ -270,8 +270,8 @@ static bool attention_is_finite(const float *x, ptrdiff_t x_row, size_t rows, si
 /* Online softmax over tiles of keys (Milakov & Gimelshein 2018). After each tile, for every lane:
  *   (I1) max is −inf, or an integer that no score (in units of log 2) seen so far exceeds by more than LAZY_MAX;
  *   (I2) sum = Σ 2^(score − max) over the keys seen, and so is what the caller keeps as output, weighted with V.
- * max moves rarely, and by an integer, so rescaling is exact. Weights rounded to bf16 have a sum of their own, by which the
- * output is divided: so a row that one key dominates loses nothing to the rounding of its weight. */
+ * max moves rarely, and by an integer, so rescaling is exact. Weights rounded to bf16 have a sum of their own, by which
+ * the output is divided: so a row that one key dominates loses nothing to the rounding of its weight. */
 #define LAZY_MAX 8.0f
 
 V_FN V v_ceil(V x) {
