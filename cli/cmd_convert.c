@@ -24,9 +24,8 @@ static const option_spec options[] = {
     {"dtype", 0, OPTION_CHOICE, offsetof(settings, dtype), "TYPE",
      "of the stored matrices; f16 and q8_0 in GGUF files alone (f32)", 0, 0, dtype_names},
     {"to", 0, OPTION_CHOICE, offsetof(settings, form), "FORM",
-     "attn; hf: a transformer as transformers and CTranslate2 read it; gguf: a language model as llama.cpp reads it "
-     "(attn)",
-     0, 0, form_names},
+     "a folder of ours, a translator for transformers and CTranslate2, a language model for llama.cpp (attn)", 0, 0,
+     form_names},
 };
 
 /* The token that the config names, or null; of several the first. */
