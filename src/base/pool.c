@@ -38,8 +38,9 @@ typedef _Atomic uint32_t word;
 
 struct attn_pool {
     int threads;
-    int64_t spin_ns; /* 0 where there are more threads than processors */
-    pid_t process;   /* a forked child has this struct, but not the threads */
+    _Atomic size_t numbers; /* of threads, given so far */
+    int64_t spin_ns;        /* 0 where there are more threads than processors */
+    pid_t process;          /* a forked child has this struct, but not the threads */
     _Atomic bool stop;
 
     _Alignas(64) _Atomic uint64_t ticket;
@@ -61,8 +62,10 @@ struct attn_pool {
 /* ---- what a task's thread is set to ------------------------------------------------------------ */
 
 static _Thread_local bool in_task;
+static _Thread_local size_t thread_number;
 
 bool attn_in_task(void) { return in_task; }
+size_t attn_thread_number(void) { return thread_number; }
 
 /* Subnormal numbers cost a hundred cycles each and mean nothing here: they are zeros, as on every accelerator. */
 #if defined(__x86_64__)
@@ -179,6 +182,7 @@ static void work(attn_pool *pool) {
 static void *worker_main(void *argument) {
     attn_pool *pool = argument;
     uint32_t seen = 0;
+    thread_number = atomic_fetch_add(&pool->numbers, 1) + 1;
     for (;;) {
         if (!word_spin(pool, &pool->signal, seen)) {
             atomic_fetch_add(&pool->sleepers, 1);

@@ -18,6 +18,8 @@ void attn_pool_run(attn_pool *pool, size_t n, attn_task *fn, void *arg);
 /* The processors this process may use: affinity and the container's quota counted. At least 1. */
 int attn_processor_count(void);
 
+/* 1 … threads − 1 in a thread of a pool, 0 in any other. */
+size_t attn_thread_number(void);
 /* True in a piece of a job that is spread over threads: what it starts itself runs on its own thread. */
 bool attn_in_task(void);
 /* Runs fn(arg, first … end−1), a piece of such a job, on this thread. Subnormal numbers count as zero meanwhile. */

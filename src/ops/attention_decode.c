@@ -343,19 +343,22 @@ bool attn_decode_fits(const attn_attention *at) {
 
 typedef struct decode_plan {
     decode_job job;
+    attn_share *shares; /* (workers) */
     size_t tasks, workers;
     size_t splits;        /* of all sequences, for one key head */
     size_t shared, bytes; /* bytes for all threads, and for each */
 } decode_plan;
 
 /* The shared memory at `base`, or its bytes. */
-static size_t shared_layout(decode_job *job, size_t splits, void *base) {
+static size_t shared_layout(decode_plan *plan, void *base) {
+    decode_job *job = &plan->job;
     const attn_attention *at = job->at;
     attn_scratch scratch = {base, 0};
-    if (!job->split) return 0;
+    plan->shares = attn_scratch_take(&scratch, plan->workers * sizeof *plan->shares);
+    if (!job->split) return scratch.used;
     job->before = attn_scratch_take(&scratch, (at->sequences + 1) * sizeof *job->before);
     job->left = attn_scratch_take(&scratch, at->sequences * at->key_heads * sizeof *job->left);
-    job->parts = attn_scratch_take(&scratch, splits * at->key_heads * job->part_bytes);
+    job->parts = attn_scratch_take(&scratch, plan->splits * at->key_heads * job->part_bytes);
     return scratch.used;
 }
 
@@ -387,7 +390,7 @@ static decode_plan plan_of(const attn_attention *at) {
                       ATTN_MAX(0.06 * element, 0.02 * (double)rows);
     plan.workers = attn_attention_workers(at, plan.tasks, ns);
     plan.bytes = decode_layout(&plan.job, NULL);
-    plan.shared = shared_layout(&plan.job, plan.splits, NULL);
+    plan.shared = shared_layout(&plan, NULL);
     return plan;
 }
 
@@ -401,7 +404,7 @@ attn_status attn_decode_run(const attn_attention *at) {
     void *workspace, *allocated;
     if (plan.tasks == 0) return ATTN_OK;
     ATTN_TRY(attn_attention_memory(at, &workspace, &allocated, plan.shared + plan.workers * plan.bytes));
-    shared_layout(&plan.job, plan.splits, workspace);
+    shared_layout(&plan, workspace);
     for (size_t b = 0, before = 0; plan.job.split && b < at->sequences; b++) {
         const attn_block block = first_block(at, b);
         const size_t splits = block.count > 0 ? end_split(&block) - first_split(&block) : 0;
@@ -409,8 +412,8 @@ attn_status attn_decode_run(const attn_attention *at) {
         plan.job.before[b + 1] = before += splits;
         for (size_t h = 0; h < at->key_heads; h++) atomic_init(&plan.job.left[b * at->key_heads + h], splits);
     }
-    attn_attention_run(at, plan.workers, plan.tasks, plan.job.split ? split_task : block_task, &plan.job,
-                       (char *)workspace + plan.shared, plan.bytes);
+    attn_attention_run_shares(at, plan.shares, plan.workers, plan.tasks, plan.job.split ? split_task : block_task,
+                              &plan.job, (char *)workspace + plan.shared, plan.bytes);
     attn_release(at->ctx, allocated);
     return ATTN_OK;
 }

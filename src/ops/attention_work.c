@@ -1,4 +1,5 @@
 /* attention_work.c: the division of work over threads, each with a scratch of its own. */
+#include "base/pool.h"
 #include "ops/attention.h"
 
 #include <stdatomic.h>
@@ -16,6 +17,9 @@ struct work {
     size_t bytes, tasks;
     _Atomic size_t next;
     const attn_kernels *kernels; /* NULL: products are not of pairs */
+    attn_share *shares;          /* (workers) */
+    size_t workers;
+    bool numbered; /* threads are the context's own */
 };
 
 static void worker(void *arg, size_t index) {
@@ -32,6 +36,44 @@ void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, 
     if (at->fast) work.kernels = at->kernels;
     atomic_init(&work.next, 0);
     if (tasks > 0) attn_parallel_for(at->ctx, workers, worker, &work);
+}
+
+/* Takes a task of a share, from its front or its end; false if there is none. */
+static bool take(attn_share *share, bool front, size_t *task) {
+    uint64_t left = atomic_load(&share->left);
+    for (;;) {
+        const uint64_t begin = left >> 32, end = left & UINT32_MAX;
+        if (begin == end) return false;
+        const uint64_t rest = front ? left + ((uint64_t)1 << 32) : left - 1;
+        if (!atomic_compare_exchange_weak(&share->left, &left, rest)) continue; /* left is read anew */
+        *task = front ? begin : end - 1;
+        return true;
+    }
+}
+
+static void share_worker(void *arg, size_t index) {
+    struct work *work = arg;
+    const size_t own = work->numbered ? attn_thread_number() % work->workers : index;
+    void *scratch = work->workspace + index * work->bytes;
+    size_t task;
+    if (work->kernels) work->kernels->tiles_begin();
+    for (size_t i = 0; i < work->workers; i++)
+        while (take(work->shares + (own + i) % work->workers, i == 0, &task)) work->task(work->job, task, scratch);
+    if (work->kernels) work->kernels->tiles_end();
+}
+
+void attn_attention_run_shares(const attn_attention *at, attn_share *shares, size_t workers, size_t tasks,
+                               attn_attention_task *task, void *job, void *workspace, size_t bytes) {
+    if (tasks > UINT32_MAX) {
+        attn_attention_run(at, workers, tasks, task, job, workspace, bytes);
+        return;
+    }
+    struct work work = {.task = task, .job = job, .workspace = workspace, .bytes = bytes, .shares = shares};
+    if (at->fast) work.kernels = at->kernels;
+    work.workers = workers, work.numbered = !at->ctx->parallel_for;
+    for (size_t i = 0; i < workers; i++)
+        atomic_init(&shares[i].left, (uint64_t)(tasks * i / workers) << 32 | tasks * (i + 1) / workers);
+    attn_parallel_for(at->ctx, workers, share_worker, &work);
 }
 
 attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes) {
