@@ -3,8 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 
 static void *default_allocate(void *user, size_t bytes, size_t alignment) {
     (void)user;
@@ -41,6 +44,17 @@ void *attn_alloc_zero(attn_context *ctx, size_t count, size_t size) {
     void *pointer = allocate(ctx, &bytes, count, size);
     if (pointer) memset(pointer, 0, bytes);
     return pointer;
+}
+
+void attn_want_huge_pages(void *data, size_t bytes) {
+#if defined(__linux__)
+    const uintptr_t page = 4096, begin = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    if (end > begin + HUGE_PAGE)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* if it cannot be, nothing is lost */
+#else
+    (void)data, (void)bytes;
+#endif
 }
 
 void attn_release(attn_context *ctx, void *pointer) {

@@ -49,6 +49,8 @@ void *attn_alloc_zero(attn_context *ctx, size_t count, size_t size);
  * changes. */
 attn_status attn_grow(attn_context *ctx, void *array_pointer, size_t *capacity, size_t wanted, size_t used,
                       size_t size);
+/* Asks the system for huge pages where fresh memory is large, for what is read from one end to the other. */
+void attn_want_huge_pages(void *data, size_t bytes);
 void attn_release(attn_context *ctx, void *pointer);                     /* NULL is fine */
 char *attn_copy_text(attn_context *ctx, const char *text, size_t bytes); /* NUL-terminated copy */
 

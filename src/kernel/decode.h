@@ -18,6 +18,7 @@ typedef struct attn_decode_tile {
     size_t first, end;                                     /* blocks first … end−1 hold all that is looked at */
     size_t keys;                                           /* of the tile that exist */
     const void *k[ATTN_TILE_BLOCKS], *v[ATTN_TILE_BLOCKS]; /* of each block */
+    const void *next_k[ATTN_TILE_BLOCKS], *next_v[ATTN_TILE_BLOCKS]; /* of the next tile, which is fetched meanwhile */
     ptrdiff_t
         k_row; /* elements from key to key; 0: k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128
                 */

@@ -130,6 +130,28 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
     }
 }
 
+/* Where the tile after this one lies: of the same key head, or the first of the next. */
+static void find_next(decode_scratch *f, const decode_job *job, size_t key) {
+    const attn_attention *at = job->at;
+    attn_decode_tile *t = &f->t;
+    const attn_sequence *x = &f->block.sequence;
+    size_t head = f->block.key_head, next = key + ATTN_TILE, first = 0, blocks = 0;
+    if (next >= f->block.high)
+        head++, next = f->block.low / ATTN_TILE * ATTN_TILE, first = (f->block.low - next) / ATTN_KEYS;
+    if (head < at->key_heads) blocks = (x->s - next + ATTN_KEYS - 1) / ATTN_KEYS;
+    for (size_t b = 0; b < ATTN_TILE_BLOCKS; b++) {
+        if (b < first || b >= blocks) {
+            t->next_k[b] = t->k[t->first], t->next_v[b] = t->v[t->first];
+        } else if (at->cache) {
+            attn_cache_block(t->next_k + b, t->next_v + b, at->cache, x->index, head, next + b * ATTN_KEYS);
+        } else {
+            const ptrdiff_t row = x->k_first + (ptrdiff_t)(next + b * ATTN_KEYS);
+            t->next_k[b] = attn_view_at(&at->k, x->index, head, row);
+            t->next_v[b] = attn_view_at(&at->v, x->index, head, row);
+        }
+    }
+}
+
 /* Where the tile's keys and values lie. */
 static void find_keys(decode_scratch *f, const decode_job *job, size_t key) {
     const attn_attention *at = job->at;
@@ -138,6 +160,7 @@ static void find_keys(decode_scratch *f, const decode_job *job, size_t key) {
     t->keys = ATTN_MIN((size_t)ATTN_TILE, x->s - key);
     if (at->cache) {
         attn_cache_find(t, at->cache, x->index, f->block.key_head, key);
+        find_next(f, job, key);
         return;
     }
     t->k_row = at->k.row, t->v_row = at->v.row;
@@ -146,13 +169,17 @@ static void find_keys(decode_scratch *f, const decode_job *job, size_t key) {
         t->k[b] = attn_view_at(&at->k, x->index, f->block.key_head, row);
         t->v[b] = attn_view_at(&at->v, x->index, f->block.key_head, row);
     }
+    find_next(f, job, key);
     if (!at->fast) return;
     t->paired = true, t->v_row = (ptrdiff_t)job->columns;
     for (size_t b = t->first; b < t->end; b++) {
         float *pairs = f->values + b * (ATTN_KEYS / 2) * job->columns;
+        for (size_t i = 0; i < ATTN_KEYS; i++)
+            for (size_t column = 0; column < at->dv; column += 64 / sizeof(uint16_t))
+                __builtin_prefetch((const uint16_t *)t->next_v[b] + (ptrdiff_t)i * at->v.row + column, 0, 2);
         at->kernels->attention_pair_rows(pairs, t->v_row, t->v[b], ATTN_BF16, at->v.row,
                                          ATTN_MIN(t->keys - b * ATTN_KEYS, (size_t)ATTN_KEYS), at->dv);
-        t->v[b] = pairs;
+        t->v[b] = t->next_v[b] = pairs;
     }
 }
 

@@ -51,6 +51,13 @@ static inline unsigned char *attn_cache_head(const attn_kv_cache *cache, const a
                                              size_t position) {
     return x->pages[attn_cache_page_number(cache, position) - x->base]->data + head * cache->head_bytes;
 }
+/* Where the block of a position lies. */
+static inline void attn_cache_block(const void **k, const void **v, const attn_kv_cache *cache, size_t sequence,
+                                    size_t head, size_t position) {
+    const size_t within = position % cache->page_keys;
+    const unsigned char *keys = attn_cache_head(cache, cache->sequences + sequence, head, position);
+    *k = keys + within * cache->k_bytes, *v = keys + cache->page_keys * cache->k_bytes + within * cache->v_bytes;
+}
 /* Pointers to the blocks first … end−1 of the tile at `key`. */
 void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t sequence, size_t head, size_t key);
 

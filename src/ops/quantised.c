@@ -3,9 +3,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 enum {
     ROWS = 256,      /* of x that are rounded together */
@@ -14,7 +11,6 @@ enum {
      * reads W in one piece. */
     UNITS_PER_THREAD = 4,
     MANY_ROWS = 8, /* are rounded on all threads */
-    HUGE = 2 << 20,
     HEADER = 64,
     SMALLEST_CHUNK = 1 << 18,
     LARGEST_CHUNK = 64 << 20
@@ -172,17 +168,6 @@ static void pack_panel(void *arg, size_t p) {
     }
 }
 
-/* Fresh memory of this size is asked for in huge pages: a product walks through all of it. */
-static void want_huge_pages(void *data, size_t bytes) {
-#if defined(__linux__)
-    const uintptr_t page = 4096, begin = ((uintptr_t)data + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)data + bytes) / page * page;
-    if (end > begin + HUGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* if it cannot be, nothing is lost */
-#else
-    (void)data, (void)bytes;
-#endif
-}
-
 struct attn_quantised_chunk {
     struct attn_quantised_chunk *before;
     size_t bytes, used; /* behind a header of HEADER bytes */
@@ -192,14 +177,14 @@ static void *take_memory(attn_context *ctx, attn_quantised_store *store, size_t 
     struct attn_quantised_chunk *chunk = store ? store->last : NULL;
     if (!store) {
         void *own = attn_alloc(ctx, bytes, 1);
-        if (own) want_huge_pages(own, bytes);
+        if (own) attn_want_huge_pages(own, bytes);
         return own;
     }
     if (!chunk || chunk->bytes - chunk->used < bytes) {
         const size_t good = ATTN_MIN(ATTN_MAX(store->held, (size_t)SMALLEST_CHUNK), (size_t)LARGEST_CHUNK);
         const size_t all = ATTN_MAX(good, bytes);
         if (all > SIZE_MAX - HEADER || !(chunk = attn_alloc(ctx, HEADER + all, 1))) return NULL;
-        want_huge_pages(chunk, HEADER + all);
+        attn_want_huge_pages(chunk, HEADER + all);
         *chunk = (struct attn_quantised_chunk){store->last, all, 0};
         store->last = chunk;
         store->held += all;

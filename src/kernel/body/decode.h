@@ -30,6 +30,11 @@ enum {
 enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS }; /* SPLIT, PAIRS: two bf16 to a float's place, */
                                                                        /* taken apart, or multiplied as pairs */
 
+/* Rows that are done at once: fewer of kinds that are rare, since each number of them is code of its own. */
+V_FN size_t most_rows(const enum lay lay) {
+    return lay == LAY_F32 || lay == LAY_PAIRS || DECODE_ROWS < 4 ? DECODE_ROWS : 4;
+}
+
 /* Vector `at` floats on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
 V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
     if (lay == LAY_F16) return v_load_f16((const uint16_t *)k + term * ATTN_KEYS + lane);
@@ -41,9 +46,16 @@ V_FN V multiply_add(const enum lay lay, V a, V b, V c) {
     return lay == LAY_PAIRS ? v_dot_bf16(a, b, c) : v_fma(a, b, c);
 }
 
+/* Bytes `at` … at + bytes − 1 are fetched, so that they are in L2 when the next tile begins: streams through memory end
+ * at every page for a processor that guesses them, and at every change from keys to values. */
+V_FN void fetch(const void *p, size_t at, size_t bytes) {
+    ATTN_UNROLL for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + at + i, 0, 2);
+}
+V_FN size_t element_bytes(const enum lay lay) { return lay == LAY_F32 || lay == LAY_PAIRS ? 4 : lay == LAY_I8 ? 1 : 2; }
+
 /* Some rows by some blocks. Always inlined with constant dtype, rows and blocks. */
-V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const void *const *k, size_t terms,
-                    const float *q, ptrdiff_t q_row, float *s) {
+V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const void *const *k, const void *const *next,
+                    size_t terms, const float *q, ptrdiff_t q_row, float *s) {
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
         const size_t end = terms - first < ATTN_CHAIN ? terms : first + ATTN_CHAIN;
         V chain[8][ATTN_TILE / V_LANES];
@@ -54,6 +66,9 @@ V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const 
             V key[ATTN_TILE / V_LANES];
             ATTN_UNROLL for (int j = 0; j < blocks * KEY_VECTORS; j++) {
                 key[j] = load_key(lay, k[j / KEY_VECTORS], i, (size_t)(j % KEY_VECTORS * V_LANES));
+            }
+            if (i * element_bytes(lay) % 4 == 0) {
+                ATTN_UNROLL for (int b = 0; b < blocks; b++) fetch(next[b], i * element_bytes(lay) * ATTN_KEYS, 64);
             }
             ATTN_UNROLL for (int r = 0; r < rows; r++) {
                 const V x = v_set(q[r * q_row + (ptrdiff_t)i]);
@@ -71,34 +86,35 @@ V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const 
 }
 
 /* All `blocks` of them, as many at a time as the registers hold beside `rows`. */
-V_FN void scores_rows(const enum lay lay, const int rows, const void *const *k, size_t blocks, size_t terms,
-                      const float *q, ptrdiff_t q_row, float *s) {
+V_FN void scores_rows(const enum lay lay, const int rows, const void *const *k, const void *const *next, size_t blocks,
+                      size_t terms, const float *q, ptrdiff_t q_row, float *s) {
     size_t b = 0;
     if (rows * 4 * KEY_VECTORS <= DECODE_CHAINS)
-        for (; b + 4 <= blocks; b += 4) scores_of(lay, rows, 4, k + b, terms, q, q_row, s + b * ATTN_KEYS);
+        for (; b + 4 <= blocks; b += 4) scores_of(lay, rows, 4, k + b, next + b, terms, q, q_row, s + b * ATTN_KEYS);
     if (rows * 2 * KEY_VECTORS <= DECODE_CHAINS)
-        for (; b + 2 <= blocks; b += 2) scores_of(lay, rows, 2, k + b, terms, q, q_row, s + b * ATTN_KEYS);
-    for (; b < blocks; b++) scores_of(lay, rows, 1, k + b, terms, q, q_row, s + b * ATTN_KEYS);
+        for (; b + 2 <= blocks; b += 2) scores_of(lay, rows, 2, k + b, next + b, terms, q, q_row, s + b * ATTN_KEYS);
+    for (; b < blocks; b++) scores_of(lay, rows, 1, k + b, next + b, terms, q, q_row, s + b * ATTN_KEYS);
 }
 
 V_FN void scores_blocks(const enum lay lay, const attn_decode_tile *t, const void *const *k, size_t first,
                         size_t blocks) {
-    const size_t terms = lay == LAY_PAIRS ? (t->d + 1) / 2 : t->d;
+    const size_t terms = lay == LAY_PAIRS ? (t->d + 1) / 2 : t->d, most = most_rows(lay);
+    const void *const *next = t->k_row ? k : t->next_k + first; /* rows were fetched when they were turned */
     const float *q = t->q;
     float *s = t->s + first * ATTN_KEYS;
-    for (size_t left = t->rows, groups = (left + DECODE_ROWS - 1) / DECODE_ROWS; left > 0; groups--) {
+    for (size_t left = t->rows, groups = (left + most - 1) / most; left > 0; groups--) {
         const size_t rows = (left + groups - 1) / groups;
-        switch (DECODE_ROWS < 2 ? 1 : rows) {
-        case 1: scores_rows(lay, 1, k, blocks, terms, q, t->q_row, s); break;
-        case 2: scores_rows(lay, 2, k, blocks, terms, q, t->q_row, s); break;
-        case 3: scores_rows(lay, 3, k, blocks, terms, q, t->q_row, s); break;
-        case 4: scores_rows(lay, 4, k, blocks, terms, q, t->q_row, s); break;
-        case 5: scores_rows(lay, 5, k, blocks, terms, q, t->q_row, s); break;
-        case 6: scores_rows(lay, 6, k, blocks, terms, q, t->q_row, s); break;
-        case 7: scores_rows(lay, 7, k, blocks, terms, q, t->q_row, s); break;
-        default: scores_rows(lay, 8, k, blocks, terms, q, t->q_row, s); break;
+        switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {
+        case 1: scores_rows(lay, 1, k, next, blocks, terms, q, t->q_row, s); break;
+        case 2: scores_rows(lay, 2, k, next, blocks, terms, q, t->q_row, s); break;
+        case 3: scores_rows(lay, 3, k, next, blocks, terms, q, t->q_row, s); break;
+        case 4: scores_rows(lay, 4, k, next, blocks, terms, q, t->q_row, s); break;
+        case 5: scores_rows(lay, 5, k, next, blocks, terms, q, t->q_row, s); break;
+        case 6: scores_rows(lay, 6, k, next, blocks, terms, q, t->q_row, s); break;
+        case 7: scores_rows(lay, 7, k, next, blocks, terms, q, t->q_row, s); break;
+        default: scores_rows(lay, 8, k, next, blocks, terms, q, t->q_row, s); break;
         }
-        left -= rows, q += (ptrdiff_t)rows * t->q_row, s += rows * ATTN_TILE;
+        left -= rows, q += (ptrdiff_t)rows * t->q_row, s += rows * ATTN_TILE, next = k;
     }
 }
 static void scores_f32(const attn_decode_tile *t, const void *const *k, size_t first, size_t blocks) {
@@ -127,7 +143,9 @@ V_FN void scores_of_rows(const bool fast, const attn_decode_tile *t) {
             const void *rows[ATTN_KEYS];
             for (size_t j = 0; j < ATTN_KEYS; j++) {
                 const bool exists = (b + i) * ATTN_KEYS + j < t->keys;
-                rows[j] = exists ? (const char *)t->k[b + i] + (ptrdiff_t)(j * element) * t->k_row : NULL;
+                const ptrdiff_t row = (ptrdiff_t)(j * element) * t->k_row;
+                rows[j] = exists ? (const char *)t->k[b + i] + row : NULL;
+                for (size_t at = 0; at < t->d * element; at += 64) fetch((const char *)t->next_k[b + i] + row, at, 64);
                 if (!pad || !exists) continue;
                 float *copy = t->padded + j * pairs;
                 copy[pairs - 1] = 0.0f;
@@ -303,15 +321,18 @@ V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const at
     const size_t in_block = lay == LAY_PAIRS ? ATTN_KEYS / 2 : ATTN_KEYS;
     size_t term = lay == LAY_PAIRS ? t->from / 2 : t->from;
     const size_t all = lay == LAY_PAIRS ? (t->to + 1) / 2 : t->to;
+    const size_t width = lay == LAY_SPLIT ? 4 : element_bytes(lay); /* bytes of a column */
     V chain[8][8];
     ATTN_UNROLL for (int r = 0; r < rows; r++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[r][j] = v_zero(); }
     while (term < all) {
         const size_t block_end = (term / in_block + 1) * in_block, end = block_end < all ? block_end : all;
-        const char *v = value_row(lay, t, term);
-        const ptrdiff_t step = t->v_row * (lay == LAY_F32 || lay == LAY_PAIRS ? 4 : lay == LAY_I8 ? 1 : 2);
+        const char *v = value_row(lay, t, term), *next = t->next_v[term / in_block], *now = t->v[term / in_block];
+        const ptrdiff_t step = t->v_row * (ptrdiff_t)element_bytes(lay), ahead = row > 0 ? 0 : next - now;
         for (; term < end; term++, v += step) {
             const char *from = lay == LAY_SPLIT ? value_row(lay, t, term) : v;
             V value[8];
+            if (lay != LAY_SPLIT || term % 2 == 0)
+                fetch(v + ahead, column * width, (size_t)(vectors * V_LANES) * width);
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                 value[j] = load_value(lay, from, column + (size_t)(j * V_LANES), j + 1 < vectors ? V_LANES : n);
             }
@@ -347,9 +368,10 @@ V_FN void mix_rows(const enum lay lay, const int rows, const attn_decode_tile *t
 
 V_FN void mix_all(const enum lay lay, const attn_decode_tile *t) {
     size_t row = 0;
-    for (size_t groups = (t->rows + DECODE_ROWS - 1) / DECODE_ROWS; row < t->rows; groups--) {
+    const size_t most = most_rows(lay);
+    for (size_t groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
         const size_t rows = (t->rows - row + groups - 1) / groups;
-        switch (DECODE_ROWS < 2 ? 1 : rows) {
+        switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {
         case 1: mix_rows(lay, 1, t, row); break;
         case 2: mix_rows(lay, 2, t, row); break;
         case 3: mix_rows(lay, 3, t, row); break;
