@@ -35,6 +35,8 @@ typedef struct attn_decode_tile {
     const uint64_t *visible;    /* [row] */
     float *max, *sum, *rescale; /* [row] */
     size_t from, to;            /* keys that are weighted */
+    bool summed;                /* sum is up to date; else decode_mix sums the weights as it goes */
+    bool exact;                 /* fast: sum is that of weights before they are rounded, not after */
     size_t rounded;             /* fast: the column of o that has the sum of the rounded weights */
     float *o;                   /* [row][Dv in whole vectors], o_row apart */
     ptrdiff_t o_row;
@@ -45,6 +47,7 @@ typedef struct attn_decode_tile {
     X(void, decode_scores, (const attn_decode_tile *tile))                                                      \
     X(void, decode_scores_i8, (const attn_decode_tile *tile))                                                   \
     X(void, decode_softmax, (const attn_decode_tile *tile))                                                     \
+    X(void, decode_sums, (const attn_decode_tile *tile))                                                        \
     X(void, decode_mix, (const attn_decode_tile *tile))                                                         \
     X(void, decode_mix_row, (const attn_decode_tile *tile, size_t row))                                         \
     X(void, decode_merge,                                                                                       \

@@ -154,6 +154,7 @@ typedef struct attn_additive_bwd {
     X(void, decode_scores_bf16, (const attn_decode_tile *tile))                                                     \
     X(void, decode_softmax_bf16, (const attn_decode_tile *tile))                                                    \
     X(void, decode_pairs, (const attn_decode_tile *tile))                                                           \
+    X(void, decode_sums_bf16, (const attn_decode_tile *tile))                                                       \
     X(void, decode_mix_bf16, (const attn_decode_tile *tile))                                                        \
     X(void, decode_mix_row_bf16, (const attn_decode_tile *tile, size_t row))
 

@@ -99,6 +99,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .dtype = at->cache ? at->cache->options.dtype : at->dtype,
                               .q = f->q,
                               .fast = at->fast,
+                              .exact = at->lse.data != NULL,
                               .q_row = (ptrdiff_t)q_floats(at),
                               .q8 = f->q8,
                               .q8_row = (ptrdiff_t)d_fours(at),
@@ -260,11 +261,14 @@ static void use_tile(decode_scratch *f, const decode_job *job, decode_part *part
     if (at->logits) turn_logits(f, at, shift);
     t->max = part->max, t->sum = part->sum, t->o = part->o;
     at->fast ? kernels->decode_softmax_bf16(t) : kernels->decode_softmax(t);
+    const bool hides = hides_infinity(f, at);
+    t->summed = hides || at->threshold;
+    if (t->summed) at->fast ? kernels->decode_sums_bf16(t) : kernels->decode_sums(t);
     if (at->threshold) {
         drop_weights(f, at, shift);
         if (at->fast) kernels->decode_pairs(t);
     }
-    if (!hides_infinity(f, at)) at->fast ? kernels->decode_mix_bf16(t) : kernels->decode_mix(t);
+    if (!hides) at->fast ? kernels->decode_mix_bf16(t) : kernels->decode_mix(t);
     else
         for (size_t r = 0; r < t->rows; r++)
             at->fast ? kernels->decode_mix_row_bf16(t, r) : kernels->decode_mix_row(t, r);

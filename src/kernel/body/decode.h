@@ -265,6 +265,7 @@ V_FN void sum_pairs(const size_t rows, const attn_decode_tile *t, size_t row) {
     }
 }
 
+/* Scores become weights. o is to be multiplied by rescale. */
 V_FN void softmax_rows(const bool fast, const attn_decode_tile *t) {
     const size_t first = t->first * ATTN_KEYS, keys = t->end * ATTN_KEYS - first;
     const uint64_t all = (keys == 64 ? UINT64_MAX : ((uint64_t)1 << keys) - 1) << first;
@@ -272,19 +273,27 @@ V_FN void softmax_rows(const bool fast, const attn_decode_tile *t) {
         const bool masked = t->visible[row] != all;
         masked ? softmax_keys(true, fast, t, row) : softmax_keys(false, fast, t, row);
     }
-    size_t row = 0;
-    for (; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
-    for (; row < t->rows; row++) sum_weights(1, t, row);
 }
-
-/* Scores become weights. o is to be multiplied by rescale. */
 static void decode_softmax(const attn_decode_tile *t) { softmax_rows(false, t); }
 static void decode_softmax_bf16(const attn_decode_tile *t) {
     softmax_rows(true, t);
     decode_pairs(t);
+}
+
+/* sum = sum · rescale + one chain over the weights. */
+static void decode_sums(const attn_decode_tile *t) {
+    size_t row = 0;
+    for (; row + 4 <= t->rows; row += 4) sum_weights(4, t, row);
+    for (; row < t->rows; row++) sum_weights(1, t, row);
+}
+/* And that of the weights as they are rounded. Without `exact` it is the only one. */
+static void decode_sums_bf16(const attn_decode_tile *t) {
     size_t row = 0;
     for (; row + 4 <= t->rows; row += 4) sum_pairs(4, t, row);
     for (; row < t->rows; row++) sum_pairs(1, t, row);
+    if (t->exact) decode_sums(t);
+    else
+        for (row = 0; row < t->rows; row++) t->sum[row] = t->o[(ptrdiff_t)row * t->o_row + (ptrdiff_t)t->rounded];
 }
 
 /* ---- output --------------------------------------------------------------------------------------- */
@@ -313,17 +322,22 @@ V_FN V scale_add(const enum lay lay, V o, V rescale, V chain) {
     return lay == LAY_PAIRS ? v_fma(o, rescale, chain) : v_add(v_mul(o, rescale), chain);
 }
 
-/* Some rows by some vectors of columns; n: columns of the last vector. */
-V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const attn_decode_tile *t, size_t row,
-                 size_t column, size_t n) {
+/* Some rows by some vectors of columns; n: columns of the last vector. sums: the weights' too, as of a column of ones.
+ */
+V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int vectors, const attn_decode_tile *t,
+                 size_t row, size_t column, size_t n) {
     const float *p = lay == LAY_PAIRS ? t->pairs + row * (ATTN_TILE / 2) : t->s + row * ATTN_TILE;
     const size_t p_row = lay == LAY_PAIRS ? ATTN_TILE / 2 : ATTN_TILE;
     const size_t in_block = lay == LAY_PAIRS ? ATTN_KEYS / 2 : ATTN_KEYS;
     size_t term = lay == LAY_PAIRS ? t->from / 2 : t->from;
     const size_t all = lay == LAY_PAIRS ? (t->to + 1) / 2 : t->to;
     const size_t width = lay == LAY_SPLIT ? 4 : element_bytes(lay); /* bytes of a column */
-    V chain[8][8];
-    ATTN_UNROLL for (int r = 0; r < rows; r++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[r][j] = v_zero(); }
+    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
+    V chain[8][8], sum[8];
+    ATTN_UNROLL for (int r = 0; r < rows; r++) {
+        sum[r] = v_zero();
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[r][j] = v_zero();
+    }
     while (term < all) {
         const size_t block_end = (term / in_block + 1) * in_block, end = block_end < all ? block_end : all;
         const char *v = value_row(lay, t, term), *next = t->next_v[term / in_block], *now = t->v[term / in_block];
@@ -341,6 +355,7 @@ V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const at
                 ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                     chain[r][j] = multiply_add(lay, value[j], x, chain[r][j]);
                 }
+                if (sums) sum[r] = lay == LAY_PAIRS ? v_dot_bf16(x, ones, sum[r]) : v_add(sum[r], x);
             }
         }
     }
@@ -350,25 +365,56 @@ V_FN void mix_of(const enum lay lay, const int rows, const int vectors, const at
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
             v_store(to + j * V_LANES, scale_add(lay, v_load(to + j * V_LANES), rescale, chain[r][j]));
         }
+        if (!sums) continue;
+        float lane[V_LANES], *total = t->sum + row + (size_t)r, *rounded = to - column + t->rounded;
+        if (lay == LAY_PAIRS) {
+            v_store(rounded, v_fma(v_load(rounded), rescale, sum[r]));
+            if (!t->exact) *total = *rounded;
+        } else {
+            v_store(lane, sum[r]);
+            *total = *total * t->rescale[row + (size_t)r] + lane[0];
+        }
     }
+}
+/* Whether the registers hold the sums beside so much, DECODE_CHAINS being three quarters of them. */
+V_FN bool sums_fit(const int rows, const int vectors) { return 3 * (rows + 1) * (vectors + 1) <= 4 * DECODE_CHAINS; }
+V_FN bool sums_beside(const enum lay lay, const attn_decode_tile *t) {
+    return (lay == LAY_F32 || lay == LAY_PAIRS) && !t->summed && t->dv >= 4 * V_LANES;
 }
 
 /* All columns of some rows, as many vectors at a time as the registers hold. */
 V_FN void mix_rows(const enum lay lay, const int rows, const attn_decode_tile *t, size_t row) {
     size_t column = 0;
+    if (sums_beside(lay, t)) {
+        if (sums_fit(rows, 8) && t->dv >= 8 * V_LANES) {
+            mix_of(lay, true, rows, 8, t, row, 0, V_LANES);
+            column = 8 * V_LANES;
+        } else if (sums_fit(rows, 4)) {
+            mix_of(lay, true, rows, 4, t, row, 0, V_LANES);
+            column = 4 * V_LANES;
+        } else {
+            mix_of(lay, true, rows, 2, t, row, 0, V_LANES);
+            column = 2 * V_LANES;
+        }
+    }
     if (rows * 8 <= DECODE_CHAINS)
-        for (; column + 8 * V_LANES <= t->dv; column += 8 * V_LANES) mix_of(lay, rows, 8, t, row, column, V_LANES);
+        for (; column + 8 * V_LANES <= t->dv; column += 8 * V_LANES)
+            mix_of(lay, false, rows, 8, t, row, column, V_LANES);
     if (rows * 4 <= DECODE_CHAINS)
-        for (; column + 4 * V_LANES <= t->dv; column += 4 * V_LANES) mix_of(lay, rows, 4, t, row, column, V_LANES);
+        for (; column + 4 * V_LANES <= t->dv; column += 4 * V_LANES)
+            mix_of(lay, false, rows, 4, t, row, column, V_LANES);
     if (rows * 4 > DECODE_CHAINS)
-        for (; column + 2 * V_LANES <= t->dv; column += 2 * V_LANES) mix_of(lay, rows, 2, t, row, column, V_LANES);
-    for (; column + V_LANES <= t->dv; column += V_LANES) mix_of(lay, rows, 1, t, row, column, V_LANES);
-    if (column < t->dv) mix_of(lay, rows, 1, t, row, column, t->dv - column);
+        for (; column + 2 * V_LANES <= t->dv; column += 2 * V_LANES)
+            mix_of(lay, false, rows, 2, t, row, column, V_LANES);
+    for (; column + V_LANES <= t->dv; column += V_LANES) mix_of(lay, false, rows, 1, t, row, column, V_LANES);
+    if (column < t->dv) mix_of(lay, false, rows, 1, t, row, column, t->dv - column);
 }
 
 V_FN void mix_all(const enum lay lay, const attn_decode_tile *t) {
     size_t row = 0;
     const size_t most = most_rows(lay);
+    if (!t->summed && !sums_beside(lay, t) && lay != LAY_I8) lay == LAY_PAIRS ? decode_sums_bf16(t) : decode_sums(t);
+    else if (lay == LAY_PAIRS && !t->summed && t->exact) decode_sums(t);
     for (size_t groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
         const size_t rows = (t->rows - row + groups - 1) / groups;
         switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {
@@ -403,9 +449,10 @@ static void scale_weights(const attn_decode_tile *t) {
 }
 static void mix_i8(const attn_decode_tile *t) { mix_all(LAY_I8, t); }
 
-/* o = o · rescale + one chain over the keys from … to−1. */
+/* o = o · rescale + one chain over the keys from … to−1, and decode_sums where that is to be done. */
 static void decode_mix(const attn_decode_tile *t) {
     if (t->dtype == ATTN_I8) {
+        if (!t->summed) decode_sums(t); /* before they are scaled */
         scale_weights(t);
         mix_i8(t);
     } else if (t->dtype == ATTN_BF16) {
@@ -447,7 +494,12 @@ static void decode_mix_row(const attn_decode_tile *t, size_t row) {
 }
 
 /* Both by products of pairs. */
-static void decode_mix_bf16(const attn_decode_tile *t) { mix_pairs(t); }
+static void decode_mix_bf16(const attn_decode_tile *t) {
+#ifdef ATTN_TILES_HEADER
+    if (!t->summed) decode_sums_bf16(t);
+#endif
+    mix_pairs(t);
+}
 static void decode_mix_row_bf16(const attn_decode_tile *t, size_t row) {
 #ifdef ATTN_TILES_HEADER
     mix_pairs_seen(t, row);
