@@ -12,6 +12,19 @@
 #define ATTN_CHAIN 64     /* multiply-adds in a chain along D */
 #define ATTN_MAX_LANES 64 /* ≥ block_lanes of every level */
 
+/* Memory that is wanted soon: a product fetches some of its lines into the L2 cache with each of its tiles, few at a
+ * time, because a core waits for only so many. Pieces are spans of rows. */
+#define ATTN_AHEAD_SPANS 2
+typedef struct attn_ahead {
+    struct attn_span {
+        const char *row;
+        ptrdiff_t step;     /* bytes from row to row */
+        size_t bytes, rows; /* of a row; rows left */
+    } spans[ATTN_AHEAD_SPANS];
+    size_t span, spans_n, at; /* the first span with something left, and how much of its row is fetched */
+    size_t lines;             /* with each tile; at most one for every 4 of its terms */
+} attn_ahead;
+
 /* C[row][lane] = or += one chain over the terms of A[row][term] · B[term][lane]. Strides in floats; whole vectors of B
  * and C. */
 typedef struct attn_product {
@@ -26,6 +39,7 @@ typedef struct attn_product {
     const float *c_factor; /* [lanes]: with add, what C is multiplied by before; or NULL */
     /* For each vector of lanes, how many rows or terms it needs; NULL: all. Lanes past `lanes` have no entry. */
     const uint8_t *row_ends, *term_ends;
+    attn_ahead *ahead; /* or NULL */
 } attn_product;
 
 typedef struct attn_softmax_tile {

@@ -49,14 +49,21 @@ typedef struct attn_gemm_block {
     ptrdiff_t residual_row;
     attn_activation act;
     bool accumulate;
-    /* ATTN_GEMM_SCRATCH(m, lines) floats, for A in another order; NULL, but not for pairs: A is read where it lies */
+    size_t rows; /* about so many share what is read of A, or its copy, while it is in the L2 cache */
+    /* attn_gemm_scratch(rows, m, lines) floats, for A in another order; NULL, but not for pairs: A is read where it
+     * lies */
     float *scratch;
+    const char *next; /* next_bytes that are read after this block, or NULL */
+    size_t next_bytes;
 } attn_gemm_block;
-#define ATTN_GEMM_ROWS 96    /* rows that share a copy of A; the copy stays in L2 */
 #define ATTN_GEMM_DEPTH 1024 /* lines of a panel (k, or pairs of k) of that copy, a multiple of the chain's 256 */
-/* Floats for the copy: whole tiles of 16 rows at most. */
-#define ATTN_GEMM_SCRATCH(m, lines) \
-    ((((m) < ATTN_GEMM_ROWS ? (m) : ATTN_GEMM_ROWS) + 16) * ((lines) < ATTN_GEMM_DEPTH ? (lines) : ATTN_GEMM_DEPTH))
+/* Rows are shared out evenly, so that up to an eighth more than `rows` share a copy; it has whole tiles of 16 rows at
+ * most. */
+static inline size_t attn_gemm_most_rows(size_t rows) { return rows + rows / 8; }
+static inline size_t attn_gemm_scratch(size_t rows, size_t m, size_t lines) {
+    const size_t most = attn_gemm_most_rows(rows);
+    return ((m < most ? m : most) + 16) * (lines < ATTN_GEMM_DEPTH ? lines : ATTN_GEMM_DEPTH);
+}
 
 /* AdamW's numbers for one step: see body/pointwise.h. */
 typedef struct attn_adamw_factors {

@@ -84,6 +84,9 @@ static inline size_t attn_block_lanes(const attn_attention *at) {
 }
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row);
+/* The same with fewer rows. */
+void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                         size_t row, size_t count);
 static inline size_t attn_block_query(const attn_block *block, const attn_attention *at, size_t lane) {
     return (block->row + lane) / at->group;
 }
@@ -135,11 +138,11 @@ static inline bool attn_rows_are_pairs(const attn_view *view, size_t columns) {
     return even && (uintptr_t)view->data % sizeof(float) == 0;
 }
 
-/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends as in
- * attn_product. */
+/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends and
+ * ahead as in attn_product. */
 typedef void attn_product_kernel(const attn_product *product);
 void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends);
+                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends, attn_ahead *ahead);
 
 /* c[row][column] += Σ a[row][term] · x for the elements x of b[term][column] that are not finite, over visible pairs.
  * Rows are keys and terms lanes, or (rows_are_lanes) the other way round. Everything else of the product was made with

@@ -22,10 +22,16 @@ static void interval_of(const attn_attention *at, const attn_sequence *x, size_t
 
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row) {
-    const size_t most = attn_block_lanes(at), vector = at->kernels->lanes, rows = sequence->t * at->group;
+    const size_t rows = sequence->t * at->group;
+    attn_block_set_rows(block, at, sequence, key_head, row, ATTN_MIN(attn_block_lanes(at), rows - row));
+}
+
+void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                         size_t row, size_t count) {
+    const size_t vector = at->kernels->lanes;
     block->sequence = *sequence;
     block->key_head = key_head, block->row = row;
-    block->count = ATTN_MIN(most, rows - row);
+    block->count = count;
     block->lanes = (block->count + vector - 1) / vector * vector;
     block->low = block->inner_low = 0, block->high = 0, block->inner_high = SIZE_MAX;
     bool any = false;
@@ -242,7 +248,7 @@ const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const at
 /* ---- products --------------------------------------------------------------------------------------- */
 
 void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends) {
+                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends, attn_ahead *ahead) {
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
         attn_product product = {.rows = rows,
                                 .terms = ATTN_MIN(terms - first, (size_t)ATTN_CHAIN),
@@ -255,7 +261,8 @@ void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, si
                                 .c = c,
                                 .c_row = (ptrdiff_t)lanes,
                                 .add = first > 0,
-                                .row_ends = row_ends};
+                                .row_ends = row_ends,
+                                .ahead = ahead};
         kernel(&product);
     }
 }

@@ -134,10 +134,10 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
     attn_product_kernel *product = at->fast ? kernels->attention_product_bf16 : kernels->attention_product;
     attn_chained_product(product, to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d, (ptrdiff_t)d,
-                         b->q_columns, ends);
+                         b->q_columns, ends, NULL);
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
     attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
-                         b->dout_columns, ends);
+                         b->dout_columns, ends, NULL);
     const uint64_t used = UINT64_MAX >> (64 - b->block.count);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;

@@ -1,14 +1,15 @@
 /* attention_fwd.c: O = softmax(Q Kᵀ) V, a few blocks of queries at a time over all their tiles of keys.
  *
  * A task is up to TASK_BLOCKS blocks of one key head. It walks over the keys once; every tile is used by all its blocks
- * while it is in the cache. For each block it keeps, until the split of 512 keys ends, Oᵀ with maximum and sum (see
- * body/attention.h), then merges them into the total. A block whose keys fit into one split needs no total. */
+ * while it is in the cache, and the next one is fetched meanwhile. For each block it keeps, until the split of 512 keys
+ * ends, Oᵀ with maximum and sum (see body/attention.h), then merges them into the total. A block whose keys fit into
+ * one split needs no total. */
 #include "ops/attention.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { TASK_BLOCKS = 4, TASK_BLOCKS_F32 = 2 };
+enum { TASK_BLOCKS = 4, TASK_BLOCKS_F32 = 8 };
 
 typedef struct forward_block {
     attn_block block;
@@ -20,7 +21,7 @@ typedef struct forward_block {
 } forward_block;
 
 typedef struct forward_scratch {
-    forward_block blocks[TASK_BLOCKS];
+    forward_block blocks[TASK_BLOCKS_F32];
     bool raised;            /* what the output is to be multiplied by is in rescale */
     float *s, *rescale;     /* [ATTN_TILE][lanes], [lanes] */
     float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors], or as keys_of_tile says */
@@ -28,11 +29,13 @@ typedef struct forward_scratch {
     float *pairs;           /* fast path: [ATTN_TILE/2][lanes] */
     float *columns;         /* by tiles: clean_v as keys_of_tile says */
     attn_tile tile;
+    attn_ahead ahead;
 } forward_scratch;
 
 typedef struct forward_job {
     const attn_attention *at;
     size_t task_blocks, chunks; /* of task_blocks blocks, for a key head of the longest sequence */
+    bool by_head;               /* all tasks of a head, then the next head's: K and V may still be in the cache */
     bool copy_k, copy_v;
 } forward_job;
 
@@ -116,8 +119,8 @@ static void pack_queries(forward_block *b, forward_scratch *f, const attn_attent
 }
 
 static void begin_block(forward_block *b, forward_scratch *f, const attn_attention *at, const attn_sequence *sequence,
-                        size_t key_head, size_t row) {
-    attn_block_set(&b->block, at, sequence, key_head, row);
+                        size_t key_head, size_t row, size_t count) {
+    attn_block_set_rows(&b->block, at, sequence, key_head, row, count);
     attn_extras_set(&b->extras, &b->block, at);
     pack_queries(b, f, at);
     b->merged = false;
@@ -146,7 +149,7 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
     const bool partial = tile->class == ATTN_TILE_PARTIAL;
     const uint8_t *ends = partial && tile->ragged ? tile->ends : NULL;
     attn_chained_product(at->fast ? kernels->attention_product_bf16 : kernels->attention_product, f->s, tile->keys,
-                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q, ends);
+                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q, ends, &f->ahead);
     attn_tile_logits(tile, f->s, &b->extras, &b->block, at);
     attn_softmax_tile softmax = {.keys = tile->keys,
                                  .lanes = lanes,
@@ -235,7 +238,8 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .c_row = (ptrdiff_t)lanes,
                         .add = true,
                         .c_factor = at->fast && f->raised ? f->rescale : NULL,
-                        .term_ends = ragged ? ends : NULL};
+                        .term_ends = ragged ? ends : NULL,
+                        .ahead = &f->ahead};
     if (attn_by_tiles(at)) mix.a = v + skipped / 2, mix.a_row = v_row, mix.a_term = 1;
     at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
     if (!dirty) return;
@@ -326,26 +330,68 @@ static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job 
     }
 }
 
-/* Task index = chunk · sequences · key heads + sequence · key heads + key head, the last chunks first: with a causal
- * mask they are the longest. */
+/* Rows of keys or values as memory that is wanted soon. Returns the cache lines they take. */
+static size_t add_ahead(attn_ahead *ahead, const attn_view *view, size_t b, size_t head, ptrdiff_t row, size_t rows,
+                        size_t columns) {
+    const size_t size = attn_dtype_size(view->dtype);
+    struct attn_span *span = ahead->spans + ahead->spans_n++;
+    *span = (struct attn_span){attn_view_at(view, b, head, row), view->row * (ptrdiff_t)size, columns * size, rows};
+    if (span->step == (ptrdiff_t)span->bytes) span->bytes *= rows, span->rows = 1;
+    return rows * (columns * size + 63) / 64;
+}
+
+/* Where block i of `rows` queries begins. Four vectors that are left are 2 + 2, not 3 + 1: a single one makes too few
+ * chains to hide an FMA's latency. */
+static size_t block_start(const attn_attention *at, size_t rows, size_t i) {
+    const size_t most = attn_block_lanes(at), vector = at->kernels->lanes, start = i * most;
+    const bool odd = most == 3 * vector && i > 0 && start < rows && rows - start <= vector;
+    return ATTN_MIN(odd ? start - vector : start, rows);
+}
+
+/* Which blocks of which key head a task has: index = chunk · heads + head, or (by_head) head · chunks + chunk, where
+ * heads are sequences · key heads; the last chunks first: with a causal mask they are the longest. */
+typedef struct forward_part {
+    size_t sequence, key_head, first; /* block */
+} forward_part;
+static forward_part part_of(const forward_job *job, size_t index) {
+    const size_t key_heads = job->at->key_heads, heads = job->at->sequences * key_heads;
+    const size_t head = job->by_head ? index / job->chunks : index % heads;
+    const size_t chunk = job->by_head ? index % job->chunks : index / heads;
+    return (forward_part){head / key_heads, head % key_heads, (job->chunks - 1 - chunk) * job->task_blocks};
+}
+
+/* While `count` blocks use the tile at `key`, the next one comes. */
+static void fetch_ahead(forward_scratch *f, const attn_attention *at, const attn_sequence *x, size_t key_head,
+                        size_t key, size_t end, size_t count) {
+    attn_ahead *ahead = &f->ahead;
+    ahead->span = ahead->spans_n = ahead->at = 0;
+    if (key + ATTN_TILE >= end) return;
+    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key - ATTN_TILE), tiles = count * (ATTN_TILE + at->dv) / 8;
+    const ptrdiff_t row = x->k_first + (ptrdiff_t)(key + ATTN_TILE);
+    const size_t lines = add_ahead(ahead, &at->k, x->index, key_head, row, rows, at->d) +
+                         add_ahead(ahead, &at->v, x->index, key_head, row, rows, at->dv);
+    ahead->lines = lines / tiles + 1;
+}
+
 static void forward_task(void *argument, size_t index, void *memory) {
     const forward_job *job = argument;
     const attn_attention *at = job->at;
     forward_scratch *f = memory;
     forward_layout(job, memory);
-    const size_t key_head = index % at->key_heads, b = index / at->key_heads % at->sequences;
-    const size_t chunk = job->chunks - 1 - index / at->key_heads / at->sequences, block_lanes = attn_block_lanes(at);
-    const attn_sequence x = attn_attention_sequence(at, b);
+    const forward_part part = part_of(job, index);
+    const size_t key_head = part.key_head;
+    const attn_sequence x = attn_attention_sequence(at, part.sequence);
     const size_t rows = x.t * at->group;
-    size_t row = chunk * job->task_blocks * block_lanes, count = 0, low = SIZE_MAX, high = 0;
-    for (; count < job->task_blocks && row < rows; count++, row += block_lanes) {
+    size_t count = 0, low = SIZE_MAX, high = 0, row;
+    for (; count < job->task_blocks && (row = block_start(at, rows, part.first + count)) < rows; count++) {
         forward_block *block = f->blocks + count;
-        begin_block(block, f, at, &x, key_head, row);
+        begin_block(block, f, at, &x, key_head, row, block_start(at, rows, part.first + count + 1) - row);
         if (block->block.low == block->block.high) continue;
         low = ATTN_MIN(low, block->block.low), high = ATTN_MAX(high, block->block.high);
     }
     for (size_t key = low / ATTN_TILE * ATTN_TILE; key < high; key += ATTN_TILE) {
         forward_keys keys = {.k = NULL};
+        fetch_ahead(f, at, &x, key_head, key, high, count);
         for (size_t i = 0; i < count; i++) {
             attn_block_tile(&f->tile, &f->blocks[i].block, at, key);
             if (f->tile.class == ATTN_TILE_NONE) continue;
@@ -387,11 +433,13 @@ static forward_plan plan_of(const attn_attention *at) {
     if (at->fast) plan.job.copy_k = !attn_rows_are_pairs(&at->k, at->d);
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
     const size_t blocks = (rows + attn_block_lanes(at) - 1) / attn_block_lanes(at);
-    const size_t wanted = blocks * heads / (4 * (size_t)at->ctx->threads);
-    const size_t most =
-        at->fast ? TASK_BLOCKS : TASK_BLOCKS_F32; /* more of them fit into L2, and a tile is rearranged once for all */
-    plan.job.task_blocks = wanted < 1 ? 1 : wanted > most ? most : wanted;
+    const size_t most = at->fast ? TASK_BLOCKS : TASK_BLOCKS_F32; /* half of an L2 cache has room for them */
+    const size_t fit =
+        at->ctx->l2_bytes / 2 / ((at->d / (1 + at->fast) + 2 * at->dv) * attn_block_lanes(at) * sizeof(float));
+    const size_t wanted = ATTN_MIN(blocks * heads / (4 * (size_t)at->ctx->threads), blocks);
+    plan.job.task_blocks = ATTN_MAX(ATTN_MIN(wanted, ATTN_MIN(fit, most)), (size_t)1);
     plan.job.chunks = (blocks + plan.job.task_blocks - 1) / plan.job.task_blocks;
+    plan.job.by_head = plan.job.chunks >= (size_t)at->ctx->threads;
     plan.tasks = plan.job.chunks * heads;
     const double pairs = (double)rows * (double)heads * (double)at->s;
     plan.workers = attn_attention_workers(at, plan.tasks, pairs * (double)(at->d + at->dv) * 0.02);

@@ -76,7 +76,7 @@ static void scores_task(void *argument, size_t index, void *memory) {
         ptrdiff_t k_row;
         const float *k = attn_look_keys(look, &x, h, f->tile.key, f->tile.keys, f->k, &k_row);
         attn_chained_product(at->kernels->attention_product, f->s, f->tile.keys, at->d, f->block.block.lanes, k, k_row,
-                             f->block.q, NULL);
+                             f->block.q, NULL, NULL);
         logits(f, at);
         void *to[ATTN_MAX_LANES] = {NULL};
         for (size_t lane = 0; lane < f->block.block.count; lane++) to[lane] = rows + lane * at->s + f->tile.key;

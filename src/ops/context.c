@@ -6,8 +6,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { MAX_THREADS = 1024 };
+enum { MAX_THREADS = 1024, USUAL_L2 = 1 << 20, SMALL_L2 = 1 << 18, LARGE_L2 = 1 << 21 };
+
+/* Of a core, as far as the system says: what several cores share, or larger than it would be, counts as LARGE_L2. */
+static size_t l2_bytes(void) {
+    long bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes <= 0 ? USUAL_L2 : ATTN_MAX(ATTN_MIN((size_t)bytes, (size_t)LARGE_L2), (size_t)SMALL_L2);
+}
 
 /* threads, or $ATTN_NUM_THREADS, or the number of processors; 0 if what is asked for is no number of threads. */
 static int threads_wanted(int threads) {
@@ -42,6 +52,7 @@ attn_status attn_context_create(attn_context **gives, const attn_context_options
     ctx->allocator = allocator;
     ctx->kernels = kernels;
     ctx->threads = threads;
+    ctx->l2_bytes = l2_bytes();
     ctx->parallel_for = options->parallel_for;
     ctx->parallel_user = options->parallel_user;
     if (!ctx->parallel_for && threads > 1) {

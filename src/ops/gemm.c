@@ -8,12 +8,16 @@
 #include <stdatomic.h>
 
 enum {
-    MANY = 16,               /* products of one dispatch */
-    UNITS_PER_THREAD = 4,    /* so that a thread that lost its processor for a while is waited for less */
-    ALONE = 2 << 20,         /* multiply-adds not worth a second thread */
-    READ_COST = 8,           /* multiply-adds in the time that it takes to read an element of B */
-    ROWS_ALIGN = 12,         /* a cut between rows falls on whole tiles of most levels, */
-    PAIR_ROWS_ALIGN = 32,    /* or where pairs are multiplied by tiles on two of them */
+    MANY = 16,            /* products of one dispatch */
+    UNITS_PER_THREAD = 4, /* so that a thread that lost its processor for a while is waited for less */
+    ALONE = 2 << 20,      /* multiply-adds not worth a second thread */
+    READ_COST = 8,        /* multiply-adds in the time that it takes to read an element of B */
+    ROWS_ALIGN = 12,      /* a cut between rows falls on whole tiles of most levels, */
+    PAIR_ROWS_ALIGN = 32, /* or where pairs are multiplied by tiles on two of them */
+    LEAST_ROWS = 96,      /* that share what is read of A; fewer read B too often */
+    MOST_ROWS = 384,
+    STREAM_BYTES = 1 << 19,
+    STRIP_ROWS = 96,         /* B is packed as a whole for more rows of A */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
     COPY_COLUMNS = 64,       /* an A whose rows are not contiguous is copied if at least so many columns read it */
@@ -97,6 +101,7 @@ struct cut {
     ptrdiff_t raw_row, raw_column;
     size_t down, across;
     size_t end;   /* units up to and with this product's */
+    size_t rows;  /* that share a part of A in the L2 cache */
     size_t copy;  /* floats of scratch for A, or 0 */
     size_t strip; /* floats of scratch for a strip of B, or 0 */
 };
@@ -126,28 +131,43 @@ static size_t rows_align(const attn_kernels *kernels, const attn_packed *b) {
     return b->form == ATTN_PANEL_PAIRS && kernels->pair_group > 1 ? PAIR_ROWS_ALIGN : ROWS_ALIGN;
 }
 
+/* What is read of A, up to ATTN_GEMM_DEPTH of its columns, stays in a core's L2 cache while all of B passes, from
+ * memory or from a cache that cores share: a block of 96 rows asks for 4/3 bytes of B in the time of 32 multiply-adds,
+ * a cycle of a core with two ports, one of 256 rows for 1/2. B and C pass through L2 too and get STREAM_BYTES and as
+ * much as A. */
+static size_t rows_of(const attn_context *ctx, attn_panel_form form, size_t lines) {
+    if (form == ATTN_PANEL_PAIRS) return LEAST_ROWS;
+    const size_t bytes = ctx->l2_bytes > STREAM_BYTES ? (ctx->l2_bytes - STREAM_BYTES) / 2 : 0;
+    const size_t fit = bytes / sizeof(float) / ATTN_MAX(ATTN_MIN(lines, (size_t)ATTN_GEMM_DEPTH), 1);
+    return ATTN_MAX(ATTN_MIN(fit, (size_t)MOST_ROWS), (size_t)LEAST_ROWS);
+}
+
 /* Rows are cut first: each part reads all of B but only its rows of A. Few rows: B's panels are cut. */
 static void make_cut(const attn_context *ctx, struct cut *cut) {
     const size_t threads = (size_t)ctx->threads, wanted = threads * UNITS_PER_THREAD;
     const size_t m = cut->gemm->m, n = cut->b.n, k = cut->b.k;
     const size_t align = rows_align(ctx->kernels, &cut->b);
     const size_t row_steps = m / align + (m % align != 0), panel_steps = (panels_of(n) + 1) / 2;
+    cut->rows = cut->raw ? STRIP_ROWS : rows_of(ctx, cut->b.form, lines_of(cut->b.form, k));
     cut->down = cut->across = 1;
     if (threads > 1 && (double)(m + READ_COST) * (double)n * (double)ATTN_MAX(k, 1) > ALONE) {
-        if (row_steps >= 2 * wanted && !cut->raw) {
-            cut->down = wanted;
+        if (row_steps >= 2 * wanted && !cut->raw) { /* parts of whole blocks, as many for each thread */
+            const size_t blocks = (m + cut->rows - 1) / cut->rows;
+            cut->down = ATTN_MIN((blocks + threads - 1) / threads * threads, wanted);
+            if (cut->b.form == ATTN_PANEL_PAIRS) cut->down = wanted;
+            cut->across = ATTN_MIN((wanted + cut->down - 1) / cut->down, panel_steps);
         } else {
             cut->across = ATTN_MIN(wanted, panel_steps);
             if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
         }
     }
-    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = ATTN_GEMM_SCRATCH(m, lines_of(cut->b.form, k));
+    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = attn_gemm_scratch(cut->rows, m, lines_of(cut->b.form, k));
     if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
 }
 
 /* Columns column … column_end of a unit's rows. */
 static void run_columns(const struct gemm_job *job, const struct cut *cut, size_t row, size_t row_end, size_t column,
-                        size_t column_end, const void *b, float *copy) {
+                        size_t column_end, const void *b, float *copy, const float *next, size_t next_floats) {
     const attn_gemm *g = cut->gemm;
     const attn_gemm_block block = {
         .m = row_end - row,
@@ -165,7 +185,10 @@ static void run_columns(const struct gemm_job *job, const struct cut *cut, size_
         .residual_row = g->residual_row,
         .act = g->act,
         .accumulate = g->accumulate,
+        .rows = cut->rows,
         .scratch = copy,
+        .next = (const char *)next,
+        .next_bytes = next_floats * sizeof *next,
     };
     if (block.m == 0 || block.n == 0) return;
     if (block.form == ATTN_PANEL_PAIRS) job->kernels->gemm_block_pairs(&block);
@@ -183,7 +206,7 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
     const size_t column = panel * ATTN_PANEL, column_end = ATTN_MIN(b->n, panel_end * ATTN_PANEL);
     if (!cut->raw) {
         const char *data = (const char *)b->data + panel * panel_bytes(b->form, b->k);
-        run_columns(job, cut, row, row_end, column, column_end, data, cut->copy ? scratch : NULL);
+        run_columns(job, cut, row, row_end, column, column_end, data, cut->copy ? scratch : NULL, NULL, 0);
         return;
     }
     for (size_t first = panel; first < panel_end; first += STRIP_PANELS) {
@@ -191,7 +214,10 @@ static void run_unit(const struct gemm_job *job, const struct cut *cut, size_t u
         const size_t j = first * ATTN_PANEL, j_end = ATTN_MIN(b->n, end * ATTN_PANEL);
         job->kernels->gemm_pack_panels(scratch, ATTN_PANEL_F32, cut->raw + (ptrdiff_t)j * cut->raw_column, cut->raw_row,
                                        cut->raw_column, b->k, j_end - j);
-        run_columns(job, cut, row, row_end, j, j_end, scratch, NULL);
+        /* Columns of B that are contiguous: the next strip comes while this one is multiplied. */
+        const bool ahead = cut->raw_row == 1 && cut->raw_column == (ptrdiff_t)b->k && end < panel_end;
+        run_columns(job, cut, row, row_end, j, j_end, scratch, NULL,
+                    ahead ? cut->raw + (ptrdiff_t)j_end * cut->raw_column : NULL, (j_end - j) * b->k);
     }
 }
 
@@ -242,7 +268,7 @@ attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return att
 
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n) {
-    if (gemm->m > ATTN_GEMM_ROWS || k > STRIP_DEPTH) {
+    if (gemm->m > STRIP_ROWS || k > STRIP_DEPTH) {
         attn_packed packed = {.data = ctx->spare, .bytes = ctx->spare_bytes};
         ctx->spare = NULL, ctx->spare_bytes = 0;
         attn_status status = attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b, row, column, k, n);

@@ -56,6 +56,17 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
     }
 }
 
+static void product_ahead(attn_ahead *x, size_t terms) {
+    for (size_t n = x->lines < terms / 4 ? x->lines : terms / 4; n > 0 && x->span < x->spans_n; n--) {
+        struct attn_span *span = x->spans + x->span;
+        __builtin_prefetch(span->row + x->at, 0, 2);
+        x->at += 64;
+        if (x->at < span->bytes) continue;
+        x->at = 0, span->row += span->step;
+        if (--span->rows == 0) x->span++;
+    }
+}
+
 /* All rows for some vectors of lanes. */
 V_FN void product_strip(const bool pairs, const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
     const size_t most = vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS;
@@ -64,6 +75,7 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
     const float *factor = p->add && p->c_factor ? p->c_factor + lane : NULL;
     size_t i = 0;
     for (; i + most <= p->rows; i += most) {
+        if (p->ahead) product_ahead(p->ahead, p->terms);
         product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, factor, a, a_row, b, c);
         a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
     }

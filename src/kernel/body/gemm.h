@@ -314,6 +314,9 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
     const size_t next_lines = (GEMM_BEAT * bytes / 64 + parts - 1) / parts;
     const size_t part_bytes = next_lines * 64 * (GEMM_CHAIN / GEMM_BEAT);
+    const size_t beats = tiles * (lines / GEMM_CHAIN + 1) * (GEMM_CHAIN / GEMM_BEAT);
+    const size_t each = (g->next_bytes / 64 + beats - 1) / beats; /* a block with `next` is one strip */
+    const char *next = g->next;
     t.n = columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL;
     if (g->scratch) t.a_row = 1, t.a_column = V_GEMM_ROWS;
     for (size_t done = 0; done < depth; done += t.lines) {
@@ -338,6 +341,7 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
             } else {
                 t.a = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(line + done) * g->a_column;
             }
+            if (g->next) t.next = next, t.next_lines = each, next += each * 64 * (GEMM_CHAIN / GEMM_BEAT);
             if (panels == V_GEMM_FEW_PANELS && rows <= V_GEMM_FEW_ROWS) {
                 gemm_few[rows - 1][g->form](&t);
                 break;
@@ -368,7 +372,7 @@ V_FN void gemm_rows(const bool pairs, const attn_gemm_block *g, size_t row, size
 V_FN void gemm_block_of(const bool pairs, const attn_gemm_block *g) {
     if (g->k == 0 && !g->accumulate) gemm_clear(g);
     const size_t step = pairs ? GEMM_PAIR_ROWS : V_GEMM_ROWS;
-    const size_t most = ATTN_GEMM_ROWS / step * step, lines = gemm_lines(g->form, g->k);
+    const size_t most = attn_gemm_most_rows(g->rows) / step * step, lines = gemm_lines(g->form, g->k);
     for (size_t row = 0, rows; row < g->m; row += rows) {
         const size_t parts = (g->m - row + most - 1) / most, share = (g->m - row + parts - 1) / parts;
         rows = (share + step - 1) / step * step;
