@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { MOST_TILES = 4, CHUNK_BYTES = 1 << 18, SPINS = 4096 };
+enum { MOST_TILES = 8, SPINS = 4096 };
 
 typedef struct backward_job {
     attn_attention *at;
@@ -290,7 +290,8 @@ static backward_plan plan_of(attn_attention *at) {
     backward_plan plan = {.job = {.at = at}};
     const size_t lanes = attn_block_lanes(at), heads = at->sequences * at->key_heads;
     const size_t tiles = (at->s + ATTN_TILE - 1) / ATTN_TILE;
-    const size_t tile_bytes = ATTN_TILE * 2 * (at->d + at->dv) * sizeof(float), fit = CHUNK_BYTES / tile_bytes;
+    const size_t tile_bytes = ATTN_TILE * 2 * (at->d + at->dv) * sizeof(float),
+                 fit = at->ctx->l2_bytes / 4 / tile_bytes;
     const size_t wanted = tiles * heads / (8 * (size_t)at->ctx->threads), most = ATTN_MIN(fit, (size_t)MOST_TILES);
     plan.job.tiles = ATTN_MAX(ATTN_MIN(wanted, most), (size_t)1);
     plan.job.chunks = (tiles + plan.job.tiles - 1) / plan.job.tiles;

@@ -366,7 +366,8 @@ static void fetch_ahead(forward_scratch *f, const attn_attention *at, const attn
     attn_ahead *ahead = &f->ahead;
     ahead->span = ahead->spans_n = ahead->at = 0;
     if (key + ATTN_TILE >= end) return;
-    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key - ATTN_TILE), tiles = count * (ATTN_TILE + at->dv) / 8;
+    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key - ATTN_TILE), step = attn_by_tiles(at) ? 16 : 8;
+    const size_t tiles = count * (ATTN_TILE + at->dv) / step; /* of its products, or fewer */
     const ptrdiff_t row = x->k_first + (ptrdiff_t)(key + ATTN_TILE);
     const size_t lines = add_ahead(ahead, &at->k, x->index, key_head, row, rows, at->d) +
                          add_ahead(ahead, &at->v, x->index, key_head, row, rows, at->dv);
@@ -433,7 +434,8 @@ static forward_plan plan_of(const attn_attention *at) {
     if (at->fast) plan.job.copy_k = !attn_rows_are_pairs(&at->k, at->d);
     const size_t rows = at->t * at->group, heads = at->sequences * at->key_heads;
     const size_t blocks = (rows + attn_block_lanes(at) - 1) / attn_block_lanes(at);
-    const size_t most = at->fast ? TASK_BLOCKS : TASK_BLOCKS_F32; /* half of an L2 cache has room for them */
+    const size_t most =
+        at->fast && !attn_by_tiles(at) ? TASK_BLOCKS : TASK_BLOCKS_F32; /* half of an L2 cache has room for them */
     const size_t fit =
         at->ctx->l2_bytes / 2 / ((at->d / (1 + at->fast) + 2 * at->dv) * attn_block_lanes(at) * sizeof(float));
     const size_t wanted = ATTN_MIN(blocks * heads / (4 * (size_t)at->ctx->threads), blocks);

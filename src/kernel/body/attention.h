@@ -17,6 +17,7 @@
 #define ATTN_KERNEL_BODY_ATTENTION_H
 
 #include "kernel/body/activation.h"
+#include "kernel/body/ahead.h"
 #include "kernel/body/exp.h"
 #include "kernel/body/partial.h"
 #include "kernel/body/pointwise.h"
@@ -53,17 +54,6 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
             else if (p->add) x = v_add(v_load(to + j * V_LANES), x);
             v_store(to + j * V_LANES, x);
         }
-    }
-}
-
-static void product_ahead(attn_ahead *x, size_t terms) {
-    for (size_t n = x->lines < terms / 4 ? x->lines : terms / 4; n > 0 && x->span < x->spans_n; n--) {
-        struct attn_span *span = x->spans + x->span;
-        __builtin_prefetch(span->row + x->at, 0, 2);
-        x->at += 64;
-        if (x->at < span->bytes) continue;
-        x->at = 0, span->row += span->step;
-        if (--span->rows == 0) x->span++;
     }
 }
 

@@ -6,6 +6,7 @@
 #ifndef ATTN_KERNEL_BODY_TILES_H
 #define ATTN_KERNEL_BODY_TILES_H
 
+#include "kernel/body/ahead.h"
 #include "kernel/kernels.h"
 
 enum { T_SIDE = 16, T_FLOATS = T_SIDE * T_SIDE, T_MOST_GROUPS = ATTN_CHAIN / T_SIDE };
@@ -149,6 +150,7 @@ static void attention_product_bf16(const attn_product *p) {
             sums.groups = (terms + T_SIDE - 1) / T_SIDE;
             sums.c = p->c + (ptrdiff_t)row * p->c_row + lane;
             sums.rows = rows, sums.columns = lanes;
+            if (p->ahead) product_ahead(p->ahead, ATTN_CHAIN);
             if (sums.groups > 0) tile_sums_run(&sums);
         }
     }
