@@ -22,6 +22,7 @@ static inline __attribute__((always_inline)) void scores_of(const int rows, cons
         __m512i key[BLOCKS];
         ATTN_UNROLL for (int b = 0; b < blocks; b++) {
             key[b] = _mm512_loadu_si512((const char *)t->k[block + (size_t)b] + g * 4 * ATTN_KEYS);
+            if (row == 0) _mm_prefetch((const char *)t->next_k[block + (size_t)b] + g * 4 * ATTN_KEYS, _MM_HINT_T1);
         }
         ATTN_UNROLL for (int r = 0; r < rows; r++) {
             int32_t four;
