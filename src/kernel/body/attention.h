@@ -25,8 +25,9 @@
 
 /* ---- products ------------------------------------------------------------------------------------ */
 
-/* A single vector wants at least 8 rows: as many chains as hide an FMA's latency. */
-#define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS > 8 ? V_PRODUCT_ROWS : 8)
+/* A single vector wants twice as many chains as just hide an FMA's latency (4 cycles, on two ports), if registers
+ * allow. */
+#define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS * V_PRODUCT_VECTORS >= 16 ? 16 : 8)
 
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
 V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *factor,
@@ -69,6 +70,10 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
         product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, factor, a, a_row, b, c);
         a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
     }
+    if (most > 8 && p->rows - i >= 8) {
+        product_tile(pairs, 8, vectors, p, factor, a, a_row, b, c);
+        a += 8 * a_row, c += 8 * p->c_row, i += 8;
+    }
     if (most > 4 && p->rows - i >= 4) {
         product_tile(pairs, 4, vectors, p, factor, a, a_row, b, c);
         a += 4 * a_row, c += 4 * p->c_row, i += 4;
@@ -95,31 +100,60 @@ PRODUCT_FUNCTIONS(bf16, true)
 #endif
 
 typedef void product_fn(const attn_product *p, size_t lane);
-V_FN void product_of(const attn_product *p, product_fn *rows, product_fn *columns, product_fn *two, product_fn *one) {
-    size_t vectors = (p->lanes + V_LANES - 1) / V_LANES, lane = 0;
-    if (p->row_ends || p->term_ends) {
-        for (size_t i = 0; i < vectors; i++) {
-            attn_product part = *p;
-            if (p->row_ends) part.rows = p->row_ends[i];
-            if (p->term_ends) part.terms = p->term_ends[i];
-            if (part.terms > 0) one(&part, i * V_LANES);
-        }
-        return;
-    }
-    while (vectors > 0) { /* 4 are 2 + 2, not 3 + 1, which would leave too few chains to hide an FMA's latency */
-        size_t some = vectors == 4 ? 2 : vectors < V_PRODUCT_VECTORS ? vectors : V_PRODUCT_VECTORS;
-        if (some == V_PRODUCT_VECTORS) (p->a_row == 1 ? columns : rows)(p, lane);
-        else (some == 2 ? two : one)(p, lane);
-        lane += some * V_LANES, vectors -= some;
+typedef struct product_strips {
+    product_fn *rows, *columns, *two, *one; /* V_PRODUCT_VECTORS with a_row any and 1, two vectors, one */
+} product_strips;
+
+/* Vectors lane … lane + vectors − 1. 4 are 2 + 2, not 3 + 1, which would leave too few chains. */
+static void product_vectors(const attn_product *p, const product_strips *strips, size_t vector, size_t vectors) {
+    while (vectors > 0) {
+        const size_t some = vectors == 4 ? 2 : vectors < V_PRODUCT_VECTORS ? vectors : V_PRODUCT_VECTORS;
+        if (some == V_PRODUCT_VECTORS) (p->a_row == 1 ? strips->columns : strips->rows)(p, vector * V_LANES);
+        else (some == 2 ? strips->two : strips->one)(p, vector * V_LANES);
+        vector += some, vectors -= some;
     }
 }
+
+/* Where vectors need different rows: as many neighbours together as need the same ones. */
+static void product_row_ends(const attn_product *p, const product_strips *strips, size_t vectors) {
+    for (size_t from = 0, to = 0; to < p->rows; from = to) {
+        to = p->rows;
+        for (size_t i = 0; i < vectors; i++)
+            if (p->row_ends[i] > from && p->row_ends[i] < to) to = p->row_ends[i];
+        attn_product part = *p;
+        part.a += (ptrdiff_t)from * p->a_row, part.c += (ptrdiff_t)from * p->c_row, part.rows = to - from;
+        for (size_t i = 0, first = 0; i <= vectors; i++) {
+            if (i < vectors && p->row_ends[i] > from) continue;
+            product_vectors(&part, strips, first, i - first);
+            first = i + 1;
+        }
+    }
+}
+
+static void product_term_ends(const attn_product *p, const product_strips *strips, size_t vectors) {
+    for (size_t i = 0, n; i < vectors; i += n) {
+        for (n = 1; i + n < vectors && p->term_ends[i + n] == p->term_ends[i];) n++;
+        attn_product part = *p;
+        part.terms = p->term_ends[i];
+        if (part.terms > 0) product_vectors(&part, strips, i, n);
+    }
+}
+
+static void product_of(const attn_product *p, const product_strips *strips) {
+    const size_t vectors = (p->lanes + V_LANES - 1) / V_LANES;
+    if (p->row_ends) product_row_ends(p, strips, vectors);
+    else if (p->term_ends) product_term_ends(p, strips, vectors);
+    else product_vectors(p, strips, 0, vectors);
+}
 static void attention_product(const attn_product *p) {
-    product_of(p, product_f32_rows, product_f32_columns, product_f32_2, product_f32_1);
+    static const product_strips strips = {product_f32_rows, product_f32_columns, product_f32_2, product_f32_1};
+    product_of(p, &strips);
 }
 /* The same where every float of A and B is a pair of bf16, two terms. */
 #ifndef ATTN_TILES_HEADER
 static void attention_product_bf16(const attn_product *p) {
-    product_of(p, product_bf16_rows, product_bf16_columns, product_bf16_2, product_bf16_1);
+    static const product_strips strips = {product_bf16_rows, product_bf16_columns, product_bf16_2, product_bf16_1};
+    product_of(p, &strips);
 }
 #endif
 
