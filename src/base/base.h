@@ -20,7 +20,8 @@ struct attn_context {
     attn_parallel_for_fn *parallel_for; /* NULL: pool */
     void *parallel_user;
     int threads;
-    size_t l2_bytes; /* a core's L2 cache; chooses the order of work, never a result */
+    size_t l1_bytes; /* a core's L1 cache of data, */
+    size_t l2_bytes; /* and its L2 cache: they choose the order of work, never a result */
     void *spare;     /* memory of the last packed right side, for the next: fresh pages cost more than packing does */
     size_t spare_bytes;
     char error[2048];

@@ -55,6 +55,7 @@ typedef struct attn_gemm_block {
     float *scratch;
     const char *next; /* next_bytes that are read after this block, or NULL */
     size_t next_bytes;
+    bool next_to_l2; /* what comes next of B is fetched into L2 only */
 } attn_gemm_block;
 #define ATTN_GEMM_DEPTH 1024 /* lines of a panel (k, or pairs of k) of that copy, a multiple of the chain's 256 */
 /* Rows are shared out evenly, so that up to an eighth more than `rows` share a copy; it has whole tiles of 16 rows at

@@ -8,16 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 1024, USUAL_L2 = 1 << 20, SMALL_L2 = 1 << 18, LARGE_L2 = 1 << 21 };
+enum { MAX_THREADS = 1024 };
 
-/* Of a core, as far as the system says: what several cores share, or larger than it would be, counts as LARGE_L2. */
-static size_t l2_bytes(void) {
-    long bytes = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-    return bytes <= 0 ? USUAL_L2 : ATTN_MAX(ATTN_MIN((size_t)bytes, (size_t)LARGE_L2), (size_t)SMALL_L2);
+/* Of a core, as far as the system says: what several cores share, or larger than it would be, counts as `large`. */
+static size_t cache_bytes(int name, size_t small, size_t usual, size_t large) {
+    const long bytes = name ? sysconf(name) : 0;
+    return bytes <= 0 ? usual : ATTN_MAX(ATTN_MIN((size_t)bytes, large), small);
 }
+#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
+enum { L1_SIZE = _SC_LEVEL1_DCACHE_SIZE, L2_SIZE = _SC_LEVEL2_CACHE_SIZE };
+#else
+enum { L1_SIZE = 0, L2_SIZE = 0 };
+#endif
 
 /* threads, or $ATTN_NUM_THREADS, or the number of processors; 0 if what is asked for is no number of threads. */
 static int threads_wanted(int threads) {
@@ -52,7 +54,8 @@ attn_status attn_context_create(attn_context **gives, const attn_context_options
     ctx->allocator = allocator;
     ctx->kernels = kernels;
     ctx->threads = threads;
-    ctx->l2_bytes = l2_bytes();
+    ctx->l1_bytes = cache_bytes(L1_SIZE, 1 << 14, 1 << 15, 1 << 16);
+    ctx->l2_bytes = cache_bytes(L2_SIZE, 1 << 18, 1 << 20, 1 << 21);
     ctx->parallel_for = options->parallel_for;
     ctx->parallel_user = options->parallel_user;
     if (!ctx->parallel_for && threads > 1) {

@@ -17,6 +17,7 @@ enum {
     LEAST_ROWS = 96,      /* that share what is read of A; fewer read B too often */
     MOST_ROWS = 384,
     STREAM_BYTES = 1 << 19,
+    LARGE_L1 = 44 << 10,     /* has room for a chain of a strip (32 KB) and of a tile of A, if nothing else comes in */
     STRIP_ROWS = 96,         /* B is packed as a whole for more rows of A */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
@@ -110,6 +111,7 @@ struct gemm_job {
     const attn_kernels *kernels;
     struct cut cuts[MANY];
     size_t n, units;
+    size_t l1_bytes;
     float *scratch; /* [workers][scratch_each] or NULL */
     size_t scratch_each;
     bool pairs; /* some B is of pairs */
@@ -189,6 +191,7 @@ static void run_columns(const struct gemm_job *job, const struct cut *cut, size_
         .scratch = copy,
         .next = (const char *)next,
         .next_bytes = next_floats * sizeof *next,
+        .next_to_l2 = job->l1_bytes >= LARGE_L1,
     };
     if (block.m == 0 || block.n == 0) return;
     if (block.form == ATTN_PANEL_PAIRS) job->kernels->gemm_block_pairs(&block);
@@ -256,7 +259,8 @@ static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
 
 attn_status attn_gemm_run_many(attn_context *ctx, const attn_gemm *gemms, size_t n) {
     for (size_t first = 0; first < n; first += MANY) {
-        struct gemm_job job = {.kernels = ctx->kernels, .n = ATTN_MIN(n - first, (size_t)MANY)};
+        struct gemm_job job = {
+            .kernels = ctx->kernels, .l1_bytes = ctx->l1_bytes, .n = ATTN_MIN(n - first, (size_t)MANY)};
         for (size_t i = 0; i < job.n; i++)
             job.cuts[i] = (struct cut){.gemm = &gemms[first + i], .b = *gemms[first + i].b};
         ATTN_TRY(run_job(ctx, &job));
@@ -279,7 +283,7 @@ attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, con
         ctx->spare = packed.data, ctx->spare_bytes = packed.bytes;
         return status;
     }
-    struct gemm_job job = {.kernels = ctx->kernels, .n = 1};
+    struct gemm_job job = {.kernels = ctx->kernels, .l1_bytes = ctx->l1_bytes, .n = 1};
     job.cuts[0] = (struct cut){
         .gemm = gemm, .b = {k, n, ATTN_PANEL_F32, NULL, 0}, .raw = b, .raw_row = row, .raw_column = column};
     return run_job(ctx, &job);

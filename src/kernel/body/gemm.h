@@ -34,6 +34,7 @@ typedef struct gemm_tile_args {
     bool add;
     const char *next; /* is prefetched, next_lines × 64 bytes in each beat */
     size_t next_lines;
+    bool next_to_l2;
 } gemm_tile_args;
 
 V_FN V gemm_load_b(const attn_panel_form form, const void *b, size_t at) {
@@ -68,7 +69,11 @@ V_FN void gemm_tile(const int rows, const int panels, const attn_panel_form form
                 __builtin_prefetch(c_line + j * ATTN_PANEL + ATTN_PANEL - 1, 1);
             c_line += t->c_row;
         }
-        for (size_t i = t->next_lines; i > 0; i--, next += 64) __builtin_prefetch(next);
+        if (t->next_to_l2) {
+            for (size_t i = t->next_lines; i > 0; i--, next += 64) __builtin_prefetch(next, 0, 2);
+        } else {
+            for (size_t i = t->next_lines; i > 0; i--, next += 64) __builtin_prefetch(next);
+        }
         for (size_t step = beat; step > 0; step--) {
             V row[GEMM_MOST_VECTORS];
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
@@ -309,7 +314,11 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     const size_t lines = gemm_lines(g->form, g->k), bytes = gemm_line_bytes(g->form);
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const size_t column = panel * ATTN_PANEL, columns = g->n - column;
-    gemm_tile_args t = {.a_row = g->a_row, .a_column = g->a_column, .b_panel = lines * ATTN_PANEL, .c_row = g->c_row};
+    gemm_tile_args t = {.a_row = g->a_row,
+                        .a_column = g->a_column,
+                        .b_panel = lines * ATTN_PANEL,
+                        .c_row = g->c_row,
+                        .next_to_l2 = g->next_to_l2};
     /* What is read next, a chain of each panel, is prefetched in parts, one with each tile. */
     const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
     const size_t next_lines = (GEMM_BEAT * bytes / 64 + parts - 1) / parts;
