@@ -84,9 +84,6 @@ static inline size_t attn_block_lanes(const attn_attention *at) {
 }
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row);
-/* The same with fewer rows. */
-void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
-                         size_t row, size_t count);
 static inline size_t attn_block_query(const attn_block *block, const attn_attention *at, size_t lane) {
     return (block->row + lane) / at->group;
 }

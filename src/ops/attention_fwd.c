@@ -119,8 +119,8 @@ static void pack_queries(forward_block *b, forward_scratch *f, const attn_attent
 }
 
 static void begin_block(forward_block *b, forward_scratch *f, const attn_attention *at, const attn_sequence *sequence,
-                        size_t key_head, size_t row, size_t count) {
-    attn_block_set_rows(&b->block, at, sequence, key_head, row, count);
+                        size_t key_head, size_t row) {
+    attn_block_set(&b->block, at, sequence, key_head, row);
     attn_extras_set(&b->extras, &b->block, at);
     pack_queries(b, f, at);
     b->merged = false;
@@ -340,14 +340,6 @@ static size_t add_ahead(attn_ahead *ahead, const attn_view *view, size_t b, size
     return rows * (columns * size + 63) / 64;
 }
 
-/* Where block i of `rows` queries begins. Four vectors that are left are 2 + 2, not 3 + 1: a single one makes too few
- * chains to hide an FMA's latency. */
-static size_t block_start(const attn_attention *at, size_t rows, size_t i) {
-    const size_t most = attn_block_lanes(at), vector = at->kernels->lanes, start = i * most;
-    const bool odd = most == 3 * vector && i > 0 && start < rows && rows - start <= vector;
-    return ATTN_MIN(odd ? start - vector : start, rows);
-}
-
 /* Which blocks of which key head a task has: index = chunk · heads + head, or (by_head) head · chunks + chunk, where
  * heads are sequences · key heads; the last chunks first: with a causal mask they are the longest. */
 typedef struct forward_part {
@@ -382,11 +374,11 @@ static void forward_task(void *argument, size_t index, void *memory) {
     const forward_part part = part_of(job, index);
     const size_t key_head = part.key_head;
     const attn_sequence x = attn_attention_sequence(at, part.sequence);
-    const size_t rows = x.t * at->group;
-    size_t count = 0, low = SIZE_MAX, high = 0, row;
-    for (; count < job->task_blocks && (row = block_start(at, rows, part.first + count)) < rows; count++) {
+    const size_t rows = x.t * at->group, lanes = attn_block_lanes(at);
+    size_t count = 0, low = SIZE_MAX, high = 0, row = part.first * lanes;
+    for (; count < job->task_blocks && row < rows; count++, row += lanes) {
         forward_block *block = f->blocks + count;
-        begin_block(block, f, at, &x, key_head, row, block_start(at, rows, part.first + count + 1) - row);
+        begin_block(block, f, at, &x, key_head, row);
         if (block->block.low == block->block.high) continue;
         low = ATTN_MIN(low, block->block.low), high = ATTN_MAX(high, block->block.high);
     }
