@@ -98,13 +98,16 @@ const attn_kernels *attn_kernels_for(const char *level) {
 }
 #endif
 
-const char *const *attn_kernels_levels(void) {
-    static const char *const all[] = {"scalar", "amx_emulated", "neon", "avx2", "avx512", "amx"};
-    static _Thread_local const char *levels[sizeof all / sizeof all[0] + 1];
+static const char *const all_levels[] = {"scalar", "amx_emulated", "neon", "avx2", "avx512", "amx"};
+static const char *levels[sizeof all_levels / sizeof all_levels[0] + 1];
+static void make_levels(void) {
     size_t n = 0;
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (attn_kernels_for(all[i])) levels[n++] = all[i];
-    levels[n] = NULL;
+    for (size_t i = 0; i < sizeof all_levels / sizeof all_levels[0]; i++)
+        if (attn_kernels_for(all_levels[i])) levels[n++] = all_levels[i];
+}
+const char *const *attn_kernels_levels(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_levels);
     return levels;
 }
 
