@@ -37,33 +37,40 @@ static json_t *token_of(const attn_tokenizer *tokenizer, const json_t *config, c
 }
 
 /* A chat template goes with its model, as tokenizer_config.json. */
-static attn_status copy_chat(const char *from, const char *to, const translator *t) {
+static int copy_chat(const command *c, const char *from, const char *to, const translator *t) {
     attn_context *ctx = cli_context();
     char *jinja, path[4096];
-    attn_status status = attn_chat_template(&jinja, ctx, from);
-    if (status != ATTN_OK || !jinja) return status;
+    if (attn_chat_template(&jinja, ctx, from) != ATTN_OK) return cli_fail_status(c);
+    if (!jinja) return EXIT_DONE;
+    if (snprintf(path, sizeof path, "%s/tokenizer_config.json", to) >= (int)sizeof path) {
+        attn_text_free(ctx, jinja);
+        return cli_fail(c, "%.60s…: the path is too long", to);
+    }
     json_t *config = json_loads(attn_model_config(t->model), 0, NULL), *root = json_object();
     json_object_set_new(root, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
     json_object_set_new(root, "bos_token", token_of(t->tokenizer, config, "bos_token_id"));
     json_object_set_new(root, "eos_token", token_of(t->tokenizer, config, "eos_token_id"));
-    json_object_set_new(root, "chat_template", json_string(jinja));
-    char *text = json_dumps(root, JSON_INDENT(2));
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", to);
-    status = text ? attn_file_write(ctx, path, text, strlen(text)) : ATTN_E_NOMEM;
+    const bool fits = json_object_set_new(root, "chat_template", json_string(jinja)) == 0;
+    char *text = fits ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    int code = EXIT_DONE;
+    if (!fits) code = cli_fail(c, "%s: the chat template is not UTF-8", from);
+    else if (!text) code = cli_fail_memory(c);
+    else if (attn_file_write(ctx, path, text, strlen(text)) != ATTN_OK) code = cli_fail_status(c);
     free(text);
     json_decref(root);
     json_decref(config);
     attn_text_free(ctx, jinja);
-    return status;
+    return code;
 }
 
 /* What an encoder's folder says of pooling, and a language model's chat template, go with it. */
-static bool copy_settings(const char *from, const char *to, const translator *t) {
+static int copy_settings(const command *c, const char *from, const char *to, const translator *t) {
     attn_embed_options o = ATTN_EMBED_OPTIONS_INIT;
-    if (attn_model_is_language_model(t->model)) return copy_chat(from, to, t) == ATTN_OK;
-    if (!attn_model_is_encoder(t->model)) return true;
-    return attn_embed_options_read(&o, cli_context(), from) == ATTN_OK &&
-           attn_embed_options_save(&o, cli_context(), to) == ATTN_OK;
+    if (attn_model_is_language_model(t->model)) return copy_chat(c, from, to, t);
+    if (!attn_model_is_encoder(t->model)) return EXIT_DONE;
+    const bool saved = attn_embed_options_read(&o, cli_context(), from) == ATTN_OK &&
+                       attn_embed_options_save(&o, cli_context(), to) == ATTN_OK;
+    return saved ? EXIT_DONE : cli_fail_status(c);
 }
 
 static int to_gguf(const command *c, const settings *s, const translator *t, const char *from) {
@@ -103,11 +110,10 @@ static int run(const command *c, int argc, char **argv) {
     if (snprintf(path, sizeof path, "%s/tokenizer.json", s.output) >= (int)sizeof path)
         code = cli_fail(c, "%.60s…: the path is too long", s.output);
     else if (attn_model_save(t.model, s.output, dtypes[s.dtype]) != ATTN_OK ||
-             attn_tokenizer_save(t.tokenizer, path) != ATTN_OK || !copy_settings(argv[first], s.output, &t))
+             attn_tokenizer_save(t.tokenizer, path) != ATTN_OK)
         code = cli_fail_status(c);
-    else {
+    else if ((code = copy_settings(c, argv[first], s.output, &t)) == EXIT_DONE) {
         cli_note("%s: %s", s.output, dtype_names[s.dtype]);
-        code = EXIT_DONE;
     }
     cli_free_translator(&t);
     return code;

@@ -426,6 +426,7 @@ static int check_settings(const command *c, const settings *s) {
                              s->lengths, MAX_WORDS);
     if (s->alignments && s->lengths) return cli_wrong_use(c, "found --alignments and --lengths, expected one of them");
     if (s->posterior && !s->alignments) return cli_wrong_use(c, "found --posterior without --alignments");
+    if (s->beta >= 0 && !s->reference) return cli_wrong_use(c, "found --beta without --reference");
     if ((s->no_translate || s->alignments || s->lengths) && (s->by_length || s->hypotheses))
         return cli_wrong_use(c, "--%s needs the usual translations, found --%s too",
                              s->by_length ? "by-length" : "hypotheses",
@@ -495,7 +496,7 @@ static bool measure_instructions(const job *j, const attn_corpus *corpus, const 
 /* How often the chosen answer is the likelier one, as a whole and per token; with a reference how often what training
  * made of its probability is more than of the rejected one's. */
 static bool put_preferences(const job *j, const attn_answer *now, const attn_answer *before, size_t n) {
-    const double beta = j->settings->beta;
+    const double beta = j->settings->beta < 0 ? 0.1 : j->settings->beta;
     double pairs = 0, likelier = 0, per_token = 0, rewarded = 0, margins = 0, loss = 0;
     for (size_t i = 0; i + 1 < n; i += 2) {
         const attn_answer *chosen = &now[i], *rejected = &now[i + 1];
@@ -613,7 +614,7 @@ static int run(const command *c, int argc, char **argv) {
                   .coverage_penalty = -1,
                   .batch_size = 64,
                   .max_source = CLI_MAX_SOURCE,
-                  .beta = 0.1,
+                  .beta = -1, /* 0.1 */
                   .cache = -1};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;

@@ -108,12 +108,12 @@ char *generate_instruction(const command *c, const settings *s, char *text) {
     return copy;
 }
 
-void generate_put_json(const char *prompt, const char *given, const char *text, size_t bytes, attn_generate_end end) {
+void generate_put_json(const char *prompt, const char *given, const char *text, size_t bytes, const char *end) {
     json_t *root = json_object();
     json_object_set_new(root, "prompt", json_string(prompt));
     if (given) json_object_set_new(root, "conversation", json_string(given));
-    json_object_set_new(root, "text", json_stringn(text, bytes));
-    json_object_set_new(root, "end", json_string(generate_end_name(end)));
+    json_object_set_new(root, "text", json_stringn(text ? text : "", bytes));
+    json_object_set_new(root, "end", json_string(end));
     cli_put_json(root, JSON_COMPACT);
 }
 
@@ -141,7 +141,7 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
     const attn_generate_end end = attn_generator_end(g);
     if (!s->json) fputc('\n', stdout);
     if (kept && fclose(kept) != 0) code = cli_fail_memory(c);
-    if (s->json && code == EXIT_DONE) generate_put_json(prompt, given, all, all_bytes, end);
+    if (s->json && code == EXIT_DONE) generate_put_json(prompt, given, all, all_bytes, generate_end_name(end));
     if (answer) *answer = all;
     else free(all);
     return code;

@@ -24,7 +24,7 @@ int generate_load_chat(const command *c, const generate_settings *s, const trans
 /* Says so, if the context was full before the text had ended. */
 int generate_check_context(const command *c, const generate_settings *s, const translator *t, const attn_generator *g);
 /* One line; given: the conversation, or NULL. */
-void generate_put_json(const char *prompt, const char *given, const char *text, size_t bytes, attn_generate_end end);
+void generate_put_json(const char *prompt, const char *given, const char *text, size_t bytes, const char *end);
 
 /* generate_batch.c: prompts are texts[0 … n−1], or lines. */
 int generate_batch(const command *c, const generate_settings *s, const translator *t, char **texts, int n);

@@ -11,7 +11,7 @@ typedef struct answer {
     size_t bytes, line;
     FILE *stream;
     attn_generator *g; /* NULL: the text has ended */
-    attn_generate_end end;
+    const char *end;   /* why: as generate_end_name, or "blank prompt", "refused" (named on standard error) */
 } answer;
 
 typedef struct work {
@@ -74,9 +74,8 @@ static int begin(work *w, char *prompt, size_t line) {
         free(a);
         return cli_fail_memory(w->c);
     }
-    *a = (answer){.prompt = prompt, .line = line};
+    *a = (answer){.prompt = prompt, .line = line, .end = "blank prompt"};
     w->answer[w->count++] = a;
-    a->end = ATTN_GENERATE_END_TOKEN;
     if (!*prompt) return EXIT_DONE;
     if (w->s->prompt_template >= 0 && !(a->prompt = generate_instruction(w->c, w->s, prompt))) return EXIT_FAILED;
     if (!(a->stream = open_memstream(&a->text, &a->bytes))) return cli_fail_memory(w->c);
@@ -87,6 +86,7 @@ static int begin(work *w, char *prompt, size_t line) {
         else cli_fail_status(w->c);
         attn_generator_free(a->g);
         a->g = NULL;
+        a->end = "refused";
         w->failed = true;
         return EXIT_DONE;
     }
@@ -109,7 +109,7 @@ static int fill(work *w) {
 
 static int finish(work *w, answer *a) {
     w->failed |= generate_check_context(w->c, w->s, w->t, a->g) != EXIT_DONE;
-    a->end = attn_generator_end(a->g);
+    a->end = generate_end_name(attn_generator_end(a->g));
     attn_generator_free(a->g);
     a->g = NULL;
     const bool fine = fclose(a->stream) == 0;
@@ -151,7 +151,7 @@ static void clear(answer *a) {
 static void put(work *w) {
     for (; w->put < w->count && !w->answer[w->put]->g; w->put++) {
         answer *a = w->answer[w->put];
-        if (w->s->json) generate_put_json(a->prompt, a->given, a->text ? a->text : "", a->bytes, a->end);
+        if (w->s->json) generate_put_json(a->prompt, a->given, a->text, a->bytes, a->end);
         else {
             if (!w->s->no_prompt && !w->chat) fputs(a->prompt, stdout);
             if (a->bytes) fwrite(a->text, 1, a->bytes, stdout);

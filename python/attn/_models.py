@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -189,11 +190,13 @@ class LanguageModel(_Reader):
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}, expected at least 1")
+        if isinstance(prompts, (str, bytes)):
+            raise TypeError("prompts is one text, expected several")
         texts, active, waiting = [], [], iter(enumerate(prompts))
         while True:
             for index, prompt in itertools.islice(waiting, batch - len(active)):
                 texts.append([])
-                talks = isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict)
+                talks = isinstance(prompt, Sequence) and len(prompt) > 0 and isinstance(prompt[0], Mapping)
                 active.append((index, (self.chat if talks else self.generate)(prompt, **options)))
             if not active:
                 return ["".join(pieces) for pieces in texts]

@@ -47,7 +47,10 @@ attn_status attn_generators_advance(attn_generator *const *generators, size_t n)
     attn_status status = waiting ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
         bool waits = false;
-        if (generators[i]->m != generators[0]->m)
+        bool twice = false;
+        for (size_t j = 0; j < i; j++) twice = twice || generators[j] == generators[i];
+        if (twice) status = attn_fail(ctx, ATTN_E_ARGUMENT, "generating together: text %zu is there twice", i);
+        else if (generators[i]->m != generators[0]->m)
             status = attn_fail(ctx, ATTN_E_ARGUMENT, "generating together: text %zu is of another model", i);
         else status = prepare(generators[i], &waits);
         if (waits) waiting[count++] = generators[i];

@@ -25,10 +25,10 @@ typedef struct attn_ahead {
     size_t lines;             /* with each tile; at most one for every 4 of its terms */
 } attn_ahead;
 
-/* C[row][lane] = or += one chain over the terms of A[row][term] · B[term][lane]. Strides in floats; whole vectors of B
- * and C. */
+/* C[row][lane] = or += one chain (by tiles: groups of 16) over the terms of A[row][term] · B[term][lane]. Strides in
+ * floats; whole vectors of B and C. */
 typedef struct attn_product {
-    size_t rows, terms, lanes;
+    size_t rows, terms, lanes; /* of pairs at most ATTN_CHAIN terms */
     const float *a;
     ptrdiff_t a_row, a_term;
     const float *b;

@@ -85,7 +85,7 @@ const attn_kernels *attn_kernels_for(const char *level) {
     if (has_avx512()) best = offer(best, &attn_kernels_avx512, level);
     if (has_avx512_bf16()) best = offer(best, &with_bf16, level);
     if (level && has_avx512() && with_emulated.level) best = offer(best, &with_emulated, level); /* never by itself */
-    if (has_amx()) best = offer(best, &with_amx, level);
+    if ((!level || strcmp(level, "amx") == 0) && has_amx()) best = &with_amx; /* the system is asked only then */
     return best;
 }
 #else

@@ -175,7 +175,7 @@ static attn_status take_rope_factors(const reader *r, const attn_gguf_tensor *t)
     attn_gguf_dequantise(divisor, t, 0, half);
     const json_t *base = json_object_get(r->root, "rope_theta");
     const double theta = base ? json_real_value(base) : 1e4;
-    for (int64_t original = 1024; original <= 1 << 17; original *= 2) {
+    for (int64_t original = ATTN_GGUF_LEAST_ORIGINAL; original <= ATTN_GGUF_MOST_ORIGINAL; original *= 2) {
         bool same = true;
         for (size_t i = 0; i < half; i++) {
             const double expected =

@@ -21,6 +21,7 @@ typedef struct attn_gguf_architecture {
 extern const attn_gguf_architecture attn_gguf_architectures[]; /* stored NULL behind the last */
 
 /* By what Llama 3.1's scaling divides the turn of pair i, with low and high frequency factors 1 and 4. */
+enum { ATTN_GGUF_LEAST_ORIGINAL = 1 << 10, ATTN_GGUF_MOST_ORIGINAL = 1 << 17 }; /* lengths that the reader tries */
 double attn_gguf_llama3_divisor(double theta, double factor, double original, size_t i, size_t half);
 
 #endif

@@ -67,6 +67,21 @@ static attn_status check(const saver *s) {
     if (c->rope.kind == ATTN_ROPE_LLAMA3 && (c->rope.low != 1 || c->rope.high != 4))
         return REFUSE(s, "rotary positions: frequency factors are %g and %g, expected 1 and 4", (double)c->rope.low,
                       (double)c->rope.high);
+    if (c->rope.kind == ATTN_ROPE_LLAMA3) { /* what the reader finds again in the divisors */
+        const size_t half = c->head_size / 2, original = (size_t)c->rope.original;
+        const double last = attn_gguf_llama3_divisor((double)c->rope.theta, (double)c->rope.factor,
+                                                     (double)c->rope.original, half - 1, half);
+        if (original < ATTN_GGUF_LEAST_ORIGINAL || original > ATTN_GGUF_MOST_ORIGINAL || (original & (original - 1)))
+            return REFUSE(s, "rotary positions: an original length of %zu, expected a power of 2 from %d to %d",
+                          original, ATTN_GGUF_LEAST_ORIGINAL, ATTN_GGUF_MOST_ORIGINAL);
+        if (fabs(last - (double)c->rope.factor) > 1e-4 * last)
+            return REFUSE(s, "rotary positions: heads of %zu columns do not show the factor %g", c->head_size,
+                          (double)c->rope.factor);
+    }
+    if (c->window && strcmp(s->architecture->stored, "gemma3") == 0 &&
+        (c->local_rope.kind != ATTN_ROPE_PLAIN || c->local_rope.theta != 1e4f))
+        return REFUSE(s, "rotary positions of layers with a window have the base %g, expected 10000",
+                      (double)c->local_rope.theta);
     if (c->head_size / 2 > ATTN_COUNT(s->divisor)) return REFUSE(s, "heads have %zu columns", c->head_size);
     if (c->end_count > MOST_ENDS) return REFUSE(s, "%zu ids end a text, expected at most %d", c->end_count, MOST_ENDS);
     return ATTN_OK;
@@ -140,6 +155,13 @@ static attn_status put_tensor(const saver *s, const attn_named_tensor *t, attn_g
     const void *data = t->tensor.data;
     attn_gguf_type_block(type, &elements, &bytes);
     if (t->tensor.rank < 2 || columns % elements) type = ATTN_GGUF_F32;
+    const float most =
+        65520.0f * (type == ATTN_GGUF_Q8_0 ? 127 : 1); /* from there on a half, or a scale, is infinite */
+    if (type == ATTN_GGUF_F16 || type == ATTN_GGUF_Q8_0)
+        for (size_t i = 0; i < count; i++)
+            if (fabsf(((const float *)data)[i]) >= most)
+                return REFUSE(s, "tensor \"%s\": element %zu is too large for %s", t->name, i,
+                              attn_gguf_type_name(type));
     if (type != ATTN_GGUF_F32) {
         if (!(*owned = attn_alloc(s->ctx, count / elements, bytes))) return ATTN_E_NOMEM;
         attn_gguf_quantise(*owned, data, count, type);
@@ -166,7 +188,9 @@ attn_status attn_model_save_gguf(const attn_model *model, const attn_tokenizer *
                                  const char *path, attn_gguf_type type) {
     attn_gguf_writer w = ATTN_GGUF_WRITER_INIT(model->ctx);
     saver s = {.ctx = model->ctx, .m = attn_gpt_of(model), .w = &w};
-    if (!s.m) return ATTN_E_ARGUMENT;
+    if (!s.m || !tokenizer)
+        return attn_fail(model->ctx, ATTN_E_ARGUMENT, "attn_model_save_gguf: %s",
+                         tokenizer ? "expected a language model" : "tokenizer is NULL");
     if (type != ATTN_GGUF_F32 && type != ATTN_GGUF_F16 && type != ATTN_GGUF_BF16 && type != ATTN_GGUF_Q8_0)
         return attn_fail(s.ctx, ATTN_E_UNSUPPORTED, "GGUF: matrices are written as F32, F16, BF16 or Q8_0");
     const attn_gguf_ends ends = {s.m->config.begin, s.m->config.end_count ? s.m->config.ends[0] : -1};

@@ -52,28 +52,33 @@ static attn_status find_prefix(const attn_tokenizer *t, bool *prefix) {
 /* ---- arrays ---------------------------------------------------------------------------------------------------------
  */
 
-static attn_piece_kind kind_of(const attn_tokenizer *t, size_t id) {
+static attn_piece_kind kind_of(const attn_tokenizer *t, const bool *added, size_t id) {
     const attn_pipeline *p = t->pipeline;
     if (id >= t->vocabulary.count || !*attn_tokenizer_piece(t, (int32_t)id)) return ATTN_PIECE_UNUSED;
     if (!p->byte_level && (int64_t)id == p->unknown) return ATTN_PIECE_UNKNOWN;
     if (t->info[id].special) return ATTN_PIECE_CONTROL;
     if (!p->byte_level && t->info[id].byte >= 0) return ATTN_PIECE_BYTE;
-    for (size_t i = 0; i < p->added_count; i++)
-        if ((size_t)p->added[i].id == id) return ATTN_PIECE_USER;
-    return ATTN_PIECE_NORMAL;
+    return added[id] ? ATTN_PIECE_USER : ATTN_PIECE_NORMAL;
 }
 
-static void put_tokens(const attn_tokenizer *t, attn_gguf_writer *w, size_t n) {
+static attn_status put_tokens(const attn_tokenizer *t, attn_gguf_writer *w, size_t n) {
+    const attn_pipeline *p = t->pipeline;
+    bool *added = attn_alloc_zero(t->ctx, ATTN_MAX(t->vocabulary.count, 1), sizeof *added);
+    if (!added) return ATTN_E_NOMEM;
+    for (size_t i = 0; i < p->added_count; i++)
+        if ((size_t)p->added[i].id < t->vocabulary.count) added[p->added[i].id] = true;
     attn_gguf_put_array(w, KEY("tokens"), ATTN_GGUF_TEXTS, n);
     for (size_t i = 0; i < n; i++) {
         char hole[32];
         snprintf(hole, sizeof hole, "[PAD%zu]", i);
-        const bool used = kind_of(t, i) != ATTN_PIECE_UNUSED;
+        const bool used = kind_of(t, added, i) != ATTN_PIECE_UNUSED;
         const char *text = used ? attn_tokenizer_piece(t, (int32_t)i) : hole;
         attn_gguf_element_text(w, text, used ? attn_vocabulary_bytes(&t->vocabulary, (int32_t)i) : strlen(hole));
     }
     attn_gguf_put_array(w, KEY("token_type"), ATTN_GGUF_INT32, n);
-    for (size_t i = 0; i < n; i++) attn_gguf_element_int(w, (int32_t)kind_of(t, i));
+    for (size_t i = 0; i < n; i++) attn_gguf_element_int(w, (int32_t)kind_of(t, added, i));
+    attn_release(t->ctx, added);
+    return ATTN_OK;
 }
 
 static void put_merges(const attn_tokenizer *t, attn_gguf_writer *w) {
@@ -147,7 +152,7 @@ attn_status attn_tokenizer_put_gguf(const attn_tokenizer *t, attn_gguf_writer *w
     ATTN_TRY(p->byte_level ? find_pattern(t, &pattern) : find_prefix(t, &prefix));
     attn_gguf_put_text(w, KEY("model"), p->byte_level ? "gpt2" : "llama");
     attn_gguf_put_text(w, KEY("pre"), pattern);
-    put_tokens(t, w, vocabulary);
+    ATTN_TRY(put_tokens(t, w, vocabulary));
     if (p->byte_level) put_merges(t, w);
     else ATTN_TRY(put_scores(t, w, vocabulary));
     if (p->unknown >= 0) attn_gguf_put_size(w, KEY("unknown_token_id"), (size_t)p->unknown);

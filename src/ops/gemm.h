@@ -4,7 +4,8 @@
  *
  * Each output is a chain of FMAs along k for every 256 k, the chains added in order; never a split over k.
  * So a row's bits depend on nothing but the row and B. With B in pairs of bf16, A's elements are rounded to bf16 as B's
- * are, and a chain is 256 pairs of products.                                                              */
+ * are, and a chain is 256 pairs of products; by tiles there are no chains, each group of 16 pairs is added to the
+ * output.                                                              */
 #ifndef ATTN_OPS_GEMM_H
 #define ATTN_OPS_GEMM_H
 

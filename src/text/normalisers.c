@@ -227,7 +227,8 @@ static attn_status precompiled_parse(attn_context *ctx, attn_part *part, json_t 
 static size_t cluster_end(const char *text, size_t bytes, size_t at) {
     utf8proc_int32_t state = 0;
     int32_t before = attn_utf8_next(text, bytes, &at);
-    if (at < bytes && before >= ' ' && before < 0x7F && text[at] >= 0) return at; /* two of ASCII are two */
+    if (at < bytes && before >= ' ' && before < 0x7F && (unsigned char)text[at] < 0x80)
+        return at; /* two of ASCII are two */
     while (at < bytes) {
         size_t next = at;
         int32_t c = attn_utf8_next(text, bytes, &next);

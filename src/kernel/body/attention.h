@@ -12,7 +12,7 @@
  *
  * Arithmetic, the same in every path (docs/numerics.md): a score is a sum of chains of ATTN_CHAIN fused multiply-adds
  * along D, added in order; an output is one chain for every tile of ATTN_TILE keys, added in order within a split of
- * ATTN_SPLIT keys; splits are merged in order. */
+ * ATTN_SPLIT keys; splits are merged in order. Products of pairs by tiles have groups instead of chains (tiles.h). */
 #ifndef ATTN_KERNEL_BODY_ATTENTION_H
 #define ATTN_KERNEL_BODY_ATTENTION_H
 

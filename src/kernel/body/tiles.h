@@ -8,6 +8,7 @@
 
 #include "kernel/body/ahead.h"
 #include "kernel/kernels.h"
+#include <assert.h>
 
 enum { T_SIDE = 16, T_FLOATS = T_SIDE * T_SIDE, T_MOST_GROUPS = ATTN_CHAIN / T_SIDE };
 
@@ -129,6 +130,7 @@ static void attention_product_bf16(const attn_product *p) {
     float b_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     tile_place a[2][T_MOST_GROUPS], b[2][T_MOST_GROUPS];
     tile_sums sums = {.a = {a[0], a[1]}, .b = {b[0], b[1]}, .c_row = p->c_row, .add = p->add};
+    assert(p->terms <= ATTN_CHAIN);
     if (p->add && p->c_factor) tile_scale(p);
     for (size_t row = 0; row < p->rows; row += 2 * T_SIDE) {
         const size_t rows = p->rows - row < 2 * T_SIDE ? p->rows - row : 2 * T_SIDE;
