@@ -46,8 +46,7 @@ attn_status attn_generators_advance(attn_generator *const *generators, size_t n)
     size_t count = 0;
     attn_status status = waiting ? ATTN_OK : ATTN_E_NOMEM;
     for (size_t i = 0; i < n && status == ATTN_OK; i++) {
-        bool waits = false;
-        bool twice = false;
+        bool waits = false, twice = false;
         for (size_t j = 0; j < i; j++) twice = twice || generators[j] == generators[i];
         if (twice) status = attn_fail(ctx, ATTN_E_ARGUMENT, "generating together: text %zu is there twice", i);
         else if (generators[i]->m != generators[0]->m)

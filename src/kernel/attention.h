@@ -36,7 +36,6 @@ typedef struct attn_product {
     float *c;
     ptrdiff_t c_row;
     bool add;
-    const float *c_factor; /* [lanes]: with add, what C is multiplied by before; or NULL */
     /* For each vector of lanes, how many rows or terms it needs; NULL: all. Lanes past `lanes` have no entry. */
     const uint8_t *row_ends, *term_ends;
     attn_ahead *ahead; /* or NULL */

@@ -36,6 +36,11 @@ typedef enum attn_panel_form {
 #define ATTN_PAIR_STEP 16
 #define ATTN_PAIR_LINES(k) (((k) / (2 * ATTN_PAIR_STEP) + ((k) % (2 * ATTN_PAIR_STEP) != 0)) * (size_t)ATTN_PAIR_STEP)
 
+/* Lines of a panel of so many k. */
+static inline size_t attn_panel_lines(attn_panel_form form, size_t k) {
+    return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k;
+}
+
 /* One block of a matrix product: C = act(A·B + bias + residual), or C += A·B. B begins at a panel. */
 typedef struct attn_gemm_block {
     size_t m, n, k; /* n: columns that are left from B's first panel on, or fewer; a multiple of 16 unless it ends C */

@@ -109,6 +109,8 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
 void attn_block_words(attn_tile *tile, uint64_t words[ATTN_MAX_LANES], const attn_block *block,
                       const attn_attention *at, size_t key);
 
+static inline uint64_t attn_first_bits(size_t n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
+
 /* Scratch for what turns scores into logits. */
 typedef struct attn_extras {
     float *bias, *keep, *capped; /* [ATTN_TILE][lanes]; NULL where the call has no such option (capped: forward too) */

@@ -77,14 +77,12 @@ static uint64_t bits_at(const uint8_t *bits, size_t first, size_t n) {
     return word;
 }
 
-static uint64_t first_bits(size_t n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
 /* Keys key … key+63 that a query may see, by mask, tree and segments. */
 static uint64_t irregular_word(const attn_attention *at, const attn_block *block, size_t lane, size_t key, size_t n) {
     const attn_attention_options *o = &at->options;
     const attn_sequence *x = &block->sequence;
     const size_t i = attn_block_query(block, at, lane);
-    uint64_t word = first_bits(n);
+    uint64_t word = attn_first_bits(n);
     if (o->mask) {
         const uint8_t *row = attn_view_at(&at->mask, x->index, attn_block_head(block, at, lane), (ptrdiff_t)i);
         bool bits = o->mask_format == ATTN_MASK_KEEP_BITS || o->mask_format == ATTN_MASK_DROP_BITS;
@@ -98,7 +96,7 @@ static uint64_t irregular_word(const attn_attention *at, const attn_block *block
         if (tree->shape[0] > 1) row += (ptrdiff_t)x->index * tree->stride[0];
         const size_t before = tree_key > (ptrdiff_t)key ? (size_t)(tree_key - (ptrdiff_t)key) : 0;
         const size_t node = (size_t)((ptrdiff_t)(key + before) - tree_key);
-        word &= bits_at(row, node, n - before) << before | first_bits(before);
+        word &= bits_at(row, node, n - before) << before | attn_first_bits(before);
     }
     if (o->segments_q) {
         const attn_tensor *q = o->segments_q, *k = o->segments_k;
@@ -142,12 +140,12 @@ void attn_block_words(attn_tile *tile, uint64_t words[ATTN_MAX_LANES], const att
     for (size_t lane = 0; lane < block->count; lane++) {
         const size_t from = ATTN_MAX(block->from[lane], tile->key),
                      to = ATTN_MIN(block->to[lane], tile->key + tile->keys);
-        uint64_t word = from < to ? first_bits(to - tile->key) & ~first_bits(from - tile->key) : 0;
+        uint64_t word = from < to ? attn_first_bits(to - tile->key) & ~attn_first_bits(from - tile->key) : 0;
         if (word && at->irregular) word &= irregular_word(at, block, lane, tile->key, tile->keys);
         words[lane] = word, any |= word, all &= word;
     }
     if (!any) return;
-    tile->class = all == first_bits(tile->keys) ? ATTN_TILE_FULL : ATTN_TILE_PARTIAL;
+    tile->class = all == attn_first_bits(tile->keys) ? ATTN_TILE_FULL : ATTN_TILE_PARTIAL;
 }
 
 void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attention *at, size_t key) {

@@ -143,9 +143,8 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
     if (at->fast && g->rows_are_keys) product.a = g->weights_pairs;
     else if (at->fast)
         product.a = (const float *)(const void *)g->bf16, product.a_row = (ptrdiff_t)attn_block_lanes(at) / 2;
-    /* A vector of lanes is to be whole pairs, or whole groups of them. */
-    const bool even = !at->fast || (kernels->lanes % (2 * kernels->pair_group) == 0) ||
-                      (g->rows_are_keys && kernels->pair_group == 1);
+    /* A vector of lanes is to be whole pairs; by tiles there are no products of less than two. */
+    const bool even = !at->fast || (!attn_by_tiles(at) && (g->rows_are_keys || kernels->lanes % 2 == 0));
     if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged && even) ragged_product(&product, g->rows_are_keys, f, at);
     else at->fast ? kernels->attention_product_bf16(&product) : kernels->attention_product(&product);
     if (g->clean) repair(g, f, at);

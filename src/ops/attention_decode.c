@@ -81,8 +81,6 @@ static size_t decode_layout(const decode_job *job, void *base) {
 
 /* ---- a tile --------------------------------------------------------------------------------------- */
 
-static uint64_t first_bits(size_t n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
 static void begin_part(decode_part *part, const decode_job *job, size_t rows) {
     for (size_t r = 0; r < rows; r++) part->max[r] = -INFINITY, part->sum[r] = 0.0f;
     memset(part->o, 0, rows * job->columns * sizeof *part->o);
@@ -233,7 +231,7 @@ static bool hides_infinity(const decode_scratch *f, const attn_attention *at) {
     const size_t from = at->fast ? t->from / 2 * 2 : t->from, to = at->fast ? (t->to + 1) / 2 * 2 : t->to;
     uint64_t hidden = 0;
     for (size_t r = 0; r < t->rows; r++) hidden |= ~f->visible[r];
-    hidden &= first_bits(to) & ~first_bits(from);
+    hidden &= attn_first_bits(to) & ~attn_first_bits(from);
     for (; hidden; hidden &= hidden - 1)
         if (is_dirty(f, at, (size_t)__builtin_ctzll(hidden))) return true;
     return false;
@@ -246,7 +244,7 @@ static void use_tile(decode_scratch *f, const decode_job *job, decode_part *part
     attn_block_words(&f->tile, f->words, &f->block, at, key);
     if (f->tile.class == ATTN_TILE_NONE) return;
     const size_t shift = f->tile.key - key;
-    const uint64_t full = first_bits(f->tile.keys) << shift;
+    const uint64_t full = attn_first_bits(f->tile.keys) << shift;
     uint64_t any = 0;
     for (size_t r = 0; r < t->rows; r++) {
         f->visible[r] = f->tile.class == ATTN_TILE_FULL ? full : f->words[r] << shift;

@@ -22,7 +22,6 @@ typedef struct forward_block {
 
 typedef struct forward_scratch {
     forward_block blocks[TASK_BLOCKS_F32];
-    bool raised;            /* what the output is to be multiplied by is in rescale */
     float *s, *rescale;     /* [ATTN_TILE][lanes], [lanes] */
     float *k, *v, *clean_v; /* copies of a tile: [ATTN_TILE][D or Dv in whole vectors], or as keys_of_tile says */
     float *wide;            /* [ATTN_TILE][the greater of D and Dv, in whole vectors] */
@@ -164,9 +163,8 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
                                  .rounded_sum = b->part + at->dv * lanes};
     const float *keep = at->threshold ? attn_tile_keep(tile, &b->extras, &b->block, at) : NULL;
     softmax.keep = keep;
-    bool raised = at->fast ? kernels->attention_softmax_bf16(&softmax) : kernels->attention_softmax(&softmax);
-    f->raised = raised && b->seen;
-    if (f->raised && !at->fast) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
+    const bool raised = at->fast ? kernels->attention_softmax_bf16(&softmax) : kernels->attention_softmax(&softmax);
+    if (raised && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
     b->seen = true;
     if (keep && !at->fast) kernels->attention_multiply(f->s, keep, tile->keys * lanes);
 }
@@ -237,7 +235,6 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .c = b->part,
                         .c_row = (ptrdiff_t)lanes,
                         .add = true,
-                        .c_factor = at->fast && f->raised ? f->rescale : NULL,
                         .term_ends = ragged ? ends : NULL,
                         .ahead = &f->ahead};
     if (attn_by_tiles(at)) mix.a = v + skipped / 2, mix.a_row = v_row, mix.a_term = 1;

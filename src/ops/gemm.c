@@ -32,9 +32,8 @@ enum {
 /* ---- packing ------------------------------------------------------------------------------------ */
 
 static size_t panels_of(size_t n) { return n / ATTN_PANEL + (n % ATTN_PANEL != 0); }
-static size_t lines_of(attn_panel_form form, size_t k) { return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k; }
 static size_t panel_bytes(attn_panel_form form, size_t k) {
-    return lines_of(form, k) * ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
+    return attn_panel_lines(form, k) * ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
 }
 
 struct pack_job {
@@ -150,7 +149,7 @@ static void make_cut(const attn_context *ctx, struct cut *cut) {
     const size_t m = cut->gemm->m, n = cut->b.n, k = cut->b.k;
     const size_t align = rows_align(ctx->kernels, &cut->b);
     const size_t row_steps = m / align + (m % align != 0), panel_steps = (panels_of(n) + 1) / 2;
-    cut->rows = cut->raw ? STRIP_ROWS : rows_of(ctx, cut->b.form, lines_of(cut->b.form, k));
+    cut->rows = cut->raw ? STRIP_ROWS : rows_of(ctx, cut->b.form, attn_panel_lines(cut->b.form, k));
     cut->down = cut->across = 1;
     if (threads > 1 && (double)(m + READ_COST) * (double)n * (double)ATTN_MAX(k, 1) > ALONE) {
         if (row_steps >= 2 * wanted && !cut->raw) { /* parts of whole blocks, as many for each thread */
@@ -163,7 +162,8 @@ static void make_cut(const attn_context *ctx, struct cut *cut) {
             if (!cut->raw) cut->down = ATTN_MIN(wanted / cut->across, row_steps);
         }
     }
-    if (!cut->raw && wants_copy(cut->gemm, n)) cut->copy = attn_gemm_scratch(cut->rows, m, lines_of(cut->b.form, k));
+    if (!cut->raw && wants_copy(cut->gemm, n))
+        cut->copy = attn_gemm_scratch(cut->rows, m, attn_panel_lines(cut->b.form, k));
     if (cut->raw) cut->strip = STRIP_PANELS * ATTN_PANEL * k;
 }
 

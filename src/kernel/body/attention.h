@@ -30,8 +30,8 @@
 #define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS * V_PRODUCT_VECTORS >= 16 ? 16 : 8)
 
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
-V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *factor,
-                       const float *a, ptrdiff_t a_row, const float *b, float *c) {
+V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *a,
+                       ptrdiff_t a_row, const float *b, float *c) {
     V chain[PRODUCT_MOST_ROWS][V_PRODUCT_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
@@ -51,8 +51,7 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
         float *to = c + i * p->c_row;
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
             V x = chain[i][j];
-            if (factor) x = v_fma(v_load(to + j * V_LANES), v_load(factor + j * V_LANES), x);
-            else if (p->add) x = v_add(v_load(to + j * V_LANES), x);
+            if (p->add) x = v_add(v_load(to + j * V_LANES), x);
             v_store(to + j * V_LANES, x);
         }
     }
@@ -63,26 +62,25 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
     const size_t most = vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS;
     const float *a = p->a, *b = p->b + lane;
     float *c = p->c + lane;
-    const float *factor = p->add && p->c_factor ? p->c_factor + lane : NULL;
     size_t i = 0;
     for (; i + most <= p->rows; i += most) {
         if (p->ahead) product_ahead(p->ahead, p->terms);
-        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, factor, a, a_row, b, c);
+        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
         a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
     }
     if (most > 8 && p->rows - i >= 8) {
-        product_tile(pairs, 8, vectors, p, factor, a, a_row, b, c);
+        product_tile(pairs, 8, vectors, p, a, a_row, b, c);
         a += 8 * a_row, c += 8 * p->c_row, i += 8;
     }
     if (most > 4 && p->rows - i >= 4) {
-        product_tile(pairs, 4, vectors, p, factor, a, a_row, b, c);
+        product_tile(pairs, 4, vectors, p, a, a_row, b, c);
         a += 4 * a_row, c += 4 * p->c_row, i += 4;
     }
     if (p->rows - i >= 2) {
-        product_tile(pairs, 2, vectors, p, factor, a, a_row, b, c);
+        product_tile(pairs, 2, vectors, p, a, a_row, b, c);
         a += 2 * a_row, c += 2 * p->c_row, i += 2;
     }
-    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, factor, a, a_row, b, c);
+    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, a, a_row, b, c);
 }
 
 #define PRODUCT_FUNCTIONS(kind, pairs)                                                                                 \

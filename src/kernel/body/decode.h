@@ -318,9 +318,7 @@ V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t
 }
 
 /* What o becomes at the end of a tile. */
-V_FN V scale_add(const enum lay lay, V o, V rescale, V chain) {
-    return lay == LAY_PAIRS ? v_fma(o, rescale, chain) : v_add(v_mul(o, rescale), chain);
-}
+V_FN V scale_add(V o, V rescale, V chain) { return v_add(v_mul(o, rescale), chain); }
 
 /* Some rows by some vectors of columns; n: columns of the last vector. sums: the weights' too, as of a column of ones.
  */
@@ -363,7 +361,7 @@ V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int 
         float *to = t->o + (ptrdiff_t)(row + (size_t)r) * t->o_row + column;
         const V rescale = v_set(t->rescale[row + (size_t)r]);
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-            v_store(to + j * V_LANES, scale_add(lay, v_load(to + j * V_LANES), rescale, chain[r][j]));
+            v_store(to + j * V_LANES, scale_add(v_load(to + j * V_LANES), rescale, chain[r][j]));
         }
         if (!sums) continue;
         float lane[V_LANES], *total = t->sum + row + (size_t)r, *rounded = to - column + t->rounded;
@@ -481,7 +479,7 @@ V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, si
         word &= ~((uint64_t)3 << (key & ~(size_t)1));
     }
     float *to = t->o + (ptrdiff_t)row * t->o_row + column;
-    v_store(to, scale_add(lay, v_load(to), v_set(t->rescale[row]), chain));
+    v_store(to, scale_add(v_load(to), v_set(t->rescale[row]), chain));
 }
 static void decode_mix_row(const attn_decode_tile *t, size_t row) {
     for (size_t column = 0; column < t->dv; column += V_LANES) {

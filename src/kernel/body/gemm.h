@@ -43,7 +43,6 @@ V_FN V gemm_load_b(const attn_panel_form form, const void *b, size_t at) {
 V_FN size_t gemm_line_bytes(attn_panel_form form) {
     return ATTN_PANEL * (form == ATTN_PANEL_BF16 ? sizeof(uint16_t) : sizeof(float));
 }
-V_FN size_t gemm_lines(attn_panel_form form, size_t k) { return form == ATTN_PANEL_PAIRS ? ATTN_PAIR_LINES(k) : k; }
 /* The first element that a line of a panel is made of; of pairs the second is ATTN_PAIR_STEP further. */
 V_FN size_t gemm_line_start(const attn_panel_form form, size_t line) {
     return form == ATTN_PANEL_PAIRS ? line + line / ATTN_PAIR_STEP * ATTN_PAIR_STEP : line;
@@ -204,7 +203,7 @@ V_FN V gemm_load_some(const float *row, size_t k, size_t depth) {
  * vector that is wider than a line spills into the next one, which is written after it. */
 V_FN void gemm_transpose(const size_t width, const attn_panel_form form, void *to, const float *from, ptrdiff_t stride,
                          size_t k, size_t count) {
-    const size_t lines = gemm_lines(form, k);
+    const size_t lines = attn_panel_lines(form, k);
     for (size_t p = 0; p < lines; p += V_LANES) {
         const size_t first = gemm_line_start(form, p);
         for (size_t j = 0; j < width; j += V_LANES) {
@@ -311,7 +310,7 @@ enum { GEMM_PAIR_ROWS = V_GEMM_ROWS };
 /* One strip of columns, lines line … line+depth of it, for `rows` rows. */
 static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t panel, size_t panels, size_t line,
                        size_t depth) {
-    const size_t lines = gemm_lines(g->form, g->k), bytes = gemm_line_bytes(g->form);
+    const size_t lines = attn_panel_lines(g->form, g->k), bytes = gemm_line_bytes(g->form);
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const size_t column = panel * ATTN_PANEL, columns = g->n - column;
     gemm_tile_args t = {.a_row = g->a_row,
@@ -365,7 +364,7 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
 /* All of B for `rows` rows of A and C, lines line … line+depth. */
 V_FN void gemm_rows(const bool pairs, const attn_gemm_block *g, size_t row, size_t rows, size_t line, size_t depth) {
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
-    const bool last = line + depth == gemm_lines(g->form, g->k);
+    const bool last = line + depth == attn_panel_lines(g->form, g->k);
     const bool finish = last && (g->bias || g->residual || g->act != ATTN_IDENTITY);
     if (g->scratch) (pairs ? tile_pack_a : gemm_pack_a)(g, row, rows, line, depth);
     size_t panels;
@@ -381,7 +380,7 @@ V_FN void gemm_rows(const bool pairs, const attn_gemm_block *g, size_t row, size
 V_FN void gemm_block_of(const bool pairs, const attn_gemm_block *g) {
     if (g->k == 0 && !g->accumulate) gemm_clear(g);
     const size_t step = pairs ? GEMM_PAIR_ROWS : V_GEMM_ROWS;
-    const size_t most = attn_gemm_most_rows(g->rows) / step * step, lines = gemm_lines(g->form, g->k);
+    const size_t most = attn_gemm_most_rows(g->rows) / step * step, lines = attn_panel_lines(g->form, g->k);
     for (size_t row = 0, rows; row < g->m; row += rows) {
         const size_t parts = (g->m - row + most - 1) / most, share = (g->m - row + parts - 1) / parts;
         rows = (share + step - 1) / step * step;
@@ -401,7 +400,7 @@ static void gemm_block_pairs(const attn_gemm_block *g) { gemm_block_of(true, g);
 /* Panels of B[k][j] = b[k·row + j·column]: line by line through all of them, since rows may lie a page apart. */
 V_FN void gemm_pack_rows(const attn_panel_form form, char *to, const float *b, ptrdiff_t row, ptrdiff_t column,
                          size_t k, size_t columns) {
-    const size_t halves = form == ATTN_PANEL_PAIRS ? 2 : 1, lines = gemm_lines(form, k);
+    const size_t halves = form == ATTN_PANEL_PAIRS ? 2 : 1, lines = attn_panel_lines(form, k);
     for (size_t p = 0; p < lines; p++) {
         const size_t first = gemm_line_start(form, p);
         char *at = to + p * gemm_line_bytes(form);
@@ -432,7 +431,7 @@ V_FN void gemm_pack_columns(const attn_panel_form form, char *to, const float *b
     for (size_t panel = 0; panel < columns; panel += ATTN_PANEL) {
         const size_t some = columns - panel < ATTN_PANEL ? columns - panel : ATTN_PANEL;
         gemm_transpose(ATTN_PANEL, form, to, b + (ptrdiff_t)panel * column, column, k, some);
-        to += gemm_lines(form, k) * gemm_line_bytes(form);
+        to += attn_panel_lines(form, k) * gemm_line_bytes(form);
     }
 }
 

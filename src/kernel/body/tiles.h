@@ -38,7 +38,7 @@ V_FN tile_place tile_find(float *copy, const float *x, ptrdiff_t row, ptrdiff_t 
 
 typedef struct tile_sums {
     size_t groups;
-    const tile_place *a[2], *b[2]; /* [groups] */
+    const tile_place *a[2], *b[2]; /* [groups], or `even`: [1], each group T_FLOATS after the last one */
     float *c;
     ptrdiff_t c_row;
     size_t rows;    /* of C, at most 16 · row tiles */
@@ -83,21 +83,34 @@ V_FN size_t tile_columns(const tile_sums *s, size_t lane_tile) {
     return left < T_SIDE ? left : T_SIDE;
 }
 
+V_FN tile_place tile_of_group(const bool even, const tile_place *first, size_t g) {
+    return even ? (tile_place){first->at + g * T_FLOATS, T_SIDE} : first[g];
+}
+/* The tiles of a copy of A come from L2: those that are needed next but one are fetched meanwhile. */
+V_FN void tile_fetch(const tile_place a) {
+    ATTN_UNROLL for (int line = 0; line < T_SIDE; line++) __builtin_prefetch(a.at + 2 * T_FLOATS + line * T_SIDE);
+}
+
 /* Always inlined with constant numbers of tiles. */
-V_FN void tile_sums_of(const int row_tiles, const int lane_tiles, const tile_sums *s) {
+V_FN void tile_sums_of(const bool even, const int row_tiles, const int lane_tiles, const tile_sums *s) {
     float edge[T_FLOATS] __attribute__((aligned(64)));
     const bool whole = s->rows == (size_t)row_tiles * T_SIDE && s->columns == (size_t)lane_tiles * T_SIDE;
     T_EACH_C(T_BEGIN_C)
     for (size_t g = 0; g < s->groups; g++) {
-        T_LOAD(4, s->a[0][g].at, s->a[0][g].row);
-        T_LOAD(6, s->b[0][g].at, s->b[0][g].row);
+        const tile_place a = tile_of_group(even, s->a[0], g), b = tile_of_group(even, s->b[0], g);
+        if (even) tile_fetch(a);
+        T_LOAD(6, b.at, b.row);
+        T_LOAD(4, a.at, a.row);
         T_DOT(0, 4, 6);
         if (lane_tiles > 1) {
-            T_LOAD(7, s->b[1][g].at, s->b[1][g].row);
+            const tile_place next = tile_of_group(even, s->b[1], g);
+            T_LOAD(7, next.at, next.row);
             T_DOT(1, 4, 7);
         }
         if (row_tiles > 1) {
-            T_LOAD(5, s->a[1][g].at, s->a[1][g].row);
+            const tile_place next = tile_of_group(even, s->a[1], g);
+            if (even) tile_fetch(next);
+            T_LOAD(5, next.at, next.row);
             T_DOT(2, 5, 6);
             if (lane_tiles > 1) T_DOT(3, 5, 7);
         }
@@ -105,33 +118,26 @@ V_FN void tile_sums_of(const int row_tiles, const int lane_tiles, const tile_sum
     T_EACH_C(T_END_C)
 }
 
-static void tile_sums_run(const tile_sums *s) {
+V_FN void tile_sums_any(const bool even, const tile_sums *s) {
     const bool tall = s->rows > T_SIDE, wide = s->columns > T_SIDE;
-    if (tall && wide) tile_sums_of(2, 2, s);
-    else if (tall) tile_sums_of(2, 1, s);
-    else if (wide) tile_sums_of(1, 2, s);
-    else tile_sums_of(1, 1, s);
+    if (tall && wide) tile_sums_of(even, 2, 2, s);
+    else if (tall) tile_sums_of(even, 2, 1, s);
+    else if (wide) tile_sums_of(even, 1, 2, s);
+    else tile_sums_of(even, 1, 1, s);
 }
+static void tile_sums_run(const tile_sums *s) { tile_sums_any(false, s); }
+static void tile_sums_run_even(const tile_sums *s) { tile_sums_any(true, s); }
 
 /* ---- attention ------------------------------------------------------------------------------------ */
 
-static void tile_scale(const attn_product *p) {
-    for (size_t j = 0; j < p->lanes; j += V_LANES) {
-        const V factor = v_load(p->c_factor + j);
-        float *c = p->c + j;
-        for (size_t i = 0; i < p->rows; i++, c += p->c_row) v_store(c, v_mul(v_load(c), factor));
-    }
-}
-
-/* attention_product_bf16 by tiles: C is scaled, then the groups are added to it one after the other. row_ends are not
- * needed; where a vector has few terms only those are used. */
+/* attention_product_bf16 by tiles: the groups are added to C one after the other. row_ends are not needed; where a
+ * vector has few terms only those are used. */
 static void attention_product_bf16(const attn_product *p) {
     float a_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     float b_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     tile_place a[2][T_MOST_GROUPS], b[2][T_MOST_GROUPS];
     tile_sums sums = {.a = {a[0], a[1]}, .b = {b[0], b[1]}, .c_row = p->c_row, .add = p->add};
     assert(p->terms <= ATTN_CHAIN);
-    if (p->add && p->c_factor) tile_scale(p);
     for (size_t row = 0; row < p->rows; row += 2 * T_SIDE) {
         const size_t rows = p->rows - row < 2 * T_SIDE ? p->rows - row : 2 * T_SIDE;
         for (size_t i = 0; i * T_SIDE < rows; i++)

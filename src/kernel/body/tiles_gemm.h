@@ -42,34 +42,6 @@ static void tile_pack_a(const attn_gemm_block *g, size_t row, size_t rows, size_
     }
 }
 
-/* A part of C: `groups` tiles of A and of B, each T_FLOATS after the last one. */
-V_FN void tile_gemm_of(const int row_tiles, const int lane_tiles, const tile_sums *s, const float *a, size_t a_next,
-                       const float *b, size_t b_next) {
-    float edge[T_FLOATS] __attribute__((aligned(64)));
-    const bool whole = s->rows == (size_t)row_tiles * T_SIDE && s->columns == (size_t)lane_tiles * T_SIDE;
-    T_EACH_C(T_BEGIN_C)
-    for (size_t g = 0; g < s->groups; g++, a += T_FLOATS, b += T_FLOATS) {
-        /* The tiles of A come from L2; the two that are needed next but one are fetched meanwhile. */
-        ATTN_UNROLL for (int line = 0; line < T_SIDE; line++) {
-            __builtin_prefetch(a + 2 * T_FLOATS + line * T_SIDE);
-            if (row_tiles > 1) __builtin_prefetch(a + a_next + 2 * T_FLOATS + line * T_SIDE);
-        }
-        T_LOAD(6, b, T_SIDE);
-        T_LOAD(4, a, T_SIDE);
-        T_DOT(0, 4, 6);
-        if (lane_tiles > 1) {
-            T_LOAD(7, b + b_next, T_SIDE);
-            T_DOT(1, 4, 7);
-        }
-        if (row_tiles > 1) {
-            T_LOAD(5, a + a_next, T_SIDE);
-            T_DOT(2, 5, 6);
-            if (lane_tiles > 1) T_DOT(3, 5, 7);
-        }
-    }
-    T_EACH_C(T_END_C)
-}
-
 /* Up to two panels for `rows` rows, lines line … line+depth−1: their part of C. */
 static void tile_two_panels(const attn_gemm_block *g, size_t row, size_t rows, size_t panel, size_t panels, size_t line,
                             size_t depth) {
@@ -81,18 +53,17 @@ static void tile_two_panels(const attn_gemm_block *g, size_t row, size_t rows, s
         const float *b = (const float *)g->b + (panel * lines + line + done) * ATTN_PANEL;
         for (size_t i = 0; i < rows; i += 2 * T_SIDE) {
             const float *a = g->scratch + i * depth + done * T_SIDE;
+            const tile_place places[2][2] = {{{a, T_SIDE}, {a + depth * T_SIDE, T_SIDE}},
+                                             {{b, T_SIDE}, {b + lines * ATTN_PANEL, T_SIDE}}};
             const tile_sums s = {.groups = some / T_SIDE,
+                                 .a = {&places[0][0], &places[0][1]},
+                                 .b = {&places[1][0], &places[1][1]},
                                  .c = g->c + (ptrdiff_t)(row + i) * g->c_row + column,
                                  .c_row = g->c_row,
                                  .rows = rows - i < 2 * T_SIDE ? rows - i : 2 * T_SIDE,
                                  .columns = columns,
                                  .add = g->accumulate || line + done > 0};
-            const size_t a_next = depth * T_SIDE, b_next = lines * ATTN_PANEL;
-            const bool tall = s.rows > T_SIDE, wide = columns > T_SIDE;
-            if (tall && wide) tile_gemm_of(2, 2, &s, a, a_next, b, b_next);
-            else if (tall) tile_gemm_of(2, 1, &s, a, a_next, b, b_next);
-            else if (wide) tile_gemm_of(1, 2, &s, a, a_next, b, b_next);
-            else tile_gemm_of(1, 1, &s, a, a_next, b, b_next);
+            tile_sums_run_even(&s);
         }
     }
 }
