@@ -138,12 +138,11 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
     attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
                          b->dout_columns, ends, NULL);
-    const uint64_t used = UINT64_MAX >> (64 - b->block.count);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {
         for (size_t j = 0; j < tile->keys; j++) {
-            seen[j] = visible ? visible[j] : used; /* a pair of lanes may hold one that is not in use */
+            seen[j] = visible ? visible[j] : UINT64_MAX;
             for (size_t lane = 0; lane < lanes; lane++)
                 if (b->extras.bias[j * lanes + lane] == -INFINITY) seen[j] &= ~((uint64_t)1 << lane);
         }
@@ -166,4 +165,9 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
                               .capped = b->extras.capped,
                               .dbias = to->dbias};
     at->fast ? kernels->attention_backward_bf16(&job) : kernels->attention_backward(&job);
+    /* The last of an odd number of queries shares its pair with a lane that is not in use, whose score of a key that is
+     * not finite is NaN. */
+    const size_t unused = b->block.count;
+    for (size_t j = 0; at->fast && unused % 2 && j < tile->keys; j++)
+        job.weights[j * job.row + unused] = job.ds[j * job.row + unused] = 0;
 }

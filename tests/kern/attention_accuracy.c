@@ -160,6 +160,35 @@ static void empty_rows(void **state) {
             }
 }
 
+/* ---- a key of weight 0 -------------------------------------------------------------------------------- */
+
+/* A score of −inf is a weight of 0 for all queries that are there, and so are that key's gradients, whatever comes of
+ * it in lanes that no query uses. */
+static void weightless_key(void **state) {
+    (void)state;
+    static const size_t counts[] = {1, 2, 3, 15, 17, 31, 63, 65};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        for (int fast = 0; fast < 2; fast++) FOR_LEVELS(level) {
+                struct attention_case c = plain_call(ATTN_BF16, 1, 1, counts[i], S, D, DV, 0);
+                c.options.precision = fast ? ATTN_PRECISION_FAST : ATTN_PRECISION_HIGH;
+                ref_store(&c.k, 4 * D, -(double)INFINITY);
+                for (size_t t = 0; t < c.t; t++) ref_store(&c.q, (ptrdiff_t)(t * D), 1);
+                case_results(&c, LAYOUT_PLAIN);
+                attn_context *ctx = case_context(*level, 1);
+                assert_ok(ctx, case_run(ctx, &c));
+                for (int x = CASE_DK; x <= CASE_DV; x++) {
+                    const size_t n = x == CASE_DK ? D : DV;
+                    for (size_t at = 0; at < S * n; at++) {
+                        const double found = ref_load(&c.result[x], (ptrdiff_t)at);
+                        if (at / n == 4 ? found != 0 : !isfinite(found))
+                            fail_msg("%s%s, T %zu: %s[%zu, %zu] is %g", *level, fast ? " fast" : "", c.t,
+                                     case_result_names[x], at / n, at % n, found);
+                    }
+                }
+                case_release();
+            }
+}
+
 /* ---- great biases --------------------------------------------------------------------------------------- */
 
 /* What people write for "masked": a key with such a bias is visible, but its weight is 0 beside others; a row of them
@@ -204,6 +233,6 @@ static void great_bias(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(rms), cmocka_unit_test(no_bias), cmocka_unit_test(empty_rows),
-                                       cmocka_unit_test(great_bias)};
+                                       cmocka_unit_test(weightless_key), cmocka_unit_test(great_bias)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -553,8 +553,7 @@ static void attention_backward(const attn_backward_tile *tile) {
     }
 }
 
-/* The same, and the results are bf16; of an odd number of keys a row more is written. A row of an odd number of lanes
- * gets a 0 behind it. */
+/* The same, and the results are bf16; of an odd number of keys a row more is written. */
 static void attention_backward_bf16(const attn_backward_tile *tile) {
     const attn_backward_tile copy = *tile, *t = &copy; /* as above */
     const bool extra = t->keep || t->capped || t->dbias;
@@ -562,8 +561,6 @@ static void attention_backward_bf16(const attn_backward_tile *tile) {
         if (extra) t->visible ? backward_vector_bf16(true, true, t, lane) : backward_vector_bf16(false, true, t, lane);
         else t->visible ? backward_vector_bf16(true, false, t, lane) : backward_vector_bf16(false, false, t, lane);
     }
-    for (size_t j = 0; t->lanes % 2 && j < t->keys; j++)
-        t->weights[j * t->row + t->lanes] = t->ds[j * t->row + t->lanes] = 0;
 }
 
 #endif
