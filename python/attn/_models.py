@@ -47,12 +47,15 @@ class Model:
     """What all models have."""
 
     def __init__(self, own, path, tokenizer):
-        self._own, self._path, self._tokenizer_path, self._tokenizer = own, path, tokenizer, None
+        self._own, self._name, self._tokenizer = own, os.fspath(path), None
+        # Read again later: they are to be found from another working directory too.
+        self._path = os.path.abspath(self._name)
+        self._tokenizer_path = None if tokenizer is None else os.path.abspath(tokenizer)
         _, self.type, config, self.vocab_size, self.context_length, self._state_size, _ = own.info()
         self.config = json.loads(config)
 
     def __repr__(self):
-        return f"<attn.{type(self).__name__} {self.type} of {os.fspath(self._path)!r}>"
+        return f"<attn.{type(self).__name__} {self.type} of {self._name!r}>"
 
     @property
     def tokenizer(self):

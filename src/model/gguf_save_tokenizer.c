@@ -61,6 +61,14 @@ static attn_piece_kind kind_of(const attn_tokenizer *t, const bool *added, size_
     return added[id] ? ATTN_PIECE_USER : ATTN_PIECE_NORMAL;
 }
 
+/* A name that is no piece's. */
+static size_t name_hole(const attn_tokenizer *t, char name[64], size_t id) {
+    size_t bytes = (size_t)snprintf(name, 64, "[PAD%zu]", id);
+    for (size_t other = 1; attn_vocabulary_find(&t->vocabulary, name, bytes) >= 0; other++)
+        bytes = (size_t)snprintf(name, 64, "[PAD%zu.%zu]", id, other);
+    return bytes;
+}
+
 static attn_status put_tokens(const attn_tokenizer *t, attn_gguf_writer *w, size_t n) {
     const attn_pipeline *p = t->pipeline;
     bool *added = attn_alloc_zero(t->ctx, ATTN_MAX(t->vocabulary.count, 1), sizeof *added);
@@ -69,11 +77,11 @@ static attn_status put_tokens(const attn_tokenizer *t, attn_gguf_writer *w, size
         if ((size_t)p->added[i].id < t->vocabulary.count) added[p->added[i].id] = true;
     attn_gguf_put_array(w, KEY("tokens"), ATTN_GGUF_TEXTS, n);
     for (size_t i = 0; i < n; i++) {
-        char hole[32];
-        snprintf(hole, sizeof hole, "[PAD%zu]", i);
-        const bool used = kind_of(t, added, i) != ATTN_PIECE_UNUSED;
-        const char *text = used ? attn_tokenizer_piece(t, (int32_t)i) : hole;
-        attn_gguf_element_text(w, text, used ? attn_vocabulary_bytes(&t->vocabulary, (int32_t)i) : strlen(hole));
+        char hole[64];
+        if (kind_of(t, added, i) == ATTN_PIECE_UNUSED) attn_gguf_element_text(w, hole, name_hole(t, hole, i));
+        else
+            attn_gguf_element_text(w, attn_tokenizer_piece(t, (int32_t)i),
+                                   attn_vocabulary_bytes(&t->vocabulary, (int32_t)i));
     }
     attn_gguf_put_array(w, KEY("token_type"), ATTN_GGUF_INT32, n);
     for (size_t i = 0; i < n; i++) attn_gguf_element_int(w, (int32_t)kind_of(t, added, i));

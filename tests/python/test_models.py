@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
@@ -321,6 +322,40 @@ def test_a_build_of_the_core_alone(monkeypatch):
 
 
 # ---- threads, fork, Ctrl-C ------------------------------------------------------------------------------------
+
+
+def test_a_model_outlives_the_working_directory(tmp_path, monkeypatch):
+    """What is read later is found where the path was when the model was loaded."""
+    shutil.copy(GOLDEN / "gguf/llama.gguf", tmp_path / "llama.gguf")
+    shutil.copytree(GOLDEN / "bert/bert", tmp_path / "bert")
+    monkeypatch.chdir(tmp_path)
+    model, encoder = attn.load("llama.gguf"), attn.load("bert")
+    assert "'llama.gguf'" in repr(model)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert list(model.chat("the", max_tokens=2))
+    assert model.tokenizer.encode("the")
+    assert encoder.embed("the").shape == (encoder.dim,)
+
+
+def test_rows_without_a_token(tmp_path):
+    """GGUF has a name for every row of the vocabulary; that of a row without a token is nobody else's."""
+    program("convert", "-q", GOLDEN / "gguf/gpt2.gguf", "-o", tmp_path / "folder")
+    file = tmp_path / "folder/tokenizer.json"
+    root = json.loads(file.read_text())
+    vocabulary = root["model"]["vocab"]
+    last = len(vocabulary) - 1
+    names = {id: name for name, id in vocabulary.items()}
+    for id in (last, last - 1):
+        del vocabulary[names[id]]
+    for id, name in ((last - 2, f"[PAD{last}]"), (last - 3, f"[PAD{last}.1]")):
+        del vocabulary[names[id]]
+        vocabulary[name] = id
+    file.write_text(json.dumps(root))
+    program("convert", "-q", tmp_path / "folder", "--to", "gguf", "-o", tmp_path / "x.gguf")
+    program("convert", "-q", tmp_path / "x.gguf", "-o", tmp_path / "again")
+    found = json.loads((tmp_path / "again/tokenizer.json").read_text())["model"]["vocab"]
+    assert len(found) == last + 1 and vocabulary.items() <= found.items()
 
 
 def test_threads_share_a_model(language):
