@@ -36,9 +36,10 @@ static bool has_avx512(void) {
 static bool has_avx512_bf16(void) {
     return has_avx512() && __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_is("intel");
 }
+#ifdef ATTN_AMX
 /* Linux gives a process the registers of tiles when it asks; threads that live already get them too. */
 static bool has_amx(void) {
-#if defined(ATTN_AMX) && defined(__linux__)
+#if defined(__linux__)
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18, EDX_AMX_BF16 = 22, EDX_AMX_TILE = 24 };
     unsigned a, b, c, d = 0;
     return has_avx512() && __builtin_cpu_supports("avx512bf16") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
@@ -48,66 +49,66 @@ static bool has_amx(void) {
     return false;
 #endif
 }
+#endif
 #elif defined(__aarch64__)
 extern const attn_kernels attn_kernels_neon;
 #endif
 
-static const attn_kernels *offer(const attn_kernels *best, const attn_kernels *table, const char *level) {
-    return !level || strcmp(level, table->level) == 0 ? table : best;
-}
+static bool always(void) { return true; }
 
+/* What a machine may run, best last: a table, and one of those that have nothing but what works on pairs. */
+typedef struct offer {
+    const attn_kernels *table, *pairs; /* pairs: NULL, or these instead of the table's */
+    bool (*runs)(void);
+    bool only_by_name;
+} offer;
+static const offer offers[] = {
+    {&attn_kernels_scalar, NULL, always, false},
 #if defined(__x86_64__)
-/* Tables of avx512 in which other kernels work on pairs. */
-static attn_kernels with_bf16, with_amx, with_emulated;
-static void replace_pairs(attn_kernels *table, const attn_kernels *pairs) {
-    *table = attn_kernels_avx512;
-    table->level = pairs->level, table->fast_bf16 = pairs->fast_bf16;
-    table->pair_lanes = pairs->pair_lanes, table->pair_group = pairs->pair_group;
-#define REPLACE(result, name, arguments) table->name = pairs->name;
-    ATTN_PAIR_KERNEL_LIST(REPLACE)
-#undef REPLACE
-}
-static void make_tables(void) {
-    replace_pairs(&with_bf16, &attn_kernels_avx512_bf16);
-#ifdef ATTN_AMX
-    replace_pairs(&with_amx, &attn_kernels_amx);
-#endif
 #ifdef ATTN_AMX_EMULATED
-    replace_pairs(&with_emulated, &attn_kernels_amx_emulated);
+    {&attn_kernels_avx512, &attn_kernels_amx_emulated, has_avx512, true},
 #endif
+    {&attn_kernels_avx2, NULL, has_avx2, false},
+    {&attn_kernels_avx512, NULL, has_avx512, false},
+    {&attn_kernels_avx512, &attn_kernels_avx512_bf16, has_avx512_bf16, false},
+#ifdef ATTN_AMX
+    {&attn_kernels_avx512, &attn_kernels_amx, has_amx, false},
+#endif
+#elif defined(__aarch64__)
+    {&attn_kernels_neon, NULL, always, false},
+#endif
+};
+enum { OFFERS = sizeof offers / sizeof offers[0] };
+static const char *level_of(const offer *o) { return o->pairs ? o->pairs->level : o->table->level; }
+
+bool attn_kernels_get(attn_kernels *table, const char *level) {
+    for (size_t i = OFFERS; i-- > 0;) {
+        const offer *o = offers + i;
+        if (level ? strcmp(level, level_of(o)) != 0 : o->only_by_name) continue;
+        if (!o->runs()) continue;
+        *table = *o->table;
+        if (!o->pairs) return true;
+        table->level = o->pairs->level, table->fast_bf16 = o->pairs->fast_bf16;
+        table->pair_lanes = o->pairs->pair_lanes, table->pair_group = o->pairs->pair_group;
+#define REPLACE(result, name, arguments) table->name = o->pairs->name;
+        ATTN_PAIR_KERNEL_LIST(REPLACE)
+#undef REPLACE
+        return true;
+    }
+    return false;
 }
 
-const attn_kernels *attn_kernels_for(const char *level) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_tables);
-    const attn_kernels *best = offer(NULL, &attn_kernels_scalar, level);
-    if (has_avx2()) best = offer(best, &attn_kernels_avx2, level);
-    if (has_avx512()) best = offer(best, &attn_kernels_avx512, level);
-    if (has_avx512_bf16()) best = offer(best, &with_bf16, level);
-    if (level && has_avx512() && with_emulated.level) best = offer(best, &with_emulated, level); /* never by itself */
-    if ((!level || strcmp(level, "amx") == 0) && has_amx()) best = &with_amx; /* the system is asked only then */
-    return best;
-}
-#else
-const attn_kernels *attn_kernels_for(const char *level) {
-    const attn_kernels *best = offer(NULL, &attn_kernels_scalar, level);
-#if defined(__aarch64__)
-    best = offer(best, &attn_kernels_neon, level);
-#endif
-    return best;
-}
-#endif
-
-static const char *const all_levels[] = {"scalar", "amx_emulated", "neon", "avx2", "avx512", "amx"};
-static const char *levels[sizeof all_levels / sizeof all_levels[0] + 1];
-static void make_levels(void) {
+static const char *levels[OFFERS + 1];
+static void find_levels(void) {
     size_t n = 0;
-    for (size_t i = 0; i < sizeof all_levels / sizeof all_levels[0]; i++)
-        if (attn_kernels_for(all_levels[i])) levels[n++] = all_levels[i];
+    for (size_t i = 0; i < OFFERS; i++) {
+        const bool other = n == 0 || strcmp(levels[n - 1], level_of(offers + i)) != 0;
+        if (other && offers[i].runs()) levels[n++] = level_of(offers + i);
+    }
 }
 const char *const *attn_kernels_levels(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_levels);
+    pthread_once(&once, find_levels);
     return levels;
 }
 

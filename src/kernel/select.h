@@ -4,11 +4,10 @@
 
 #include "kernel/kernels.h"
 
-/* The table of a level; NULL level: the best. NULL if this build or this machine does not have it. */
-const attn_kernels *attn_kernels_for(const char *level);
+/* The table of a level; NULL level: the best. false if this build or this machine does not have it. */
+bool attn_kernels_get(attn_kernels *table, const char *level);
 /* The levels this machine can run, best last; NULL-terminated. */
 const char *const *attn_kernels_levels(void);
-static inline const char *attn_kernels_level(const attn_kernels *kernels) { return kernels->level; }
 
 /* decode_scores_i8 of the table, or the same by instructions that only some CPUs of its level have. */
 typedef void attn_scores_i8(const attn_decode_tile *tile);

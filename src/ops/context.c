@@ -32,6 +32,12 @@ static int threads_wanted(int threads) {
     return !errno && !*end && value > 0 && value <= MAX_THREADS ? (int)value : 0;
 }
 
+/* A context and its table of kernels, in one piece of memory. */
+struct whole {
+    attn_context context;
+    attn_kernels kernels;
+};
+
 attn_status attn_context_create(attn_context **gives, const attn_context_options *options) {
     static const attn_context_options defaults = ATTN_CONTEXT_OPTIONS_INIT;
     if (!gives) return ATTN_E_ARGUMENT;
@@ -45,14 +51,15 @@ attn_status attn_context_create(attn_context **gives, const attn_context_options
     int threads = threads_wanted(options->threads);
     if (!threads) return ATTN_E_ARGUMENT;
     const char *level = options->cpu_level ? options->cpu_level : getenv("ATTN_CPU");
-    const struct attn_kernels *kernels = attn_kernels_for(level && *level ? level : NULL);
-    if (!kernels) return ATTN_E_UNSUPPORTED;
+    attn_kernels kernels;
+    if (!attn_kernels_get(&kernels, level && *level ? level : NULL)) return ATTN_E_UNSUPPORTED;
 
-    attn_context *ctx = allocator.allocate(allocator.user, sizeof *ctx, 64);
-    if (!ctx) return ATTN_E_NOMEM;
-    memset(ctx, 0, sizeof *ctx);
+    struct whole *whole = allocator.allocate(allocator.user, sizeof *whole, 64);
+    if (!whole) return ATTN_E_NOMEM;
+    *whole = (struct whole){.kernels = kernels};
+    attn_context *ctx = &whole->context;
     ctx->allocator = allocator;
-    ctx->kernels = kernels;
+    ctx->kernels = &whole->kernels;
     ctx->threads = threads;
     ctx->l1_bytes = cache_bytes(L1_SIZE, 1 << 14, 1 << 15, 1 << 16);
     ctx->l2_bytes = cache_bytes(L2_SIZE, 1 << 18, 1 << 20, 1 << 21);
@@ -73,12 +80,12 @@ void attn_context_free(attn_context *ctx) {
     if (!ctx) return;
     attn_pool_free(ctx, ctx->pool);
     attn_release(ctx, ctx->spare);
-    attn_allocator allocator = ctx->allocator; /* ctx is its own memory's allocator */
+    attn_allocator allocator = ctx->allocator; /* ctx, which struct whole begins with, is its own memory's allocator */
     allocator.release(allocator.user, ctx);
 }
 
 int attn_threads(const attn_context *ctx) { return ctx->threads; }
-const char *attn_cpu_level(const attn_context *ctx) { return attn_kernels_level(ctx->kernels); }
+const char *attn_cpu_level(const attn_context *ctx) { return ctx->kernels->level; }
 const char *const *attn_cpu_levels(void) { return attn_kernels_levels(); }
 
 struct host_job {

@@ -182,8 +182,9 @@ int main(void) {
         cmocka_unit_test(test_arithmetic), cmocka_unit_test(test_powers),       cmocka_unit_test(test_across),
         cmocka_unit_test(test_partial),    cmocka_unit_test(test_narrow_types),
     };
-    const struct attn_kernels *best = attn_kernels_for(ATTN_LEVEL);
-    if (!best || (V_FAST_BF16 && best != &ATTN_TABLE)) {
+    attn_kernels best;
+    if (!attn_kernels_get(&best, ATTN_LEVEL) ||
+        (V_FAST_BF16 && best.attention_product_bf16 != ATTN_TABLE.attention_product_bf16)) {
         puts("this machine does not have " TEXT(ATTN_TABLE));
         return 77; /* meson: skipped */
     }
