@@ -46,14 +46,15 @@ void *attn_alloc_zero(attn_context *ctx, size_t count, size_t size) {
     return pointer;
 }
 
-void attn_want_huge_pages(void *data, size_t bytes) {
+void attn_want_huge_pages(attn_context *ctx, void *data, size_t bytes) {
 #if defined(__linux__)
+    if (ctx->allocator.allocate != default_allocate) return;
     const uintptr_t page = 4096, begin = ((uintptr_t)data + page - 1) / page * page;
     const uintptr_t end = ((uintptr_t)data + bytes) / page * page;
     if (end > begin + HUGE_PAGE)
         madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* if it cannot be, nothing is lost */
 #else
-    (void)data, (void)bytes;
+    (void)ctx, (void)data, (void)bytes;
 #endif
 }
 

@@ -51,8 +51,9 @@ void *attn_alloc_zero(attn_context *ctx, size_t count, size_t size);
  * changes. */
 attn_status attn_grow(attn_context *ctx, void *array_pointer, size_t *capacity, size_t wanted, size_t used,
                       size_t size);
-/* Asks the system for huge pages where fresh memory is large, for what is read from one end to the other. */
-void attn_want_huge_pages(void *data, size_t bytes);
+/* Asks the system for huge pages where fresh memory of attn_alloc is large, for what is read from one end to the other.
+ * A host's allocator gets no such request: its memory may lie among other things of the host. */
+void attn_want_huge_pages(attn_context *ctx, void *data, size_t bytes);
 void attn_release(attn_context *ctx, void *pointer);                     /* NULL is fine */
 char *attn_copy_text(attn_context *ctx, const char *text, size_t bytes); /* NUL-terminated copy */
 

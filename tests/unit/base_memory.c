@@ -3,6 +3,8 @@
 #include "base/base.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 static void test_alloc(void **state) {
     (void)state;
@@ -38,6 +40,35 @@ static void test_default_allocator(void **state) {
     assert_null(attn_alloc(ctx, SIZE_MAX, 1)); /* no overflow when rounded up */
     assert_null(attn_alloc(ctx, SIZE_MAX / 2, 1));
     attn_context_free(ctx);
+}
+
+/* Whether huge pages were asked for where p lies; false too where the system has none. */
+static bool has_huge_pages(const void *p) {
+    FILE *file = fopen("/proc/self/smaps", "r");
+    char line[4096];
+    bool inside = false, found = false;
+    while (file && fgets(line, sizeof line, file)) {
+        unsigned long begin, end;
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) inside = (uintptr_t)p >= begin && (uintptr_t)p < end;
+        else if (inside && !strncmp(line, "VmFlags:", 8)) found = strstr(line, " hg") != NULL;
+    }
+    if (file) fclose(file);
+    return found;
+}
+
+static void test_huge_pages(void **state) {
+    (void)state;
+    enum { BYTES = 16 << 20 };
+    struct test_memory memory = TEST_MEMORY_INIT;
+    attn_context *own, *host = test_memory_context(&memory, 1);
+    assert_ok(attn_context_create(&own, NULL));
+    char *of_own = attn_alloc(own, BYTES, 1), *of_host = attn_alloc(host, BYTES, 1);
+    attn_want_huge_pages(own, of_own, BYTES);
+    attn_want_huge_pages(host, of_host, BYTES);
+    if (!access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK)) assert_true(has_huge_pages(of_own + BYTES / 2));
+    assert_false(has_huge_pages(of_host + BYTES / 2)); /* memory of a host is its own business */
+    attn_release(own, of_own), attn_release(host, of_host);
+    attn_context_free(own), attn_context_free(host);
 }
 
 static void test_alloc_failure(void **state) {
@@ -181,11 +212,11 @@ static void test_status_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc),         cmocka_unit_test(test_default_allocator),
-        cmocka_unit_test(test_alloc_failure), cmocka_unit_test(test_grow),
-        cmocka_unit_test(test_buffer),        cmocka_unit_test(test_buffer_failure),
-        cmocka_unit_test(test_copy_text),     cmocka_unit_test(test_sentences),
-        cmocka_unit_test(test_status_text),
+        cmocka_unit_test(test_alloc),          cmocka_unit_test(test_default_allocator),
+        cmocka_unit_test(test_huge_pages),     cmocka_unit_test(test_alloc_failure),
+        cmocka_unit_test(test_grow),           cmocka_unit_test(test_buffer),
+        cmocka_unit_test(test_buffer_failure), cmocka_unit_test(test_copy_text),
+        cmocka_unit_test(test_sentences),      cmocka_unit_test(test_status_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
