@@ -9,33 +9,21 @@
  *
  * Low nibbles are the first half of a group, high ones the second. */
 #include "base/base.h"
+#include "base/half.h"
 #include <attn/gguf.h>
 
 #include <string.h>
 
 typedef const unsigned char bytes;
 
-static float bits_to_float(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* Of a half: its exponent and fraction are moved to where f32 has them; subnormal ones are multiples of 2^−24. */
-static float half(bytes *at) {
-    uint32_t h = (uint32_t)at[0] | (uint32_t)at[1] << 8, sign = (h & 0x8000) << 16;
-    uint32_t exponent = h >> 10 & 31, fraction = h & 1023;
-    if (exponent == 31) return bits_to_float(sign | 0x7F800000 | fraction << 13);
-    if (exponent) return bits_to_float(sign | (exponent + 112) << 23 | fraction << 13);
-    float value = (float)fraction * 0x1p-24f;
-    return sign ? -value : value;
-}
+static uint16_t bits_at(bytes *at) { return (uint16_t)(at[0] | at[1] << 8); }
+static float half(bytes *at) { return attn_float_of_f16(bits_at(at)); }
 
 static void from_F32(float *y, bytes *x) { memcpy(y, x, sizeof *y); }
 
 static void from_F16(float *y, bytes *x) { *y = half(x); }
 
-static void from_BF16(float *y, bytes *x) { *y = bits_to_float((uint32_t)x[0] << 16 | (uint32_t)x[1] << 24); }
+static void from_BF16(float *y, bytes *x) { *y = attn_float_of_bf16(bits_at(x)); }
 
 static void from_Q4_0(float *y, bytes *x) {
     const float d = half(x);

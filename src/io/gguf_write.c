@@ -1,6 +1,7 @@
 /* gguf_write.c: header, metadata, descriptions of tensors, and their data at multiples of 32 bytes. Everything is
  * little-endian. */
 #include "io/gguf_write.h"
+#include "base/half.h"
 #include "io/file.h"
 
 #include <math.h>
@@ -17,12 +18,6 @@ static void put_number(attn_buffer *out, uint64_t value, size_t bytes) {
 static void put_text(attn_buffer *out, const char *text, size_t bytes) {
     put_number(out, bytes, 8);
     attn_buffer_add(out, text, bytes);
-}
-
-static uint32_t float_bits(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
 }
 
 /* ---- metadata ------------------------------------------------------------------------------- */
@@ -45,7 +40,7 @@ void attn_gguf_put_size(attn_gguf_writer *w, const char *key, size_t value) {
 }
 
 void attn_gguf_put_float(attn_gguf_writer *w, const char *key, float value) {
-    put_number(begin(w, key, ATTN_GGUF_FLOATS), float_bits(value), 4);
+    put_number(begin(w, key, ATTN_GGUF_FLOATS), attn_float_bits(value), 4);
 }
 
 void attn_gguf_put_bool(attn_gguf_writer *w, const char *key, bool value) {
@@ -65,7 +60,7 @@ void attn_gguf_element_text(attn_gguf_writer *w, const char *text, size_t bytes)
 
 void attn_gguf_element_int(attn_gguf_writer *w, int32_t value) { put_number(&w->metadata, (uint32_t)value, 4); }
 
-void attn_gguf_element_float(attn_gguf_writer *w, float value) { put_number(&w->metadata, float_bits(value), 4); }
+void attn_gguf_element_float(attn_gguf_writer *w, float value) { put_number(&w->metadata, attn_float_bits(value), 4); }
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
@@ -137,19 +132,10 @@ void attn_gguf_writer_free(attn_gguf_writer *w) {
 
 /* ---- numbers -------------------------------------------------------------------------------- */
 
-/* To nearest, ties to even; what is too large becomes infinite. Below 2^−14 halves are multiples of 2^−24. */
-static uint16_t half_of(float x) {
-    const uint32_t bits = float_bits(x), sign = bits >> 16 & 0x8000, size = bits & 0x7FFFFFFF;
-    if (size > 0x7F800000) return (uint16_t)(sign | 0x7E00);
-    if (size >= 0x477FF000) return (uint16_t)(sign | 0x7C00);
-    if (size < 0x38800000) return (uint16_t)(sign | (uint32_t)lrintf(fabsf(x) * 0x1p24f));
-    return (uint16_t)(sign | (size + 0xFFF + (size >> 13 & 1) - 0x38000000) >> 13);
-}
-
-/* To nearest, ties to even; finite stays finite. */
-static uint16_t brain_of(float x) {
-    const uint32_t bits = float_bits(x), half = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-    return (uint16_t)((half & 0x7FFF) == 0x7F80 ? half - 1 : half);
+/* Finite stays finite. */
+static uint16_t finite_bf16_of(float x) {
+    const uint16_t half = attn_bf16_of(x);
+    return isfinite(x) && (half & 0x7FFF) == 0x7F80 ? (uint16_t)(half - 1) : half;
 }
 
 static void put_half(unsigned char *to, uint16_t half) { to[0] = half & 255, to[1] = (unsigned char)(half >> 8); }
@@ -159,7 +145,7 @@ static void put_Q8_0(unsigned char *to, const float *x) {
     float top = 0;
     for (int i = 0; i < 32; i++) top = fmaxf(top, fabsf(x[i]));
     const float d = top / 127, inverse = d > 0 ? 1 / d : 0;
-    put_half(to, half_of(d));
+    put_half(to, attn_f16_of(d));
     for (int i = 0; i < 32; i++)
         to[2 + i] = (unsigned char)(signed char)lroundf(fminf(fmaxf(x[i] * inverse, -127), 127));
 }
@@ -169,10 +155,10 @@ bool attn_gguf_quantise(void *out, const float *x, size_t n, attn_gguf_type type
     switch (type) {
     case ATTN_GGUF_F32: memcpy(out, x, n * sizeof *x); return true;
     case ATTN_GGUF_F16:
-        for (size_t i = 0; i < n; i++) put_half(to + 2 * i, half_of(x[i]));
+        for (size_t i = 0; i < n; i++) put_half(to + 2 * i, attn_f16_of(x[i]));
         return true;
     case ATTN_GGUF_BF16:
-        for (size_t i = 0; i < n; i++) put_half(to + 2 * i, brain_of(x[i]));
+        for (size_t i = 0; i < n; i++) put_half(to + 2 * i, finite_bf16_of(x[i]));
         return true;
     case ATTN_GGUF_Q8_0:
         for (size_t i = 0; i + 32 <= n; i += 32) put_Q8_0(to + i / 32 * 34, x + i);

@@ -1,5 +1,6 @@
 /* weights.c: stored tensors become parameters. See weights.h. */
 #include "model/weights.h"
+#include "base/half.h"
 #include "nn/parameters.h"
 #include "model/llama2c.h"
 
@@ -239,20 +240,6 @@ static attn_status find_stored(const attn_weights *weights, source *out, const a
     return t->dtype == ATTN_I8 ? find_scale(weights, &out->scale, form->name, want[0]) : ATTN_OK;
 }
 
-/* IEEE half to float: exact, subnormals, infinities and NaN included. */
-static float from_half(uint16_t half) {
-    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-    uint32_t bits = sign | (exponent + 112) << 23 | fraction << 13;
-    float value;
-    if (exponent == 31) bits = sign | 0x7f800000 | fraction << 13;
-    if (exponent == 0) {
-        value = (float)fraction * 0x1p-24f;
-        return sign ? -value : value;
-    }
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* Elements first … first+n−1 of a row of `columns`; of blocks a whole row. */
 static void read_row(float *out, const source *from, size_t row, size_t columns, size_t first, size_t n) {
     const size_t at = row * columns + first;
@@ -263,12 +250,9 @@ static void read_row(float *out, const source *from, size_t row, size_t columns,
     } else if (stored->dtype == ATTN_F32) {
         memcpy(out, (const float *)stored->data + at, n * sizeof *out);
     } else if (stored->dtype == ATTN_BF16) {
-        for (size_t i = 0; i < n; i++) {
-            uint32_t bits = (uint32_t)halves[at + i] << 16;
-            memcpy(&out[i], &bits, sizeof bits);
-        }
+        for (size_t i = 0; i < n; i++) out[i] = attn_float_of_bf16(halves[at + i]);
     } else if (stored->dtype == ATTN_F16) {
-        for (size_t i = 0; i < n; i++) out[i] = from_half(halves[at + i]);
+        for (size_t i = 0; i < n; i++) out[i] = attn_float_of_f16(halves[at + i]);
     } else {
         const int8_t *q = (const int8_t *)stored->data + at;
         for (size_t i = 0; i < n; i++) out[i] = from->scale[row] * (float)q[i];

@@ -166,16 +166,14 @@ void attn_repair_lanes(const attn_repair *repair); /* b's rows are lanes, c's ar
  * thread, out of `workspace` (workers · bytes). */
 typedef void attn_attention_task(void *job, size_t index, void *scratch);
 size_t attn_attention_workers(const attn_attention *at, size_t tasks, double ns);
-void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, attn_attention_task *task, void *job,
-                        void *workspace, size_t bytes);
-/* The same for tasks that each read much memory of their own: they are dealt out, and every thread begins with a share
- * that is the same in every call of so many tasks, since its caches may still hold what it read there. Who is done
- * helps others, from the end of their share. */
+/* With shares (or NULL), for tasks that each read much memory of their own: they are dealt out, and every thread begins
+ * with a share that is the same in every call of so many tasks, since its caches may still hold what it read there. Who
+ * is done helps others, from the end of their share; so then the order is not increasing. */
 typedef struct attn_share {
     _Alignas(64) _Atomic uint64_t left; /* begin · 2^32 + end */
 } attn_share;
-void attn_attention_run_shares(const attn_attention *at, attn_share *shares /* (workers) */, size_t workers,
-                               size_t tasks, attn_attention_task *task, void *job, void *workspace, size_t bytes);
+void attn_attention_run(const attn_attention *at, attn_share *shares /* (workers) */, size_t workers, size_t tasks,
+                        attn_attention_task *task, void *job, void *workspace, size_t bytes);
 /* options.workspace if it suffices, else memory that *allocated keeps for attn_release. */
 attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes);
 

@@ -7,6 +7,7 @@
  *   (I2) a task adds when turn is its own place among them. Tasks start in the order of their chunks, so the one it
  * waits for is running or done. So every sum has one order, whatever the number of threads, and nothing is atomic but
  * the turn. */
+#include "base/half.h"
 #include "ops/attention_bwd.h"
 
 #include <sched.h>
@@ -86,20 +87,13 @@ static void ragged_product(const attn_product *whole, bool rows_are_lanes, const
     }
 }
 
-static float bf16_as_float(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 static void repair(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
     const attn_block *block = &f->block.block;
     const size_t width = attn_whole(at, g->columns), row = attn_block_lanes(at);
     float *widened = f->results.s; /* what was there is in bf16 by now */
     for (size_t j = 0; at->fast && j < f->tile.keys; j++)
         for (size_t lane = 0; lane < block->lanes; lane++)
-            widened[j * block->lanes + lane] = bf16_as_float(g->bf16[j * row + lane]);
+            widened[j * block->lanes + lane] = attn_float_of_bf16(g->bf16[j * row + lane]);
     attn_repair job = {.tile = &f->tile,
                        .bias = f->block.extras.bias,
                        .lanes = block->lanes,
@@ -407,9 +401,9 @@ attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *gr
     workspace_layout(&plan, workspace, &scratches);
     if (grads->dq || grads->dk || grads->dv) {
         for (size_t i = 0; i < plan.blocks; i++) atomic_init(plan.job.turns + i, 0);
-        attn_attention_run(&at, plan.workers, plan.tasks, backward_task, &plan.job, scratches, plan.bytes);
+        attn_attention_run(&at, NULL, plan.workers, plan.tasks, backward_task, &plan.job, scratches, plan.bytes);
         if (grads->dq)
-            attn_attention_run(&at, plan.workers, plan.blocks, put_queries, &plan.job, scratches, plan.bytes);
+            attn_attention_run(&at, NULL, plan.workers, plan.blocks, put_queries, &plan.job, scratches, plan.bytes);
     }
     attn_status status = ATTN_OK;
     if (grads->dbias) status = attn_backward_bias(&at, grads->dbias, grads->accumulate, scratches, plan.workers);

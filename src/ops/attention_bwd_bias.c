@@ -97,7 +97,8 @@ attn_status attn_backward_bias(attn_attention *at, const attn_tensor *dbias, boo
     const bool keys_shared = dbias->shape[3] == 1;
     bias_job job = {at, dbias, keys_shared ? 1 : ATTN_MAX((at->s + ATTN_TILE - 1) / ATTN_TILE, (size_t)1)};
     const size_t heads = dbias->shape[1] == 1 ? 1 : at->key_heads, sequences = dbias->shape[0] == 1 ? 1 : at->sequences;
-    attn_attention_run(at, workers, job.tiles * heads * sequences, bias_task, &job, workspace, bias_layout(at, NULL));
+    attn_attention_run(at, NULL, workers, job.tiles * heads * sequences, bias_task, &job, workspace,
+                       bias_layout(at, NULL));
     return ATTN_OK;
 }
 

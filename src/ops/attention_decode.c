@@ -441,8 +441,8 @@ attn_status attn_decode_run(const attn_attention *at) {
         plan.job.before[b + 1] = before += splits;
         for (size_t h = 0; h < at->key_heads; h++) atomic_init(&plan.job.left[b * at->key_heads + h], splits);
     }
-    attn_attention_run_shares(at, plan.shares, plan.workers, plan.tasks, plan.job.split ? split_task : block_task,
-                              &plan.job, (char *)workspace + plan.shared, plan.bytes);
+    attn_attention_run(at, plan.shares, plan.workers, plan.tasks, plan.job.split ? split_task : block_task, &plan.job,
+                       (char *)workspace + plan.shared, plan.bytes);
     attn_release(at->ctx, allocated);
     return ATTN_OK;
 }

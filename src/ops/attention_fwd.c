@@ -468,7 +468,7 @@ attn_status attn_attention_forward(attn_attention *at, const attn_tensor *out, c
         forward_plan plan = plan_of(at);
         void *workspace, *allocated;
         ATTN_TRY(attn_attention_memory(at, &workspace, &allocated, plan.workers * plan.bytes));
-        attn_attention_run(at, plan.workers, plan.tasks, forward_task, &plan.job, workspace, plan.bytes);
+        attn_attention_run(at, NULL, plan.workers, plan.tasks, forward_task, &plan.job, workspace, plan.bytes);
         attn_release(at->ctx, allocated);
     }
     clear_padding(at);

@@ -146,7 +146,7 @@ attn_status attn_attention_scores(attn_context *ctx, const attn_tensor *scores, 
     const size_t workers = attn_attention_workers(at, tasks, pairs * (double)at->d * 0.02);
     void *workspace, *allocated;
     ATTN_TRY(attn_attention_memory(&look.at, &workspace, &allocated, workers * bytes));
-    attn_attention_run(&look.at, workers, tasks, scores_task, &job, workspace, bytes);
+    attn_attention_run(&look.at, NULL, workers, tasks, scores_task, &job, workspace, bytes);
     attn_release(ctx, allocated);
     return ATTN_OK;
 }

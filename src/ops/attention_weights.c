@@ -209,7 +209,7 @@ static attn_status look_at_rows(const attn_look *look, const attn_attention_look
     const size_t workers = attn_attention_workers(at, tasks, pairs * (double)at->d * 0.02);
     void *workspace, *allocated;
     ATTN_TRY(attn_attention_memory(at, &workspace, &allocated, workers * bytes));
-    attn_attention_run(at, workers, tasks, rows_task, &job, workspace, bytes);
+    attn_attention_run(at, NULL, workers, tasks, rows_task, &job, workspace, bytes);
     attn_release(at->ctx, allocated);
     return ATTN_OK;
 }

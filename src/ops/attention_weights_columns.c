@@ -145,7 +145,7 @@ attn_status attn_look_columns(const attn_look *every, const attn_attention_look 
     const size_t workers = attn_attention_workers(at, tasks, pairs * (double)at->d * 0.02);
     void *workspace, *allocated;
     ATTN_TRY(attn_attention_memory(at, &workspace, &allocated, workers * bytes));
-    attn_attention_run(at, workers, tasks, columns_task, &job, workspace, bytes);
+    attn_attention_run(at, NULL, workers, tasks, columns_task, &job, workspace, bytes);
     attn_release(at->ctx, allocated);
     return ATTN_OK;
 }

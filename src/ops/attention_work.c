@@ -14,29 +14,12 @@ struct work {
     attn_attention_task *task;
     void *job;
     char *workspace;
-    size_t bytes, tasks;
+    size_t bytes, tasks, workers;
     _Atomic size_t next;
+    attn_share *shares;          /* (workers), or NULL: `next` counts */
+    bool numbered;               /* threads are the context's own */
     const attn_kernels *kernels; /* NULL: products are not of pairs */
-    attn_share *shares;          /* (workers) */
-    size_t workers;
-    bool numbered; /* threads are the context's own */
 };
-
-static void worker(void *arg, size_t index) {
-    struct work *work = arg;
-    if (work->kernels) work->kernels->tiles_begin();
-    for (size_t task; (task = atomic_fetch_add(&work->next, 1)) < work->tasks;)
-        work->task(work->job, task, work->workspace + index * work->bytes);
-    if (work->kernels) work->kernels->tiles_end();
-}
-
-void attn_attention_run(const attn_attention *at, size_t workers, size_t tasks, attn_attention_task *task, void *job,
-                        void *workspace, size_t bytes) {
-    struct work work = {.task = task, .job = job, .workspace = workspace, .bytes = bytes, .tasks = tasks};
-    if (at->fast) work.kernels = at->kernels;
-    atomic_init(&work.next, 0);
-    if (tasks > 0) attn_parallel_for(at->ctx, workers, worker, &work);
-}
 
 /* Takes a task of a share, from its front or its end; false if there is none. */
 static bool take(attn_share *share, bool front, size_t *task) {
@@ -51,29 +34,36 @@ static bool take(attn_share *share, bool front, size_t *task) {
     }
 }
 
-static void share_worker(void *arg, size_t index) {
+static void worker(void *arg, size_t index) {
     struct work *work = arg;
-    const size_t own = work->numbered ? attn_thread_number() % work->workers : index;
     void *scratch = work->workspace + index * work->bytes;
     size_t task;
     if (work->kernels) work->kernels->tiles_begin();
-    for (size_t i = 0; i < work->workers; i++)
-        while (take(work->shares + (own + i) % work->workers, i == 0, &task)) work->task(work->job, task, scratch);
+    if (!work->shares) {
+        while ((task = atomic_fetch_add(&work->next, 1)) < work->tasks) work->task(work->job, task, scratch);
+    } else {
+        const size_t own = work->numbered ? attn_thread_number() % work->workers : index;
+        for (size_t i = 0; i < work->workers; i++)
+            while (take(work->shares + (own + i) % work->workers, i == 0, &task)) work->task(work->job, task, scratch);
+    }
     if (work->kernels) work->kernels->tiles_end();
 }
 
-void attn_attention_run_shares(const attn_attention *at, attn_share *shares, size_t workers, size_t tasks,
-                               attn_attention_task *task, void *job, void *workspace, size_t bytes) {
-    if (tasks > UINT32_MAX) {
-        attn_attention_run(at, workers, tasks, task, job, workspace, bytes);
-        return;
-    }
-    struct work work = {.task = task, .job = job, .workspace = workspace, .bytes = bytes, .shares = shares};
-    if (at->fast) work.kernels = at->kernels;
-    work.workers = workers, work.numbered = !at->ctx->parallel_for;
-    for (size_t i = 0; i < workers; i++)
+void attn_attention_run(const attn_attention *at, attn_share *shares, size_t workers, size_t tasks,
+                        attn_attention_task *task, void *job, void *workspace, size_t bytes) {
+    struct work work = {.task = task,
+                        .job = job,
+                        .workspace = workspace,
+                        .bytes = bytes,
+                        .tasks = tasks,
+                        .workers = workers,
+                        .shares = tasks <= UINT32_MAX ? shares : NULL,
+                        .numbered = !at->ctx->parallel_for,
+                        .kernels = at->fast ? at->kernels : NULL};
+    atomic_init(&work.next, 0);
+    for (size_t i = 0; work.shares && i < workers; i++)
         atomic_init(&shares[i].left, (uint64_t)(tasks * i / workers) << 32 | tasks * (i + 1) / workers);
-    attn_parallel_for(at->ctx, workers, share_worker, &work);
+    if (tasks > 0) attn_parallel_for(at->ctx, workers, worker, &work);
 }
 
 attn_status attn_attention_memory(const attn_attention *at, void **workspace, void **allocated, size_t bytes) {

@@ -1,5 +1,6 @@
 /* quantised.c: weights of small integers: into panels, back into floats, and products with them. */
 #include "ops/quantised.h"
+#include "base/half.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -177,14 +178,14 @@ static void *take_memory(attn_context *ctx, attn_quantised_store *store, size_t 
     struct attn_quantised_chunk *chunk = store ? store->last : NULL;
     if (!store) {
         void *own = attn_alloc(ctx, bytes, 1);
-        if (own) attn_want_huge_pages(own, bytes);
+        if (own) attn_want_huge_pages(ctx, own, bytes);
         return own;
     }
     if (!chunk || chunk->bytes - chunk->used < bytes) {
         const size_t good = ATTN_MIN(ATTN_MAX(store->held, (size_t)SMALLEST_CHUNK), (size_t)LARGEST_CHUNK);
         const size_t all = ATTN_MAX(good, bytes);
         if (all > SIZE_MAX - HEADER || !(chunk = attn_alloc(ctx, HEADER + all, 1))) return NULL;
-        attn_want_huge_pages(chunk, HEADER + all);
+        attn_want_huge_pages(ctx, chunk, HEADER + all);
         *chunk = (struct attn_quantised_chunk){store->last, all, 0};
         store->last = chunk;
         store->held += all;
@@ -255,15 +256,7 @@ attn_quantised_form attn_quantised_form_of(const attn_quantised *w) { return w->
 
 /* ---- back ------------------------------------------------------------------------------------------- */
 
-static float from_half(const unsigned char *at) {
-    const uint32_t h = half_at(at), sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-    uint32_t bits = sign | (exponent + 112) << 23 | fraction << 13;
-    float value;
-    if (exponent == 31) bits = sign | 0x7f800000 | fraction << 13;
-    memcpy(&value, &bits, sizeof value);
-    if (exponent == 0) value = (sign ? -1.0f : 1.0f) * ((float)fraction * 0x1p-24f);
-    return value;
-}
+static float from_half(const unsigned char *at) { return attn_float_of_f16(half_at(at)); }
 
 void attn_quantised_row(float *out, const attn_quantised *w, size_t n) {
     const attn_quantised_layout *l = &attn_quantised_layouts[w->form];

@@ -1,5 +1,6 @@
 /* widen.c: see widen.h. */
 #include "ops/widen.h"
+#include "base/half.h"
 #include "kernel/kernels.h"
 
 #include <string.h>
@@ -27,10 +28,7 @@ static void widen_rows(void *argument, size_t first, size_t end) {
     for (size_t row = first; row < end; row++) {
         const uint16_t *from = row_at(job->bf16, row);
         float *to = job->f32 + row * n;
-        for (size_t i = 0; i < n; i++) {
-            const uint32_t bits = (uint32_t)from[i] << 16;
-            memcpy(to + i, &bits, sizeof bits);
-        }
+        for (size_t i = 0; i < n; i++) to[i] = attn_float_of_bf16(from[i]);
     }
 }
 

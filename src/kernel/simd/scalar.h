@@ -9,6 +9,7 @@
 #ifndef ATTN_KERNEL_SIMD_H
 #define ATTN_KERNEL_SIMD_H
 
+#include "base/half.h"
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -91,22 +92,12 @@ V_FN VM v_of_bits(uint32_t bits) { return bits & 1; }
 
 /* Lanes that hold two bf16, the second in the upper half: c + a₁b₁ + a₀b₀; and such a lane from two floats, rounded. */
 V_FN V v_dot_bf16(V a, V b, V c) {
-    uint32_t x, y, halves[4];
-    memcpy(&x, &a, sizeof x);
-    memcpy(&y, &b, sizeof y);
-    halves[0] = x << 16, halves[1] = x & 0xffff0000u, halves[2] = y << 16, halves[3] = y & 0xffff0000u;
-    float f[4];
-    memcpy(f, halves, sizeof f);
-    return __builtin_fmaf(f[0], f[2], __builtin_fmaf(f[1], f[3], c));
+    const uint32_t x = attn_float_bits(a), y = attn_float_bits(b);
+    const float upper = __builtin_fmaf(attn_float_of_bits(x & 0xffff0000u), attn_float_of_bits(y & 0xffff0000u), c);
+    return __builtin_fmaf(attn_float_of_bits(x << 16), attn_float_of_bits(y << 16), upper);
 }
 
-V_FN V v_low_bf16(V a) { /* the first of a pair */
-    uint32_t bits;
-    memcpy(&bits, &a, sizeof bits);
-    bits <<= 16;
-    memcpy(&a, &bits, sizeof a);
-    return a;
-}
+V_FN V v_low_bf16(V a) { return attn_float_of_bits(attn_float_bits(a) << 16); } /* the first of a pair */
 
 /* Across lanes: upper half onto lower half, until one is left. */
 V_FN float v_sum(V a) { return a; }
@@ -114,65 +105,20 @@ V_FN float v_max_of(V a) { return a; }
 
 V_FN void v_transpose(V x[V_LANES]) { (void)x; } /* lane i of x[j] ↔ lane j of x[i] */
 
-V_FN V v_load_bf16(const uint16_t *p) {
-    uint32_t bits = (uint32_t)*p << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-V_FN void v_store_bf16(uint16_t *p, V a) { /* to nearest, ties to even; NaN stays NaN */
-    uint32_t bits;
-    memcpy(&bits, &a, sizeof bits);
-    if (a != a) *p = (uint16_t)(bits >> 16 | 0x40);
-    else *p = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-V_FN V v_pair_bf16(V low, V high) {
-    uint16_t pair[2];
-    v_store_bf16(pair, low);
-    v_store_bf16(pair + 1, high);
-    uint32_t bits = (uint32_t)pair[1] << 16 | pair[0];
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+V_FN V v_load_bf16(const uint16_t *p) { return attn_float_of_bf16(*p); }
+V_FN void v_store_bf16(uint16_t *p, V a) { *p = attn_bf16_of(a); } /* to nearest, ties to even; NaN stays NaN */
+V_FN V v_pair_bf16(V low, V high) { return attn_float_of_bits((uint32_t)attn_bf16_of(high) << 16 | attn_bf16_of(low)); }
 V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) { /* the halves of pairs, each in its row */
-    uint32_t bits;
-    memcpy(&bits, &pairs, sizeof bits);
+    const uint32_t bits = attn_float_bits(pairs);
     *low = (uint16_t)bits, *high = (uint16_t)(bits >> 16);
 }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return n ? v_load_bf16(p) : 0.0f; }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     if (n) v_store_bf16(p, a);
 }
-V_FN V v_load_f16(const uint16_t *p) {
-    uint32_t magnitude = (uint32_t)(*p & 0x7fff) << 13, sign = (uint32_t)(*p & 0x8000) << 16;
-    float x;
-    memcpy(&x, &magnitude, sizeof x);
-    x *= 0x1p112f;                                                     /* the exponent's bias is 127 here, 15 there */
-    if (magnitude < 0x800000) x = (float)(magnitude >> 13) * 0x1p-24f; /* subnormal there: tasks read it here as 0 */
-    memcpy(&magnitude, &x, sizeof x);
-    if ((*p & 0x7c00) == 0x7c00) magnitude |= 0x7f800000;
-    magnitude |= sign;
-    memcpy(&x, &magnitude, sizeof x);
-    return x;
-}
+V_FN V v_load_f16(const uint16_t *p) { return attn_float_of_f16(*p); }
 V_FN V v_load_f16_n(const uint16_t *p, size_t n) { return n ? v_load_f16(p) : 0.0f; }
-V_FN void v_store_f16(uint16_t *p, V a) { /* to nearest, ties to even; NaN stays NaN */
-    uint32_t bits;
-    memcpy(&bits, &a, sizeof bits);
-    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
-    if (magnitude > 0x7f800000) { /* NaN */
-        *p = (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
-    } else if (magnitude >= 0x477ff000) { /* rounds to 2^16 or more */
-        *p = (uint16_t)(sign | 0x7c00);
-    } else if (magnitude >= 0x38800000) {
-        *p = (uint16_t)(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
-    } else { /* subnormal there: the addition rounds at the right bit */
-        float x = __builtin_fabsf(a) + 0.5f;
-        memcpy(&magnitude, &x, sizeof magnitude);
-        *p = (uint16_t)(sign | (magnitude - 0x3f000000));
-    }
-}
+V_FN void v_store_f16(uint16_t *p, V a) { *p = attn_f16_of(a); }
 V_FN void v_store_f16_n(uint16_t *p, V a, size_t n) {
     if (n) v_store_f16(p, a);
 }
