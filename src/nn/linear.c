@@ -154,9 +154,10 @@ attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
                           .accumulate = accumulate};
         ATTN_TRY(attn_gemm_run(ctx, &gemm));
     }
-    if (own->residual && own->residual->needs_grad) ATTN_TRY(attn_grad_add(tape, own->residual, dy.data));
-    if (own->w->frozen && (!own->b || own->b->frozen)) return ATTN_OK;
-    return attn_tape_gather(tape, own->w, own->b, x->value.data, dy.data, dy.shape[0]);
+    if (!own->w->frozen || (own->b && !own->b->frozen))
+        ATTN_TRY(attn_tape_gather(tape, own->w, own->b, x->value.data, dy.data, dy.shape[0]));
+    if (!own->residual || !own->residual->needs_grad) return ATTN_OK;
+    return tape->handed ? attn_grad_add(tape, own->residual, dy.data) : attn_grad_pass(tape, own->residual, dy.data);
 }
 
 /* ---- embedding ------------------------------------------------------------------------------ */

@@ -258,9 +258,8 @@ const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form
 
 const attn_packed *attn_parameter_form_once(attn_parameter *parameter, attn_form form, attn_panel_form panels,
                                             size_t rows, attn_packed *shared) {
-    enum { MANY_ROWS = 192 }; /* packing is a small part of such a product */
     entry *item = (entry *)parameter;
-    if (parameter->frozen || rows < MANY_ROWS || item->fresh[panels][form])
+    if (parameter->frozen || rows < ATTN_MANY_ROWS || item->fresh[panels][form])
         return attn_parameter_form(parameter, form, panels);
     item->shares = true;
     return pack_form(item, form, panels, shared) == ATTN_OK ? shared : NULL;

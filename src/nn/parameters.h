@@ -21,6 +21,9 @@ attn_quantised_store *attn_parameters_store(attn_parameters *set);
 /* Fails where the parameter is kept as integers, which what `wants` it cannot do with. */
 attn_status attn_parameter_needs_floats(const attn_parameter *parameter, const char *wants);
 
+/* So many rows make a product worth doing by itself: packing is a small part of it. */
+enum { ATTN_MANY_ROWS = 192 };
+
 attn_context *attn_parameters_context(const attn_parameters *set);
 /* NULL with the error set in the context of the parameter's set. */
 const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels);

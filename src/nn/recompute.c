@@ -91,7 +91,7 @@ static attn_status differentiate(attn_tape *tape, const part_node *own) {
 static bool make_room(attn_tape *tape, attn_var *x) {
     if (!x->needs_grad) return true;
     if (x->parent || x->parameter) return attn_grad_zeroed(tape, x) != NULL;
-    if (!x->grad.data) x->grad.data = attn_tape_memory(tape, attn_tensor_count(&x->grad), sizeof(float));
+    if (!x->grad.data) x->grad.data = attn_grad_memory(tape, attn_tensor_count(&x->grad));
     return x->grad.data != NULL;
 }
 
@@ -102,16 +102,19 @@ attn_status attn_backward_recompute(attn_tape *tape, attn_node *node) {
     const attn_tape before = *tape;
     const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
     tape->last = NULL;
-    tape->gathers = NULL;
-    tape->gathers_end = &tape->gathers;
+    attn_tape_gather_begin(tape);
     tape->position = own->position;
     tape->recompute = false; /* a part within a part is kept */
     const attn_status status = differentiate(tape, own);
     tape->last = before.last;
+    attn_tape_gather_begin(tape);
     tape->gathers = before.gathers;
     tape->gathers_end = before.gathers_end;
     tape->position = before.position;
     tape->recompute = before.recompute;
+    memcpy(tape->spare, before.spare, sizeof tape->spare); /* what the part took is free again, what it left is gone */
+    tape->spares = before.spares;
+    tape->handed = false;
     attn_arena_rewind(&tape->arena, mark);
     return status;
 }

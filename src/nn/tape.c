@@ -43,8 +43,8 @@ void attn_tape_reset(attn_tape *tape) {
     tape->done = false;
     tape->position = 0;
     tape->last = NULL;
-    tape->gathers = NULL;
-    tape->gathers_end = &tape->gathers;
+    tape->spares = 0;
+    attn_tape_gather_begin(tape);
 }
 
 void attn_tape_seed(attn_tape *tape, uint64_t seed, uint64_t step) {
@@ -206,6 +206,39 @@ attn_var *attn_tape_parameter(attn_tape *tape, attn_parameter *parameter) {
 
 /* ---- gradients of variables ----------------------------------------------------------------- */
 
+enum { LEAST_SPARE = 4096 };
+
+/* The smallest piece that is enough, or a part of it. */
+float *attn_grad_memory(attn_tape *tape, size_t n) {
+    size_t best = tape->spares, bytes;
+    if (!attn_size_mul(&bytes, n, sizeof(float)) || bytes < LEAST_SPARE)
+        return attn_tape_memory(tape, n, sizeof(float));
+    for (size_t i = 0; i < tape->spares; i++)
+        if (tape->spare[i].bytes >= bytes && (best == tape->spares || tape->spare[i].bytes < tape->spare[best].bytes))
+            best = i;
+    if (best == tape->spares) return attn_tape_memory(tape, n, sizeof(float));
+    attn_spare *piece = &tape->spare[best];
+    float *memory = piece->memory;
+    const size_t taken = ATTN_MIN((bytes + LEAST_SPARE - 1) / LEAST_SPARE * LEAST_SPARE, piece->bytes);
+    piece->memory = (char *)piece->memory + taken;
+    piece->bytes -= taken;
+    if (piece->bytes < LEAST_SPARE) *piece = tape->spare[--tape->spares];
+    return memory;
+}
+
+void attn_grad_release(attn_tape *tape, void *memory, size_t n) {
+    const size_t bytes = n * sizeof(float);
+    if (bytes < LEAST_SPARE) return;
+    if (tape->spares < ATTN_COUNT(tape->spare)) {
+        tape->spare[tape->spares++] = (attn_spare){memory, bytes};
+        return;
+    }
+    attn_spare *least = &tape->spare[0];
+    for (size_t i = 1; i < tape->spares; i++)
+        if (tape->spare[i].bytes < least->bytes) least = &tape->spare[i];
+    if (least->bytes < bytes) *least = (attn_spare){memory, bytes};
+}
+
 float *attn_grad_begin(attn_tape *tape, attn_var *var, bool *accumulate) {
     if (var->parent) {
         *accumulate = true;
@@ -216,7 +249,7 @@ float *attn_grad_begin(attn_tape *tape, attn_var *var, bool *accumulate) {
         var->grad.data = attn_parameter_grad(var->parameter);
     } else {
         *accumulate = var->grad_written;
-        if (!var->grad.data) var->grad.data = attn_tape_memory(tape, attn_tensor_count(&var->grad), sizeof(float));
+        if (!var->grad.data) var->grad.data = attn_grad_memory(tape, attn_tensor_count(&var->grad));
     }
     var->grad_written = var->grad.data != NULL;
     return var->grad.data;
@@ -241,7 +274,7 @@ float *attn_grad_shadow(attn_tape *tape, attn_var *var, int index) {
 attn_status attn_grad_pass(attn_tape *tape, attn_var *var, float *grad) {
     if (!var->parent && !var->parameter && !var->grad_written) {
         var->grad.data = grad;
-        var->grad_written = true;
+        var->grad_written = tape->handed = true;
         return ATTN_OK;
     }
     bool accumulate;
@@ -259,80 +292,14 @@ attn_status attn_grad_add(attn_tape *tape, attn_var *var, const float *grad) {
     return ATTN_OK;
 }
 
-/* ---- gathered gradients of weights ---------------------------------------------------------- */
+/* ---- backward ------------------------------------------------------------------------------- */
 
-attn_status attn_tape_gather(attn_tape *tape, attn_parameter *w, attn_parameter *b, const float *x, const float *dy,
-                             size_t rows) {
-    if (rows == 0) return ATTN_OK;
-    attn_gather *gather = tape->gathers;
-    while (gather && (gather->w != w || gather->b != b)) gather = gather->next;
-    if (!gather) {
-        gather = attn_tape_memory(tape, 1, sizeof *gather);
-        if (!gather) return ATTN_E_NOMEM;
-        *gather = (attn_gather){.w = w, .b = b};
-        *tape->gathers_end = gather;
-        tape->gathers_end = &gather->next;
-    }
-    attn_gather_block *block = attn_tape_memory(tape, 1, sizeof *block);
-    if (!block) return ATTN_E_NOMEM;
-    *block =
-        (attn_gather_block){gather->blocks, x, dy, rows}; /* backward goes back: the first becomes the tape's first */
-    gather->blocks = block;
-    gather->rows += rows;
-    return ATTN_OK;
-}
-
-/* Makes the gather one block. Blocks that already follow one another in memory are used where they are. */
-static attn_status stack_blocks(attn_tape *tape, attn_gather *gather, size_t k, size_t n) {
-    attn_gather_block *first = gather->blocks;
-    bool contiguous = true;
-    for (const attn_gather_block *block = first; block->next && contiguous; block = block->next)
-        contiguous = block->next->x == block->x + block->rows * k && block->next->dy == block->dy + block->rows * n;
-    if (!contiguous) {
-        float *x = attn_tape_memory(tape, gather->rows, k * sizeof *x);
-        float *dy = attn_tape_memory(tape, gather->rows, n * sizeof *dy);
-        if (!x || !dy) return ATTN_E_NOMEM;
-        size_t row = 0;
-        for (const attn_gather_block *block = first; block; row += block->rows, block = block->next) {
-            attn_copy_floats(tape->ctx, x + row * k, block->x, block->rows * k);
-            attn_copy_floats(tape->ctx, dy + row * n, block->dy, block->rows * n);
-        }
-        first->x = x, first->dy = dy;
-        gather->copied = true;
-    }
-    first->next = NULL;
-    first->rows = gather->rows;
-    return ATTN_OK;
-}
-
-/* Several weights may have read the same rows, as the projections of queries, keys and values do: these are packed
- * once. `before` is the gather whose rows are packed, or NULL. */
-static attn_status finish_gather(attn_tape *tape, attn_gather *gather, const attn_gather *before) {
-    size_t n = gather->w->value.shape[0], k = gather->w->value.shape[1];
-    float *dw = gather->w->frozen ? NULL : attn_parameter_grad(gather->w);
-    if (!dw && !gather->w->frozen) return ATTN_E_NOMEM;
-    ATTN_TRY(stack_blocks(tape, gather, k, n));
-    const attn_gather_block *all = gather->blocks;
-    if (k && n && dw) {
-        const bool packed = before && !before->copied && !gather->copied && before->blocks->x == all->x &&
-                            before->rows == gather->rows && before->w->value.shape[1] == k && before->w->value.shape[0];
-        if (!packed)
-            ATTN_TRY(attn_gemm_pack(tape->ctx, &tape->packed, tape->panels, all->x, (ptrdiff_t)k, 1, all->rows, k));
-        attn_gemm gemm = {.m = n,
-                          .a = all->dy,
-                          .a_row = 1,
-                          .a_column = (ptrdiff_t)n,
-                          .b = &tape->packed,
-                          .c = dw,
-                          .c_row = (ptrdiff_t)k,
-                          .accumulate = true};
-        ATTN_TRY(attn_gemm_run(tape->ctx, &gemm));
-    }
-    if (!gather->b || gather->b->frozen) return ATTN_OK;
-    float *db = attn_parameter_grad(gather->b);
-    if (!db) return ATTN_E_NOMEM;
-    attn_tensor sums = attn_tensor_f32(db, 1, n), dy = attn_tensor_f32((void *)all->dy, 2, all->rows, n);
-    return attn_column_sums(tape->ctx, &sums, &dy, true);
+/* The memory of the gradient of a node that was visited is the tape's again, unless the node handed it on (I3); what an
+ * input got is for the caller. */
+static void release_gradient(attn_tape *tape, const attn_node *node) {
+    const attn_var *out = node->out;
+    if (tape->handed || out->parent || out->parameter || node->operation == ATTN_OPERATION_input) return;
+    attn_grad_release(tape, out->grad.data, attn_tensor_count(&out->grad));
 }
 
 attn_status attn_tape_visit(attn_tape *tape) {
@@ -342,16 +309,12 @@ attn_status attn_tape_visit(attn_tape *tape) {
             if (out->shadow[i] && !attn_tape_check(tape, attn_grad_pass(tape, out, out->shadow[i])))
                 return tape->status;
         if (!out->grad_written) continue;
+        tape->handed = false;
         if (!attn_tape_check(tape, operations[node->operation].backward(tape, node))) return tape->status;
+        release_gradient(tape, node);
     }
-    const attn_gather *before = NULL;
-    for (attn_gather *gather = tape->gathers; gather; gather = gather->next) {
-        attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        if (!attn_tape_check(tape, finish_gather(tape, gather, before))) return tape->status;
-        attn_arena_rewind(&tape->arena, mark);
-        if (!gather->w->frozen) before = gather;
-    }
-    return ATTN_OK;
+    attn_tape_check(tape, attn_tape_gathered(tape));
+    return tape->status;
 }
 
 attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {

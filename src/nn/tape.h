@@ -6,7 +6,8 @@
  * the tape; (I2) a gradient's first writer writes it and the later ones add to it, so nothing is cleared first; only
  * those that reach a part of a variable (a row, a slice) start from zeros; (I3) after its node's visit an output's
  * gradient is read by nobody, so the node may use the memory: change it in place, or hand it to an input as that
- * input's gradient (attn_grad_pass); (I4) rows given to attn_tape_gather stay as they are until backward ends. */
+ * input's gradient (attn_grad_pass), and else the tape gives it to the next gradient; (I4) rows dy that
+ * attn_tape_gather keeps stay as they are until backward ends, rows x in any case. */
 #ifndef ATTN_NN_TAPE_H
 #define ATTN_NN_TAPE_H
 
@@ -86,8 +87,13 @@ typedef struct attn_gather {
     attn_parameter *w, *b; /* b may be NULL */
     attn_gather_block *blocks;
     size_t rows;
-    bool copied; /* the rows were stacked in memory that the next gather uses again */
 } attn_gather;
+
+/* Memory of a gradient that was used. */
+typedef struct attn_spare {
+    void *memory;
+    size_t bytes;
+} attn_spare;
 
 struct attn_tape {
     attn_context *ctx;
@@ -98,10 +104,14 @@ struct attn_tape {
     uint64_t seed, step, position;
     attn_arena arena;
     attn_node *last;
+    attn_spare spare[24];
+    size_t spares;
+    bool handed; /* the gradient of the node that is visited is needed further */
     attn_gather *gathers, **gathers_end;
-    attn_packed packed;     /* right side of a weight gradient's product */
-    attn_packed weights;    /* of a product with weights that are learned */
-    attn_panel_form panels; /* of the products with weights */
+    attn_packed packed;       /* right side of a weight gradient's product */
+    const float *packed_rows; /* its rows, as long as they lie there; or NULL */
+    attn_packed weights;      /* of a product with weights that are learned */
+    attn_panel_form panels;   /* of the products with weights */
 };
 
 #define ATTN_OPERATION_BACKWARD(name) attn_status attn_backward_##name(attn_tape *tape, attn_node *node);
@@ -152,9 +162,14 @@ float *attn_grad_shadow(attn_tape *tape, attn_var *var, int index);
 attn_status attn_grad_pass(attn_tape *tape, attn_var *var, float *grad);
 /* The same for memory that is still needed: copied if it is the first. */
 attn_status attn_grad_add(attn_tape *tape, attn_var *var, const float *grad);
-/* Notes rows for dW += dyᵀ x and db += Σ dy, done when backward ends. */
+/* Memory for a gradient of n floats, and back: the next one may take it. */
+float *attn_grad_memory(attn_tape *tape, size_t n);
+void attn_grad_release(attn_tape *tape, void *memory, size_t n);
+/* dW += dyᵀ x and db += Σ dy: of ATTN_MANY_ROWS at once, else when backward ends. */
 attn_status attn_tape_gather(attn_tape *tape, attn_parameter *w, attn_parameter *b, const float *x, const float *dy,
                              size_t rows);
+void attn_tape_gather_begin(attn_tape *tape);
+attn_status attn_tape_gathered(attn_tape *tape); /* what was left for the end */
 
 /* Visits all nodes from the last to the first, then does what was gathered. */
 attn_status attn_tape_visit(attn_tape *tape);
