@@ -2,9 +2,11 @@
  */
 #include "attend.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- the notes' examples ---------------------------------------------------------------------------------------- */
 
@@ -226,13 +228,19 @@ static bool take_npy(const command *c, attend_input *in, FILE *file) {
 }
 
 bool attend_read(const command *c, attend_input *in, const char *path) {
-    *in = (attend_input){.name = strcmp(path, "-") ? path : "stdin"};
+    *in = (attend_input){.name = strcmp(path, "-") ? path : "(stdin)"};
     json_error_t error;
     for (size_t i = 0; attend_examples[i]; i++)
         if (!strcmp(attend_examples[i], path)) return take_json(c, in, json_loads(example_texts[i], 0, &error), &error);
     if (!strcmp(path, "-")) return take_json(c, in, json_loadf(stdin, JSON_REJECT_DUPLICATES, &error), &error);
     FILE *file = fopen(path, "rb");
-    if (!file) return cli_fail(c, "%s: %m; expected a file or an example: six, dog", path) == EXIT_DONE;
+    struct stat about;
+    if (file && fstat(fileno(file), &about) == 0 && S_ISDIR(about.st_mode)) {
+        fclose(file), file = NULL;
+        errno = EISDIR;
+    }
+    if (!file)
+        return cli_fail(c, "%s: %s; expected a file or an example: six, dog", path, strerror(errno)) == EXIT_DONE;
     const bool fine = cli_ends_with(path, ".npy")
                           ? take_npy(c, in, file)
                           : take_json(c, in, json_loadf(file, JSON_REJECT_DUPLICATES, &error), &error);

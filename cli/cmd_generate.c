@@ -67,7 +67,9 @@ const char *generate_end_name(attn_generate_end end) {
 /* The prompt as malloc'd text; NULL, said, if there is none. */
 static char *read_prompt(const command *c, const settings *s, char **words, int n, int *code) {
     const int given = (s->prompt != NULL) + (s->file != NULL) + (n > 0);
+    const char *name = !s->file ? "the prompt" : strcmp(s->file, "-") ? s->file : "(stdin)";
     char *text = NULL;
+    size_t bytes = 0;
     *code = EXIT_FAILED;
     if (given != 1) {
         *code = cli_wrong_use(
@@ -77,17 +79,17 @@ static char *read_prompt(const command *c, const settings *s, char **words, int 
     }
     if (s->file) {
         char *read;
-        if (attn_read_text(cli_context(), &read, NULL, s->file) != ATTN_OK) {
+        if (attn_read_text(cli_context(), &read, &bytes, s->file) != ATTN_OK) {
             cli_fail_status(c);
             return NULL;
         }
-        text = strdup(read);
+        if ((text = malloc(bytes + 1))) memcpy(text, read, bytes + 1);
         attn_text_free(cli_context(), read);
-    } else {
-        text = s->prompt ? strdup(s->prompt) : cli_join(c, words, n);
+    } else if ((text = s->prompt ? strdup(s->prompt) : cli_join(c, words, n))) {
+        bytes = strlen(text);
     }
     if (!text) cli_fail_memory(c);
-    else if (!cli_check_text(c, s->file ? s->file : "the prompt", 0, text, strlen(text))) {
+    else if (!cli_check_text(c, name, 0, text, bytes)) {
         free(text);
         return NULL;
     }
@@ -127,6 +129,7 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
     if ((s->json || answer) && !kept) return cli_fail_memory(c);
     if (!s->json && !s->no_prompt && !s->chat) fputs(prompt, stdout);
     int code = EXIT_DONE;
+    bool begun = *prompt;
     while (code == EXIT_DONE && !cli_interrupted) {
         const char *text;
         size_t bytes;
@@ -134,12 +137,13 @@ static int stream(const command *c, const settings *s, attn_generator *g, const 
         if (attn_generator_next(g, &text, &bytes) != ATTN_OK) code = cli_fail_status(c);
         else if (bytes == 0) break;
         else {
+            begun = true;
             if (!s->json) fwrite(text, 1, bytes, stdout);
             if (kept) fwrite(text, 1, bytes, kept);
         }
     }
     const attn_generate_end end = attn_generator_end(g);
-    if (!s->json) fputc('\n', stdout);
+    if (!s->json && (begun || code == EXIT_DONE)) fputc('\n', stdout);
     if (kept && fclose(kept) != 0) code = cli_fail_memory(c);
     if (s->json && code == EXIT_DONE) generate_put_json(prompt, given, all, all_bytes, generate_end_name(end));
     if (answer) *answer = all;

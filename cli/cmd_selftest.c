@@ -73,6 +73,7 @@ static int run(const command *c, int argc, char **argv) {
     if (first < argc) return cli_wrong_use(c, "found operand \"%s\", expected options only", argv[first]);
     if (!cli_context()) return EXIT_FAILED;
     json_t *root = json_object(), *levels = json_object();
+    const bool report = !s.json && !cli_quiet;
     bool fine = true;
     for (const char *const *level = attn_cpu_levels(); *level; level++) {
         attn_context_options o = ATTN_CONTEXT_OPTIONS_INIT;
@@ -81,13 +82,14 @@ static int run(const command *c, int argc, char **argv) {
         attn_context *ctx;
         double worst = attn_context_create(&ctx, &o) == ATTN_OK ? check_attention(ctx) : INFINITY;
         attn_context_free(ctx);
-        cli_note("%-8s attention differs from double arithmetic by %.1e: %s", *level, worst,
-                 worst < 1e-5 ? "fine" : "WRONG");
+        if (report)
+            printf("%-8s attention differs from double arithmetic by %.1e: %s\n", *level, worst,
+                   worst < 1e-5 ? "fine" : "WRONG");
         json_object_set_new(levels, *level, cli_json_number(worst));
         fine = fine && worst < 1e-5;
     }
     fine = check_translation(c, &text) && fine;
-    if (text) cli_note("translation: %s", text);
+    if (text && report) printf("translation: %s\n", text);
     json_object_set_new(root, "fine", json_boolean(fine));
     json_object_set_new(root, "attention_error", levels);
     json_object_set_new(root, "translation", text ? json_string(text) : json_null());

@@ -206,25 +206,24 @@ static int train(const command *c, const settings *s) {
     const char **line = malloc((n + 1) * sizeof *line);
     size_t *length = malloc((n + 1) * sizeof *length);
     attn_tokenizer *k = NULL;
-    bool fine = line && length;
-    if (!fine) attn_text_free(ctx, text);
-    if (!fine) free(line), free(length);
-    if (!fine) return cli_fail_memory(c);
+    bool fine = (line && length) || cli_fail_memory(c) == EXIT_DONE;
     n = 0;
-    for (char *at = text; at < text + bytes;) {
+    for (char *at = text; fine && at < text + bytes;) {
         char *end = memchr(at, '\n', (size_t)(text + bytes - at));
         if (!end) end = text + bytes;
         line[n] = at;
         length[n++] = (size_t)(end - at);
+        fine = cli_check_text(c, strcmp(s->train, "-") ? s->train : "(stdin)", n, at, (size_t)(end - at));
         at = end + 1;
     }
     attn_bpe_options o = ATTN_BPE_OPTIONS_INIT;
     o.vocab_size = (size_t)s->vocab_size;
     o.lowercase = s->lowercase;
-    fine = attn_tokenizer_train_bpe(&k, ctx, line, length, n, &o) == ATTN_OK &&
-           attn_tokenizer_save(k, s->output) == ATTN_OK;
-    if (!fine) cli_fail_status(c);
-    else cli_note("%s: %zu tokens from %zu lines", s->output, attn_tokenizer_size(k), n);
+    if (fine)
+        fine = (attn_tokenizer_train_bpe(&k, ctx, line, length, n, &o) == ATTN_OK &&
+                attn_tokenizer_save(k, s->output) == ATTN_OK) ||
+               cli_fail_status(c) == EXIT_DONE;
+    if (fine) cli_note("%s: %zu tokens from %zu lines", s->output, attn_tokenizer_size(k), n);
     attn_tokenizer_free(k);
     free(line);
     free(length);

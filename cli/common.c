@@ -21,7 +21,24 @@ volatile sig_atomic_t cli_interrupted;
 
 /* ---- messages --------------------------------------------------------------------------------------------------- */
 
-/* One line, in one write: control characters are written out, so that a file's name cannot drive the terminal. */
+/* Bytes of the character that may be shown; 0: a control character, of C1 too, or no UTF-8. */
+static size_t shown_bytes(const unsigned char *at) {
+    static const struct {
+        unsigned char first, last, low, high, more; /* the first byte, the second one, how many follow */
+    } forms[] = {{0xC2, 0xC2, 0xA0, 0xBF, 1}, {0xC3, 0xDF, 0x80, 0xBF, 1}, {0xE0, 0xE0, 0xA0, 0xBF, 2},
+                 {0xE1, 0xEC, 0x80, 0xBF, 2}, {0xED, 0xED, 0x80, 0x9F, 2}, {0xEE, 0xEF, 0x80, 0xBF, 2},
+                 {0xF0, 0xF0, 0x90, 0xBF, 3}, {0xF1, 0xF3, 0x80, 0xBF, 3}, {0xF4, 0xF4, 0x80, 0x8F, 3}};
+    if (*at < 0x80) return *at >= ' ' && *at != 0x7F;
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        if (*at < forms[i].first || *at > forms[i].last || at[1] < forms[i].low || at[1] > forms[i].high) continue;
+        size_t n = 2;
+        while (n <= forms[i].more && (at[n] & 0xC0) == 0x80) n++;
+        return n > forms[i].more ? n : 0;
+    }
+    return 0;
+}
+
+/* One line, in one write: what is not text is written out, so that a file's name cannot drive the terminal. */
 static void say(const char *before, const command *c, const char *format, va_list list, bool hint) {
     const char *space = c ? " " : "", *name = c ? c->name : "";
     char *text = NULL, *line = NULL;
@@ -33,9 +50,11 @@ static void say(const char *before, const command *c, const char *format, va_lis
         fputs("attn: out of memory\n", stderr);
     } else {
         if (before) fprintf(out, "%s%s%s: ", before, space, name);
-        for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-            if (*at < ' ' || *at == 0x7f) fprintf(out, "\\x%02X", *at);
-            else fputc(*at, out);
+        for (const unsigned char *at = (const unsigned char *)text; *at;) {
+            const size_t n = shown_bytes(at);
+            if (n) fwrite(at, 1, n, out);
+            else fprintf(out, "\\x%02X", *at);
+            at += n ? n : 1;
         }
         if (hint) fprintf(out, " (attn%s%s --help tells more)", space, name);
         fputc('\n', out);

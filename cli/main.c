@@ -29,8 +29,15 @@ static const command *find(const char *name) {
 
 static int unknown(const char *name) {
     static const char *const others[] = {"help", "man", "completion", "--help", "--version", NULL};
+    static const char *const elsewhere[][2] = {{"finetune", "attn train --init DIR is that, with --task, --lora"},
+                                               {"chat", "attn generate --chat is that"},
+                                               {"bench", "./run bench in the source is that"},
+                                               {"test", "./run test in the source is that"}};
     const char *names[64];
     size_t n = 0;
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
+        if (!strcmp(name, elsewhere[i][0]))
+            return cli_wrong_use(NULL, "unknown command \"%s\"; %s", name, elsewhere[i][1]);
     for (const command *const *c = commands; *c; c++) names[n++] = (*c)->name;
     for (const char *const *o = others; *o; o++) names[n++] = *o;
     names[n] = NULL;
@@ -56,7 +63,7 @@ static int run(int argc, char **argv, const command **used) {
     bool about = help || man;
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) puts("attn " ATTN_VERSION);
     else if (!strcmp(name, "completion")) options_completion(stdout);
-    else if (help && argc == 2) usage(stdout);
+    else if (help && (argc == 2 || !strcmp(argv[2], "help"))) usage(stdout);
     else if (man && argc == 2) options_man(stdout, NULL);
     else {
         const command *c = find(about ? argv[2] : name);

@@ -199,28 +199,67 @@ static void option_head(char *out, size_t size, const option_spec *o) {
     snprintf(out, size, "%s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
 }
 
-/* "(linear): constant, linear, cosine" */
+/* "(linear): constant, linear, cosine", if it does not say them all. */
 static void option_text(char *out, size_t size, const option_spec *o) {
+    bool said = true;
     snprintf(out, size, "%s", o->help);
-    for (int k = 0; o->choices && o->choices[k]; k++) {
+    for (int k = 0; o->choices && o->choices[k]; k++) said = said && strstr(o->help, o->choices[k]);
+    for (int k = 0; !said && o->choices[k]; k++) {
         size_t used = strlen(out);
         snprintf(out + used, size - used, "%s%s", k ? ", " : ": ", o->choices[k]);
     }
 }
 
+/* Characters of a word of UTF-8. */
+static size_t word_width(const char *word, size_t bytes) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += ((unsigned char)word[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* Words in lines of `width`, from column `at` on, later lines from column `indent` on; line ends are spaces. */
+static void fill(FILE *out, const char *text, size_t at, size_t indent, size_t width) {
+    bool first = true;
+    for (text += strspn(text, " \n"); *text; text += strspn(text, " \n")) {
+        const size_t bytes = strcspn(text, " \n"), word = word_width(text, bytes);
+        if (!first && at + 1 + word > width) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            at = indent;
+        } else if (!first) {
+            fputc(' ', out);
+            at++;
+        }
+        fwrite(text, 1, bytes, out);
+        at += word, text += bytes, first = false;
+    }
+    fputc('\n', out);
+}
+
+static void help_option(FILE *out, const char *head, const char *text, size_t width) {
+    const size_t bytes = strlen(head), column = bytes >= HELP_COLUMN ? bytes + 2 : HELP_COLUMN;
+    fprintf(out, "  %-*s", (int)column, head);
+    fill(out, text, column + 2, HELP_COLUMN + 2, width);
+}
+
 void options_help(FILE *out, const command *c) {
+    enum { NARROWEST = HELP_COLUMN + 30, WIDEST = 110 };
+    size_t width = (size_t)cli_terminal(out).width;
+    width = width < NARROWEST ? NARROWEST : width > WIDEST ? WIDEST : width;
     fprintf(out, "attn %s - %s\n\nusage: attn %s [options]%s%s\n", c->name, c->summary, c->name,
             *c->operands ? " " : "", c->operands);
-    if (c->description) fprintf(out, "\n%s\n", c->description);
+    if (c->description) {
+        fputc('\n', out);
+        fill(out, c->description, 0, 0, width);
+    }
     fprintf(out, "\noptions:\n");
     for (size_t i = 0; i < option_count(c); i++) {
         char head[128], text[512];
         const option_spec *o = option_at(c, i);
         option_head(head, sizeof head, o);
         option_text(text, sizeof text, o);
-        fprintf(out, "  %-*s%s%s\n", HELP_COLUMN, head, strlen(head) >= HELP_COLUMN ? "  " : "", text);
+        help_option(out, head, text, width);
     }
-    fprintf(out, "  %-*s%s\n", HELP_COLUMN, "-h, --help", "this page");
+    help_option(out, "-h, --help", "this page", width);
     fprintf(out, "\nexample:\n%s\n", c->example);
 }
 

@@ -15,6 +15,7 @@ bool cli_open_lines(const command *c, line_reader *r, const char *path) {
     bool standard = !strcmp(path, "-");
     *r = (line_reader){.name = standard ? "(stdin)" : path, .fd = STDIN_FILENO};
     if (!standard) r->fd = open(path, O_RDONLY | O_CLOEXEC);
+    else if (isatty(STDIN_FILENO)) cli_note("a text a line; Ctrl-D ends");
     if (r->fd >= 0) return true;
     r->failed = true;
     cli_fail(c, "%s: cannot open: %s", path, strerror(errno));

@@ -20,6 +20,7 @@ const command *const commands[] = {NULL};
 
 attn_context *cli_context(void) { return context; }
 void cli_set_threads(int threads) { (void)threads; }
+terminal cli_terminal(FILE *stream) { return (terminal){.width = stream ? 80 : 0}; }
 
 static void say(const char *format, va_list list) { vsnprintf(said, sizeof said, format, list); }
 

@@ -127,7 +127,7 @@ SCRIPTS = {"attention": ["--quick"], "decode": ["--cases", "*S=4096 D=128 B=1"]}
 
 def main():
     parser = argparse.ArgumentParser(prog="run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*BENCHES, *SCRIPTS, []],
+    parser.add_argument("what", nargs="*", choices=[*BENCHES, *SCRIPTS, []], metavar="WHAT",
                         help="default: all, of attention the quick set, of decode 4096 keys")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=2, help="for each shape")

@@ -47,6 +47,9 @@ def check(path, run, problems):
 def main():
     paths = sys.argv[1:] or sorted(glob.glob(os.path.join(ROOT, "*.md")) +
                                    glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True))
+    for path in paths:
+        if not os.path.isfile(path):
+            sys.exit(f"docs: {path}: there is no such file")
     run, problems = has("numpy"), []
     blocks = sum(check(os.path.abspath(path), run, problems) for path in paths)
     for problem in problems:

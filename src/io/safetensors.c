@@ -341,8 +341,8 @@ static attn_status read_file(attn_safetensors *file) {
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | bytes[i];
     if (length > size - 8)
-        return FAIL(file, "%s: the header should have %llu bytes, the file has %zu", file->path,
-                    (unsigned long long)length, size);
+        return FAIL(file, "%s: expected a safetensors file: its header would have %llu bytes, the file has %zu",
+                    file->path, (unsigned long long)length, size);
     const unsigned char *data = bytes + 8 + length;
     size_t data_bytes = size - 8 - (size_t)length;
     ATTN_TRY(parse_header(file, (text_span){(const char *)bytes + 8, (size_t)length}, data, data_bytes));

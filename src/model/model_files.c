@@ -183,7 +183,9 @@ static attn_status beside_bin(attn_context *ctx, char path[ATTN_MODEL_PATH], con
     }
     if (folder) closedir(folder);
     if (found == 1 || found == SIZE_MAX) return ATTN_OK;
-    return attn_fail(ctx, ATTN_E_IO, "%s: found %zu files tok….bin beside it, expected tokenizer.bin or one of them",
+    return attn_fail(ctx, ATTN_E_IO,
+                     "%s: expected a model's folder, a GGUF file, or one of llama2.c; found %zu files tok….bin beside "
+                     "it, expected tokenizer.bin or one of them",
                      model, found);
 }
 

@@ -148,12 +148,15 @@ static void test_npy(void **state) {
 
 static void test_what_is_no_matrix(void **state) {
     (void)state;
+    const outcome *folder = RUN("attend", "/");
+    assert_code(folder, 1);
+    assert_says(folder, "/: Is a directory; expected a file or an example: six, dog");
     static const struct {
         const char *text, *option, *says;
     } cases[] = {
-        {"{\"x\": [[1, 2], [3]]}", "-q", "stdin: x[1] has 1 numbers, expected 2 as x[0] has"},
-        {"{\"x\": [[1, NaN]]}", "-q", "stdin:1:"},
-        {"{\"x\": [[1, null]]}", "-q", "stdin: x[0][1] is null, expected a number"},
+        {"{\"x\": [[1, 2], [3]]}", "-q", "(stdin): x[1] has 1 numbers, expected 2 as x[0] has"},
+        {"{\"x\": [[1, NaN]]}", "-q", "(stdin):1:"},
+        {"{\"x\": [[1, null]]}", "-q", "(stdin): x[0][1] is null, expected a number"},
         {"{\"x\": [[1, 1e300]]}", "-q", "x[0][1] is 1e+300, expected a number that f32 holds"},
         {"{\"x\": [[1, \"2\"]]}", "-q", "x[0][1] is text"},
         {"{\"x\": [1, 2]}", "-q", "x[0] is a number, expected a row"},
@@ -161,7 +164,7 @@ static void test_what_is_no_matrix(void **state) {
         {"{\"x\": [[]]}", "-q", "x[0] has 0 numbers, expected 1"},
         {"{\"w\": [[1]]}", "-q", "found the key \"w\""},
         {"{}", "-q", "found no x"},
-        {"7", "-q", "stdin:1:1:"},
+        {"7", "-q", "(stdin):1:1:"},
         {"{\"x\": [[1, 2]], \"W_q\": [[1], [2]], \"W_v\": [[1], [2]]}", "-q", "found no W_k, expected 2 rows"},
         {"{\"x\": [[1, 2]], \"W_q\": [[1]]}", "-q", "W_q is 1 × 1, expected 2 × any"},
         {"{\"x\": [[1, 2]], \"W_q\": [[1], [2]], \"W_k\": [[1, 2], [2, 3]]}", "-q", "W_k is 2 × 2, expected 2 × 1"},
@@ -169,7 +172,7 @@ static void test_what_is_no_matrix(void **state) {
         {"{\"x\": [[1]], \"tokens\": [1]}", "-q", "tokens[0] is a number, expected text"},
         {"{\"x\": [[1]]}", "--additive", "found no W, expected W, U and v"},
         {"{\"x\": [[1]]}", "--heads=2", "x has 1 columns, expected a multiple of 2 heads"},
-        {"{\"x\": [[1]], \"x\": [[2]]}", "-q", "stdin:1:"},
+        {"{\"x\": [[1]], \"x\": [[2]]}", "-q", "(stdin):1:"},
         {"", "-q", "expected JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -76,6 +76,20 @@ static void test_gguf(void **state) {
     assert_says(o, "/nonexistent/x.gguf");
 }
 
+static void test_prompts_that_are_none(void **state) {
+    (void)state;
+    const outcome *o = RUN("generate", ""); /* the model that ships has no token that texts begin with */
+    assert_code(o, 1);
+    assert_says(o, "there is no prompt");
+    assert_int_equal(o->out_bytes, 0);
+    o = run_with(&(conditions){.input = "a\0b", .input_bytes = 3}, (const char *const[]){"generate", "-f", "-", NULL});
+    assert_code(o, 1);
+    assert_says(o, "(stdin): found a NUL as byte 2, expected text");
+    o = RUN_INPUT("ab\xff", "generate", "-f", "-");
+    assert_code(o, 1);
+    assert_says(o, "(stdin): found 0xFF as byte 3, expected UTF-8");
+}
+
 static void test_chat(void **state) {
     (void)state;
     const char *file = golden("llama");
@@ -165,6 +179,7 @@ static void test_batch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_gguf),
-                                       cmocka_unit_test(test_chat), cmocka_unit_test(test_batch)};
+                                       cmocka_unit_test(test_prompts_that_are_none), cmocka_unit_test(test_chat),
+                                       cmocka_unit_test(test_batch)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -98,6 +98,28 @@ static void test_many_lines(void **state) {
     free(one);
 }
 
+/* Who types is told how; who pipes is told nothing. */
+static void test_terminal(void **state) {
+    (void)state;
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int err[2], status;
+    char said[512] = "";
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal)) skip();
+    const int keys = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(keys >= 0);
+    assert_int_equal(pipe2(err, O_CLOEXEC), 0);
+    pid_t process =
+        start_program((const int[]){keys, -1, err[1]}, NULL, (const char *const[]){"translate", "-m", attends, NULL});
+    close(err[1]);
+    assert_int_equal(write(terminal, "Ein Mann\n\4", 10), 10);
+    for (ssize_t n, at = 0; (n = read(err[0], said + at, sizeof said - 1 - (size_t)at)) > 0; at += n) {}
+    assert_int_equal(waitpid(process, &status, 0), process);
+    assert_int_equal(status, 0);
+    assert_string_equal(said, "a text a line; Ctrl-D ends\n");
+    close(err[0]), close(keys), close(terminal);
+    assert_int_equal(RUN_INPUT("Ein Mann\n", "translate", "-m", attends)->err_bytes, 0);
+}
+
 /* Another program may wait for the answer to a line before it writes the next. */
 static void test_answers_at_once(void **state) {
     (void)state;
@@ -437,6 +459,14 @@ static void test_tokenize(void **state) {
     o = RUN("tokenize", "--tokenizer", in_folder("t.json"), "Der Hund");
     assert_code(o, 0);
     assert_prints(o, "D");
+    write_file(in_folder("picture"), "\x89PNG\n\0\n", 7);
+    o = RUN("tokenize", "--train", in_folder("picture"), "-o", in_folder("none.json"));
+    assert_code(o, 1);
+    assert_says(o, "picture:1: found 0x89 as byte 1, expected UTF-8");
+    write_file(in_folder("picture"), "PNG\n\0\n", 6);
+    o = RUN("tokenize", "--train", in_folder("picture"), "-o", in_folder("none.json"));
+    assert_says(o, "picture:2: found a NUL as byte 1, expected text");
+    assert_int_not_equal(access(in_folder("none.json"), F_OK), 0);
 }
 
 /* A copy of the model with one file replaced; bytes of `data`, or the first `bytes` of the old one. */
@@ -490,6 +520,7 @@ int main(void) {
         cmocka_unit_test(test_one_line_in_one_line_out),
         cmocka_unit_test(test_target_language),
         cmocka_unit_test(test_many_lines),
+        cmocka_unit_test(test_terminal),
         cmocka_unit_test(test_answers_at_once),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_json_and_alignment),

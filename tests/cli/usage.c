@@ -6,8 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const commands[] = {"translate", "train",    "eval", "align",   "score",    "show",     "attend",
-                                       "plot",      "tokenize", "info", "convert", "selftest", "generate", "embed"};
+static const char *const commands[] = {"translate", "train",    "eval",     "align",    "score",
+                                       "show",      "attend",   "plot",     "tokenize", "info",
+                                       "convert",   "selftest", "generate", "embed",    "classify"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* The option names of a help page, each "--name" at its place: behind two spaces and a letter or blanks. */
@@ -47,6 +48,29 @@ static void test_help_of_every_command(void **state) {
         assert_string_equal(page, RUN(commands[i], "-h")->out);
         free(page);
     }
+}
+
+/* Lines of descriptions and options end before the terminal does, or behind one word that is too long. */
+static void test_help_fits_the_terminal(void **state) {
+    (void)state;
+    static const struct {
+        const char *columns;
+        size_t width;
+    } cases[] = {{"COLUMNS=20", 60}, {"COLUMNS=71", 71}, {"COLUMNS=1000", 110}};
+    for (size_t i = 0; i < COMMANDS; i++)
+        for (size_t k = 0; k < 3; k++) {
+            const conditions narrow = {.environment = {cases[k].columns}};
+            const outcome *o = run_with(&narrow, (const char *const[]){commands[i], "--help", NULL});
+            const char *end = strstr(o->out, "\nexample:\n"), *usage = strstr(o->out, "\nusage:");
+            size_t longest = 0;
+            for (const char *line = strchr(usage + 1, '\n') + 1; line < end; line = strchr(line, '\n') + 1) {
+                size_t width = 0;
+                for (const char *at = line; *at != '\n'; at++) width += ((unsigned char)*at & 0xC0) != 0x80;
+                if (width > longest) longest = width;
+                if (width > cases[k].width) fail_msg("%s, %s: %.*s", commands[i], cases[k].columns, (int)width, line);
+            }
+            assert_true(longest > 50);
+        }
 }
 
 static void test_man_pages(void **state) {
@@ -124,7 +148,14 @@ static void test_typos(void **state) {
     assert_code(o, 2);
     assert_says(o, "\\x1B[31mbad");
     assert_null(strchr(o->err, 0x1b));
+    o = RUN("\x89\xC2\x9B\xE2\x82zz\xC3\xA9"); /* C1, and what is no UTF-8, is written out too */
+    assert_says(o, "\"\\x89\\xC2\\x9B\\xE2\\x82zz\xC3\xA9\"");
     assert_code(RUN("help", "trian"), 2);
+    assert_code(o = RUN("finetune"), 2);
+    assert_says(o, "attn train --init");
+    char *help = strdup(RUN("help")->out);
+    assert_string_equal(help, RUN("help", "help")->out);
+    free(help);
     o = run_with(&(conditions){0}, (const char *const[]){NULL});
     assert_code(o, 2);
     assert_int_equal(o->out_bytes, 0);
@@ -262,6 +293,7 @@ static void test_missing_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help_of_every_command),
+        cmocka_unit_test(test_help_fits_the_terminal),
         cmocka_unit_test(test_man_pages),
         cmocka_unit_test(test_completion_is_bash),
         cmocka_unit_test(test_typos),
