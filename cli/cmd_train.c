@@ -30,7 +30,9 @@ static const option_spec options[] = {
      "the small German-English sample that ships as --data and --valid, with a small model", 0, 0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "DIR", "folder for the model, checkpoints and logs", 0, 0, NULL},
     {"resume", 0, OPTION_FLAG, AT(resume), NULL,
-     "go on from DIR's checkpoint, to the same bytes; the other options must be the same", 0, 0, NULL},
+     "go on from DIR's checkpoint, to the same bytes; the other options must be the same (--init begins anew with its "
+     "weights)",
+     0, 0, NULL},
     {"init", 0, OPTION_TEXT, AT(init), "DIR",
      "begin with the weights and the tokenizer of a model (fine-tuning); translators: of the same sizes", 0, 0, NULL},
     {"task", 0, OPTION_CHOICE, AT(task), "NAME",

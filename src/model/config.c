@@ -76,6 +76,18 @@ static bool has_meaning(const attn_field *field, const char *model_type) {
     return !field->only || !strcmp(field->only, model_type);
 }
 
+static attn_status unknown_key(attn_context *ctx, const char *key, const char *model_type, const attn_field *fields,
+                               size_t n) {
+    attn_buffer list = ATTN_BUFFER_INIT(ctx);
+    for (size_t i = 0; i < n; i++)
+        if (has_meaning(&fields[i], model_type))
+            attn_buffer_printf(&list, "%s%s", list.bytes ? ", " : "", fields[i].key);
+    attn_status status = attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\", expected one of %s", key,
+                                   list.data ? list.data : "none");
+    attn_buffer_free(&list);
+    return status;
+}
+
 static attn_status check_key(attn_context *ctx, const char *key, const char *model_type, const attn_field *fields,
                              size_t n) {
     if (!strcmp(key, "model_type") || key[0] == '_') return ATTN_OK;
@@ -85,7 +97,7 @@ static attn_status check_key(attn_context *ctx, const char *key, const char *mod
         return attn_fail(ctx, ATTN_E_FORMAT, "config: \"%s\" has no meaning for \"%s\", only for \"%s\"", key,
                          model_type, fields[i].only);
     }
-    return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
+    return unknown_key(ctx, key, model_type, fields, n);
 }
 
 static attn_status read_object(attn_context *ctx, char *config, const char *model_type, const attn_field *fields,
@@ -152,15 +164,14 @@ static bool is_known(const char *key, const attn_foreign_keys *keys) {
 }
 
 /* The keys of the table as an object by itself. */
-static attn_status select_keys(attn_context *ctx, json_t *out, json_t *root, const attn_field *fields, size_t n,
-                               const attn_foreign_keys *keys) {
+static attn_status select_keys(attn_context *ctx, json_t *out, json_t *root, const char *model_type,
+                               const attn_field *fields, size_t n, const attn_foreign_keys *keys) {
     const bool foreign = json_object_get(root, "architectures") || json_object_get(root, "transformers_version");
     const char *key;
     json_t *value;
     json_object_foreach(root, key, value) {
         const attn_field *field = find_field(fields, n, key);
-        if (!field && !foreign && !is_known(key, keys))
-            return attn_fail(ctx, ATTN_E_FORMAT, "config: unknown key \"%.60s\"", key);
+        if (!field && !foreign && !is_known(key, keys)) return unknown_key(ctx, key, model_type, fields, n);
         if (!field) continue;
         if (!json_is_null(value)) json_object_set(out, key, value);
         else if (field->kind <= ATTN_FIELD_FLOAT && field->low == 0) json_object_set_new(out, key, json_integer(0));
@@ -173,7 +184,7 @@ attn_status attn_config_read_foreign(attn_context *ctx, void *config, const char
     ATTN_TRY(check_fixed(ctx, root, keys->fixed));
     json_t *selected = json_object();
     if (!selected) return attn_fail(ctx, ATTN_E_NOMEM, "out of memory: the config");
-    attn_status status = select_keys(ctx, selected, root, fields, n, keys);
+    attn_status status = select_keys(ctx, selected, root, model_type, fields, n, keys);
     if (status == ATTN_OK) status = read_object(ctx, config, model_type, fields, n, selected);
     json_decref(selected);
     return status;

@@ -88,7 +88,7 @@ static const struct refused {
     {"{\"model_type\": 7}", ATTN_E_FORMAT, "\"model_type\" is missing or not a string"},
     {"{\"model_type\": \"gpt9\"}", ATTN_E_UNSUPPORTED, ", found \"gpt9\""},
     {"{\"model_type\": \"rnn\"}", ATTN_E_FORMAT, "config: \"vocab_size\" is missing"},
-    {RNN(", \"hiden_size\": 5"), ATTN_E_FORMAT, "config: unknown key \"hiden_size\""},
+    {RNN(", \"hiden_size\": 5"), ATTN_E_FORMAT, "config: unknown key \"hiden_size\", expected one of vocab_size, "},
     {RNN(", \"num_layers\": 1, \"num_layers\": 2"), ATTN_E_FORMAT, "duplicate"},
     {RNN("} trailing {\"a\": 1"), ATTN_E_FORMAT, "config: line 1: "},
     {RNN(", \"num_layers\": \"2\""), ATTN_E_FORMAT, "config: \"num_layers\": expected an integer, found a string"},
