@@ -104,6 +104,7 @@ static const option_spec options[] = {
 typedef struct progress {
     const command *command;
     terminal terminal;
+    const char *use, *folder; /* the command that uses the result */
     bool json, line_open;
     double last;
 } progress;
@@ -175,6 +176,8 @@ static bool on_event(void *user, const attn_train_event *e) {
         cli_note("%8s  step %6zu  epoch %6.2f  valid loss %.3f  perplexity %.2f  BLEU %.2f (best %.2f)", spent, e->step,
                  e->epoch, e->nll, exp(e->nll), e->bleu, e->best_bleu);
     else if (e->kind == ATTN_TRAIN_NOTE && e->text) cli_note("%8s  %s", spent, e->text);
+    else if (e->kind == ATTN_TRAIN_DONE)
+        cli_note("%8s  step %6zu  epoch %6.2f  done: attn %s -m %s", spent, e->step, e->epoch, p->use, p->folder);
     if (p->json && (e->kind == ATTN_TRAIN_VALID || e->kind == ATTN_TRAIN_DONE)) {
         put_event(e);
         if (!cli_flush()) return false; /* nobody gets the figures: save and stop */
@@ -257,7 +260,8 @@ static int train(const command *c, const train_settings *s, train_job *j) {
     attn_context *ctx = cli_context();
     int code = train_prepare(c, s, j);
     if (code != GO_ON) return code;
-    progress p = {.command = c, .terminal = cli_terminal(stderr), .json = s->json};
+    progress p = {.command = c, .terminal = cli_terminal(stderr), .folder = s->output, .json = s->json};
+    p.use = s->task == ATTN_TASK_CLASSIFY ? "classify" : s->language ? "generate" : "translate";
     const char *what = s->task == ATTN_TASK_CLASSIFY ? "labelled texts"
                        : s->task != ATTN_TASK_NEXT   ? "prompts with answers"
                        : s->language                 ? "texts"
@@ -423,10 +427,9 @@ const command command_train = {
     .summary = "train a model",
     .operands = "",
     .description =
-        "Trains a translator on pairs of sentences, or a language model (gpt, llama, qwen3) on texts. DIR holds the "
-        "model (config.json, model.safetensors,\n"
-        "tokenizer.json), the checkpoint for --resume, log.jsonl and TensorBoard events. Ctrl-C saves and stops,\n"
-        "a second one stops at once; both exit with 1 or more.",
+        "Trains a translator on pairs of sentences, or a language model (gpt, llama, qwen3) on texts. DIR holds the\n"
+        "model (config.json, model.safetensors, tokenizer.json), the checkpoint for --resume, log.jsonl and\n"
+        "TensorBoard events. Ctrl-C saves and stops, a second one stops at once; both exit with 1 or more.",
     .example = "  attn train --sample --minutes 5 -o out/first\n"
                "  attn train --model gpt --data data/shakespeare/tinyshakespeare.txt.xz --holdout 0.1 --minutes 30 -o "
                "out/gpt\n"

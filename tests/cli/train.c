@@ -24,6 +24,7 @@ static void test_figures(void **state) {
     assert_int_equal(json_integer_value(json_object_get(root, "step")), 4);
     json_decref(root);
     assert_non_null(strstr(o->err, "perplexity"));
+    assert_non_null(strstr(o->err, "  done: attn translate -m "));
     assert_null(strchr(o->err, '\r')); /* no bar where no terminal is */
     o = TRAIN_TINY("figures", "--steps", "4", "-q");
     assert_code(o, 1);
