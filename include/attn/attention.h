@@ -110,8 +110,9 @@ typedef struct attn_attention_grads {
     { .struct_size = sizeof(attn_attention_grads) }
 
 /* Gradients from dout (shape and dtype of out) and dlse (that of lse; NULL: zeros). out and lse are those of the
- * forward call with the same options. With Δ_i = dO_i·O_i − dLSE_i: dV = Pᵀ dO     dS = P ∘ (dO Vᵀ − Δ)     dbias = dS
- * dQ = scale · (cap' ∘ dS) K     dK = scale · (cap' ∘ dS)ᵀ Q */
+ * forward call with the same options. With Δ_i = dO_i·O_i − dLSE_i:
+ *     dV = Pᵀ dO                        dS = P ∘ (dO Vᵀ − Δ)              dbias = dS
+ *     dQ = scale · (cap' ∘ dS) K        dK = scale · (cap' ∘ dS)ᵀ Q                     */
 ATTN_API attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *grads, const attn_tensor *dout,
                                         const attn_tensor *dlse, const attn_tensor *q, const attn_tensor *k,
                                         const attn_tensor *v, const attn_tensor *out, const attn_tensor *lse,

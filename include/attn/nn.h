@@ -241,9 +241,10 @@ ATTN_API attn_var *attn_tape_cross_entropy(attn_tape *tape, attn_var *logits, co
 
 /* Which of two answers is the better one (Rafailov et al. 2023, (7)). Rows cu[b] … cu[b+1]−1 of logits are the tokens
  * of answer b; 2i and 2i + 1 are the chosen and the rejected answer of one prompt. With l and k the log-probabilities
- * of an answer, now and by the reference (both sums over its tokens), loss = −grad_scale · Σ log σ(beta ((l_2i − k_2i)
- * − (l_2i+1 − k_2i+1))),   one element *stats (NULL: not wanted) is added to: losses, in `tokens` the pairs, in
- * `correct` those with l_2i > l_2i+1. Logits are used up as by attn_tape_cross_entropy. */
+ * of an answer, now and by the reference (both sums over its tokens),
+ *     loss = −grad_scale · Σ_i log σ(beta ((l_2i − k_2i) − (l_2i+1 − k_2i+1))),   one element
+ * *stats (NULL: not wanted) is added to: losses, in `tokens` the pairs, in `correct` those with l_2i > l_2i+1. Logits
+ * are used up as by attn_tape_cross_entropy. */
 typedef struct attn_preference_rows {
     const int32_t *cu; /* (sequences + 1) */
     size_t sequences;

@@ -90,10 +90,12 @@ typedef bool attn_train_callback(void *user, const attn_train_event *event);
 
 /* Trains model on train; keeps nothing after return. valid may be NULL. A language model (attn/generate.h) learns the
  * texts of attn_corpus_read_texts: what comes next, for each token of packed windows; its best weights are those with
- * the least validation loss, where others have the best BLEU. Writes into the folder config.json, tokenizer.json,
- * model.safetensors  the result, at the end; the model holds it on return best/ the weights with the best BLEU so far,
- * as a model's folder checkpoint.safetensors, checkpoints/            everything that resume needs, from before the
- * first step log.jsonl, events.out.tfevents.*                what happened, for people and for TensorBoard
+ * the least validation loss, where others have the best BLEU.
+ *
+ * Writes into the folder: config.json and tokenizer.json; model.safetensors at the end, the result, which the model
+ * holds on return; best/, a model's folder with the best weights so far; checkpoint.safetensors and checkpoints/, all
+ * that resume needs, from before the first step; log.jsonl and events.out.tfevents.*, what happened, for people and for
+ * TensorBoard.
  *
  * The result is the mean of the last checkpoints if it translates valid at least as well as the best one, else the
  * best. A training that was killed at any moment and resumed, on any number of threads, ends with the same bytes in all

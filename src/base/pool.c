@@ -1,11 +1,12 @@
 /* pool.c: a thread pool for jobs of microseconds.
  *
  * A job is cut into pieces of `chunk` indices, which threads claim from `ticket` = epoch · 2^32 + next index. The
- * caller works too and waits only for indices that were claimed, never for a thread that has not woken up. (I1) The
- * job's fields are written only while the ticket is closed (next = CLOSED). (I2) A claim is a compare-and-swap of a
- * whole ticket: if it succeeds, the ticket was not closed since it was read, so the fields read in between are those of
- * that epoch. A late thread cannot take a piece of another job. (I3) pending counts indices that are not yet done; the
- * caller returns when it is zero. Idle threads watch the ticket's epoch for SPIN_NS, then sleep on `signal`. */
+ * caller works too and waits only for indices that were claimed, never for a thread that has not woken up.
+ *   (I1) The job's fields are written only while the ticket is closed (next = CLOSED).
+ *   (I2) A claim is a compare-and-swap of a whole ticket: if it succeeds, the ticket was not closed since it was read,
+ *        so the fields read in between are those of that epoch. A late thread cannot take a piece of another job.
+ *   (I3) pending counts indices that are not yet done; the caller returns when it is zero.
+ * Idle threads watch the ticket's epoch for SPIN_NS, then sleep on `signal`. */
 #include "base/pool.h"
 
 #include <errno.h>

@@ -6,11 +6,14 @@
  *   gemma2, gemma3_text   Gemma Team 2024 and 2025
  *
  * Tokens x_1 … x_T; the model gives p(x_{t+1} | x_1 … x_t) for every t at once. C hidden_size, H heads of size D, Hk
- * heads of keys and values, V tokens of the vocabulary. embedding   h = E x_t (+ P t) (T, C) attention   u = norm(h);
- * q = R_t W_q u, k = R_t W_k u, v = W_v u                           (T, H·D), (T, Hk·D) h ← h + W_o Σ_j α_tj v_j,  α_tj
- * = softmax over j ≤ t of q_t·k_j / √D            (T, C) MLP         u = norm(h);  h ← h + W_down act(W_up u) GPT-2 (T,
- * C) h ← h + W_down (act(W_gate u) ∘ W_up u)  the others output      p = softmax(E' norm(h)), E' = E where they are
- * tied                             (T, V)
+ * heads of keys and values, V tokens of the vocabulary.
+ *
+ *   embedding   h = E x_t (+ P t)                                                         (T, C)
+ *   attention   u = norm(h);  q = R_t W_q u,  k = R_t W_k u,  v = W_v u                   (T, H·D), (T, Hk·D)
+ *               h ← h + W_o Σ_j α_tj v_j,  α_tj = softmax over j ≤ t of q_t·k_j / √D      (T, C)
+ *   MLP         u = norm(h);  h ← h + W_down act(W_up u)                                  (T, C), GPT-2
+ *                             h ← h + W_down (act(W_gate u) ∘ W_up u)                     the others
+ *   output      p = softmax(E' norm(h)),  E' = E where they are tied                      (T, V)
  *
  * GPT-2 has learned positions P, LayerNorm and biases; the others turn queries and keys by R_t (rotary positions) and
  * have RMSNorm. Their switches: biases of q, k, v (Qwen2), norms of each q and k head (Qwen3), a window of keys in all

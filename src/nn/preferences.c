@@ -1,9 +1,10 @@
 /* preferences.c: the loss of Rafailov et al. 2023, "Direct Preference Optimization", (7).
  *
  * Of two answers to one prompt people preferred the first. l_c and l_r are their log-probabilities (sums over tokens),
- * k_c and k_r those of the reference: m = beta ((l_c − k_c) − (l_r − k_r)),   loss = −log σ(m),   dl_c = −beta σ(−m),
- * dl_r = beta σ(−m) The forward pass leaves dlogits of −log p in place of the logits, row by row; backward multiplies a
- * row by −dl of its sequence. */
+ * k_c and k_r those of the reference:
+ *     m = beta ((l_c − k_c) − (l_r − k_r)),   loss = −log σ(m),   dl_c = −beta σ(−m),   dl_r = beta σ(−m)
+ * The forward pass leaves dlogits of −log p in place of the logits, row by row; backward multiplies a row by −dl of its
+ * sequence. */
 #include "nn/tape.h"
 #include "ops/cross_entropy.h"
 

@@ -2,12 +2,14 @@
  *
  * An operation computes its value at once. If its output needs a gradient it also pushes a node, whose own struct
  * begins with attn_node and keeps what backward reads. Backward visits the nodes from the last to the first and keeps
- * these true: (I1) when a node is visited, its output's gradient is complete: every reader of the output comes later on
- * the tape; (I2) a gradient's first writer writes it and the later ones add to it, so nothing is cleared first; only
- * those that reach a part of a variable (a row, a slice) start from zeros; (I3) after its node's visit an output's
- * gradient is read by nobody, so the node may use the memory: change it in place, or hand it to an input as that
- * input's gradient (attn_grad_pass), and else the tape gives it to the next gradient; (I4) rows dy that
- * attn_tape_gather keeps stay as they are until backward ends, rows x in any case. */
+ * these true:
+ *   (I1) when a node is visited, its output's gradient is complete: every reader of the output comes later on the tape;
+ *   (I2) a gradient's first writer writes it and the later ones add to it, so nothing is cleared first; only those that
+ *        reach a part of a variable (a row, a slice) start from zeros;
+ *   (I3) after its node's visit an output's gradient is read by nobody, so the node may use the memory: change it in
+ *        place, or hand it to an input as that input's gradient (attn_grad_pass), and else the tape gives it to the
+ *        next gradient;
+ *   (I4) rows dy that attn_tape_gather keeps stay as they are until backward ends, rows x in any case. */
 #ifndef ATTN_NN_TAPE_H
 #define ATTN_NN_TAPE_H
 

@@ -5,8 +5,8 @@
  * added up in memory, one chain for each tile of keys, in the order of the keys:
  *   (I1) `turn` of a block is the number of tasks, of those that see it, that have added to its dQ;
  *   (I2) a task adds when turn is its own place among them. Tasks start in the order of their chunks, so the one it
- * waits for is running or done. So every sum has one order, whatever the number of threads, and nothing is atomic but
- * the turn. */
+ *        waits for is running or done.
+ * So every sum has one order, whatever the number of threads, and nothing is atomic but the turn. */
 #include "base/half.h"
 #include "ops/attention_bwd.h"
 

@@ -2,11 +2,13 @@
  * subword units").
  *
  * A short word is searched for its best pair again and again. A long one keeps a queue of places for each rank, and a
- * heap of the ranks that have places: (I1) every place whose pair has a merge is in the queue of its rank, once; (I2) a
- * place in a queue whose symbol has another rank by now is stale and is skipped: a pair's text only grows, so no rank
- * comes back to a place; (I3) a queue is sorted but for its late places, which came after a greater one and lie in a
- * heap. A merged word leaves all queues empty. Places nearly always come in order, so that ten million equal letters
- * take linear time. */
+ * heap of the ranks that have places:
+ *   (I1) every place whose pair has a merge is in the queue of its rank, once;
+ *   (I2) a place in a queue whose symbol has another rank by now is stale and is skipped: a pair's text only grows, so
+ *        no rank comes back to a place;
+ *   (I3) a queue is sorted but for its late places, which came after a greater one and lie in a heap.
+ * A merged word leaves all queues empty. Places nearly always come in order, so that ten million equal letters take
+ * linear time. */
 #include "text/bpe.h"
 
 #include <string.h>

@@ -5,11 +5,11 @@
  *   normaliser     NFC; ▁ to a space (it is the mark); ’ to '; runs of white space to one space; none at the ends;
  *                  lower case if asked for
  *   pre-tokenizer  a space, and the start of the text, becomes the mark ▁ of the word behind it; letters, combining
- * marks and apostrophes form words, and every other character (digit, punctuation, symbol) is a piece by itself:
- * "▁übersetzen" and "?". So words with and without punctuation share their pieces, numbers are spelt by digits, and
- * "▁don't" or "▁l'homme" may still be learned whole. model          BPE with byte fallback: a character without a piece
- * is its UTF-8 bytes <0xC3> <0xA4> decoder        ▁ to a space, bytes to characters, the first space away: exactly the
- * normalised text
+ *                  marks and apostrophes form words, and every other character (digit, punctuation, symbol) is a piece
+ *                  by itself: "▁übersetzen" and "?". So words with and without punctuation share their pieces, numbers
+ *                  are spelt by digits, and "▁don't" or "▁l'homme" may still be learned whole
+ *   model          BPE with byte fallback: a character without a piece is its UTF-8 bytes <0xC3> <0xA4>
+ *   decoder        ▁ to a space, bytes to characters, the first space away: exactly the normalised text
  *
  * Text never becomes a special token, "</s>" typed by somebody is four characters, but for a tag such as <2fr> at its
  * start, where the tokenizer was trained with tags. */

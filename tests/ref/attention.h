@@ -15,13 +15,14 @@
  *
  * A score's error has these parts:
  *   product  4u · scale Σ_k |q_k k_jk|, times the slope of the cap: chains of at most 64 FMAs, the rounding of scale
- * and of log2(e), their product. |δO| takes it twice, at its largest: the 2⁻²¹ of the contract. cap      8u |cap(x)|:
- * tanh 2 ulp = 4u, the quotient by the cap, the product with it and with log2(e), u each, a relative error r of the
- * argument being at most r of tanh bias     4u |bias|, 4u |slope (p_i − j)|: each rounded once in units of log2, by a
- * constant that is itself rounded, and once when added; the sink's logit likewise The exponential, its argument's
- * rounding after the maximum is subtracted, and the sums of weights and of products with V in chains of at most 64 are
- * 16u together: the 2⁻²⁰ of the contract. Dropout's factor adds 4u. Weights that are rounded to bf16 for the product
- * (weight_unit 2⁻⁸) add at most 2⁻⁸ (Σ w_j |v_j| + |O|).
+ *            and of log2(e), their product. |δO| takes it twice, at its largest: the 2⁻²¹ of the contract
+ *   cap      8u |cap(x)|: tanh 2 ulp = 4u, the quotient by the cap, the product with it and with log2(e), u each, a
+ *            relative error r of the argument being at most r of tanh
+ *   bias     4u |bias|, 4u |slope (p_i − j)|: each rounded once in units of log2, by a constant that is itself rounded,
+ *            and once when added; the sink's logit likewise
+ * The exponential, its argument's rounding after the maximum is subtracted, and the sums of weights and of products
+ * with V in chains of at most 64 are 16u together: the 2⁻²⁰ of the contract. Dropout's factor adds 4u. Weights that are
+ * rounded to bf16 for the product (weight_unit 2⁻⁸) add at most 2⁻⁸ (Σ w_j |v_j| + |O|).
  *
  * LSE: Σ p_l |δz_l| + 24u (the sum; its logarithm, which is below 16) + 4u |LSE| (the maximum times ln 2; rounding).
  *

@@ -1,8 +1,9 @@
 /* tiles.h: products of pairs of bf16 by tiles, 16 rows × 16 pairs times 16 pairs × 16 lanes (tiles/amx.h).
  *
- * Terms are added up in groups of T_SIDE pairs, which begin at term 0 of a product: (I1) a product whose sums are to
- * have the bits of another one begins at a multiple of T_SIDE of the same grid; (I2) terms that are left out or are
- * zeros change nothing. So a row of C depends on its row of A and on B alone, and on nothing of the shape. */
+ * Terms are added up in groups of T_SIDE pairs, which begin at term 0 of a product:
+ *   (I1) a product whose sums are to have the bits of another one begins at a multiple of T_SIDE of the same grid;
+ *   (I2) terms that are left out or are zeros change nothing.
+ * So a row of C depends on its row of A and on B alone, and on nothing of the shape. */
 #ifndef ATTN_KERNEL_BODY_TILES_H
 #define ATTN_KERNEL_BODY_TILES_H
 
