@@ -12,17 +12,21 @@
 #define ATTN_CHAIN 64     /* multiply-adds in a chain along D */
 #define ATTN_MAX_LANES 64 /* ≥ block_lanes of every level */
 
-/* Memory that is wanted soon: a product fetches some of its lines into the L2 cache with each of its tiles, few at a
- * time, because a core waits for only so many. Pieces are spans of rows. */
-#define ATTN_AHEAD_SPANS 2
+/* Memory that is wanted soon: a product fetches some of its lines into the L2 cache after every ATTN_AHEAD_TERMS terms
+ * of a tile, few at a time, because a core waits for only so many. Pieces are spans of rows. */
+#define ATTN_AHEAD_SPANS 4
+#define ATTN_AHEAD_TERMS 16
 typedef struct attn_ahead {
+    const char *next, *end; /* what is left of a row */
+    bool written;           /* it is to be written, not read */
+    size_t lines;           /* at a time */
     struct attn_span {
         const char *row;
         ptrdiff_t step;     /* bytes from row to row */
         size_t bytes, rows; /* of a row; rows left */
+        bool written;
     } spans[ATTN_AHEAD_SPANS];
-    size_t span, spans_n, at; /* the first span with something left, and how much of its row is fetched */
-    size_t lines;             /* with each tile; at most one for every 4 of its terms */
+    size_t span, spans_n; /* the first span with rows left */
 } attn_ahead;
 
 /* C[row][lane] = or += one chain (by tiles: groups of 16) over the terms of A[row][term] · B[term][lane]. Strides in

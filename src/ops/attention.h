@@ -84,11 +84,13 @@ static inline size_t attn_block_lanes(const attn_attention *at) {
 }
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row);
+void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                         size_t row, size_t count);
 static inline size_t attn_block_query(const attn_block *block, const attn_attention *at, size_t lane) {
-    return (block->row + lane) / at->group;
+    return at->group == 1 ? block->row + lane : (block->row + lane) / at->group;
 }
 static inline size_t attn_block_head(const attn_block *block, const attn_attention *at, size_t lane) {
-    return block->key_head * at->group + (block->row + lane) % at->group;
+    return at->group == 1 ? block->key_head : block->key_head * at->group + (block->row + lane) % at->group;
 }
 /* Pointers to the rows of a view for each lane; NULL past count. */
 void attn_block_rows(const void *rows[ATTN_MAX_LANES], const attn_block *block, const attn_attention *at,

@@ -22,10 +22,16 @@ static void interval_of(const attn_attention *at, const attn_sequence *x, size_t
 
 void attn_block_set(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
                     size_t row) {
-    const size_t most = attn_block_lanes(at), vector = at->kernels->lanes, rows = sequence->t * at->group;
+    attn_block_set_rows(block, at, sequence, key_head, row,
+                        ATTN_MIN(attn_block_lanes(at), sequence->t * at->group - row));
+}
+
+void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn_sequence *sequence, size_t key_head,
+                         size_t row, size_t count) {
+    const size_t vector = at->kernels->lanes;
     block->sequence = *sequence;
     block->key_head = key_head, block->row = row;
-    block->count = ATTN_MIN(most, rows - row);
+    block->count = count;
     block->lanes = (block->count + vector - 1) / vector * vector;
     block->low = block->inner_low = 0, block->high = 0, block->inner_high = SIZE_MAX;
     bool any = false;

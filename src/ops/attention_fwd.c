@@ -17,7 +17,7 @@ typedef struct forward_block {
     float *q;                                 /* [D][lanes], in the fast path [D/2][lanes] pairs */
     float *part, *total;                      /* [Dv][lanes]; fast: one row more, the sum of the rounded weights */
     float *max, *sum, *total_max, *total_sum; /* [lanes] */
-    bool seen, merged;                        /* the split has a tile; total has a split */
+    bool seen, merged;                        /* the split has a tile, before that part is not set; total has a split */
 } forward_block;
 
 typedef struct forward_scratch {
@@ -34,7 +34,8 @@ typedef struct forward_scratch {
 typedef struct forward_job {
     const attn_attention *at;
     size_t task_blocks, chunks; /* of task_blocks blocks, for a key head of the longest sequence */
-    bool by_head;               /* all tasks of a head, then the next head's: K and V may still be in the cache */
+    size_t tasks, workers;
+    bool by_head; /* all tasks of a head, then the next head's: K and V may still be in the cache */
     bool copy_k, copy_v;
 } forward_job;
 
@@ -90,7 +91,7 @@ static void fill(float *x, size_t n, float value) {
 static void begin_split(forward_block *b, const attn_attention *at) {
     fill(b->max, b->block.lanes, -INFINITY);
     memset(b->sum, 0, b->block.lanes * sizeof *b->sum);
-    memset(b->part, 0, output_rows(at) * b->block.lanes * sizeof *b->part);
+    if (at->fast) memset(b->part + at->dv * b->block.lanes, 0, b->block.lanes * sizeof *b->part);
     b->seen = false;
 }
 
@@ -118,8 +119,8 @@ static void pack_queries(forward_block *b, forward_scratch *f, const attn_attent
 }
 
 static void begin_block(forward_block *b, forward_scratch *f, const attn_attention *at, const attn_sequence *sequence,
-                        size_t key_head, size_t row) {
-    attn_block_set(&b->block, at, sequence, key_head, row);
+                        size_t key_head, size_t row, size_t count) {
+    attn_block_set_rows(&b->block, at, sequence, key_head, row, count);
     attn_extras_set(&b->extras, &b->block, at);
     pack_queries(b, f, at);
     b->merged = false;
@@ -165,7 +166,6 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
     softmax.keep = keep;
     const bool raised = at->fast ? kernels->attention_softmax_bf16(&softmax) : kernels->attention_softmax(&softmax);
     if (raised && b->seen) kernels->attention_scale(b->part, lanes, at->dv, f->rescale);
-    b->seen = true;
     if (keep && !at->fast) kernels->attention_multiply(f->s, keep, tile->keys * lanes);
 }
 
@@ -234,11 +234,12 @@ static void use_tile(forward_scratch *f, forward_block *b, forward_keys *keys, c
                         .b_term = (ptrdiff_t)lanes,
                         .c = b->part,
                         .c_row = (ptrdiff_t)lanes,
-                        .add = true,
+                        .add = b->seen,
                         .term_ends = ragged ? ends : NULL,
                         .ahead = &f->ahead};
     if (attn_by_tiles(at)) mix.a = v + skipped / 2, mix.a_row = v_row, mix.a_term = 1;
     at->fast ? at->kernels->attention_product_bf16(&mix) : at->kernels->attention_product(&mix);
+    b->seen = true;
     if (!dirty) return;
     if (at->fast) widen_weights(f->s, f->pairs, tile->keys, lanes);
     attn_repair repair = {.tile = tile,
@@ -279,6 +280,7 @@ static void end_block(forward_block *b, const attn_attention *at) {
     const attn_block *block = &b->block;
     const float *max = b->max, *sum = b->sum, *o = b->part;
     if (b->merged) max = b->total_max, sum = b->total_sum, o = b->total;
+    else if (!b->seen) memset(b->part, 0, at->dv * block->lanes * sizeof *b->part);
     void *rows[ATTN_MAX_LANES];
     float factor[ATTN_MAX_LANES] = {0};
     for (size_t lane = 0; lane < block->lanes; lane++) {
@@ -332,7 +334,8 @@ static size_t add_ahead(attn_ahead *ahead, const attn_view *view, size_t b, size
                         size_t columns) {
     const size_t size = attn_dtype_size(view->dtype);
     struct attn_span *span = ahead->spans + ahead->spans_n++;
-    *span = (struct attn_span){attn_view_at(view, b, head, row), view->row * (ptrdiff_t)size, columns * size, rows};
+    *span =
+        (struct attn_span){attn_view_at(view, b, head, row), view->row * (ptrdiff_t)size, columns * size, rows, false};
     if (span->step == (ptrdiff_t)span->bytes) span->bytes *= rows, span->rows = 1;
     return rows * (columns * size + 63) / 64;
 }
@@ -349,18 +352,55 @@ static forward_part part_of(const forward_job *job, size_t index) {
     return (forward_part){head / key_heads, head % key_heads, (job->chunks - 1 - chunk) * job->task_blocks};
 }
 
-/* While `count` blocks use the tile at `key`, the next one comes. */
-static void fetch_ahead(forward_scratch *f, const attn_attention *at, const attn_sequence *x, size_t key_head,
-                        size_t key, size_t end, size_t count) {
+/* Keys and values of the tile at `key`. */
+static size_t add_keys_ahead(attn_ahead *ahead, const attn_attention *at, const attn_sequence *x, size_t key_head,
+                             size_t key) {
+    if (key >= x->s) return 0;
+    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key);
+    const ptrdiff_t row = x->k_first + (ptrdiff_t)key;
+    return add_ahead(ahead, &at->k, x->index, key_head, row, rows, at->d) +
+           add_ahead(ahead, &at->v, x->index, key_head, row, rows, at->dv);
+}
+
+/* The rows of a task in q or out. */
+static size_t add_rows_ahead(attn_ahead *ahead, const forward_job *job, const attn_view *view, const attn_sequence *x,
+                             const forward_part *part, size_t columns) {
+    const size_t lanes = attn_block_lanes(job->at), row = part->first * lanes; /* or a vector less */
+    if (job->at->group > 1 || row >= x->t) return 0;
+    return add_ahead(ahead, view, x->index, part->key_head, x->q_first + (ptrdiff_t)row,
+                     ATTN_MIN(x->t - row, job->task_blocks * lanes), columns);
+}
+
+/* While `count` blocks use the tile at `key`, the next one comes; with the last tile what the task writes, and what
+ * this thread's next task reads first, as a guess. */
+static void fetch_ahead(forward_scratch *f, const forward_job *job, const attn_sequence *x, const forward_part *part,
+                        size_t index, size_t key, size_t end, size_t count) {
+    const attn_attention *at = job->at;
     attn_ahead *ahead = &f->ahead;
-    ahead->span = ahead->spans_n = ahead->at = 0;
-    if (key + ATTN_TILE >= end) return;
-    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key - ATTN_TILE), step = attn_by_tiles(at) ? 16 : 8;
-    const size_t tiles = count * (ATTN_TILE + at->dv) / step; /* of its products, or fewer */
-    const ptrdiff_t row = x->k_first + (ptrdiff_t)(key + ATTN_TILE);
-    const size_t lines = add_ahead(ahead, &at->k, x->index, key_head, row, rows, at->d) +
-                         add_ahead(ahead, &at->v, x->index, key_head, row, rows, at->dv);
-    ahead->lines = lines / tiles + 1;
+    ahead->next = ahead->end = NULL, ahead->span = ahead->spans_n = 0;
+    size_t lines = 0;
+    if (key + ATTN_TILE < end) lines = add_keys_ahead(ahead, at, x, part->key_head, key + ATTN_TILE);
+    else {
+        lines = add_rows_ahead(ahead, job, &at->out, x, part, at->dv);
+        if (lines > 0) ahead->spans[0].written = true;
+        if (index + job->workers < job->tasks) {
+            const forward_part next = part_of(job, index + job->workers);
+            const attn_sequence y = attn_attention_sequence(at, next.sequence);
+            lines += add_rows_ahead(ahead, job, &at->q, &y, &next, at->d);
+            if (at->options.window_left < 0) lines += add_keys_ahead(ahead, at, &y, next.key_head, 0);
+        }
+    }
+    /* The products of its blocks have so many tiles, or more, and so many steps of ATTN_AHEAD_TERMS each. */
+    const size_t tiles = count * (ATTN_TILE + at->dv) / (attn_by_tiles(at) ? 16 : 8), steps = at->fast ? 1 : 4;
+    ahead->lines = lines / (tiles * steps) + 1;
+}
+
+/* Where the rows of a block end. The last but one gives a vector to a last one that would have only one, for which more
+ * of K and V would be loaded than is multiplied. */
+static size_t block_end(const attn_attention *at, size_t block, size_t rows) {
+    const size_t lanes = attn_block_lanes(at), vector = at->kernels->lanes, end = (block + 1) * lanes;
+    const bool last_but_one = end > 0 && end < rows && rows - end <= vector;
+    return last_but_one && lanes == 3 * vector ? end - vector : ATTN_MIN(end, rows);
 }
 
 static void forward_task(void *argument, size_t index, void *memory) {
@@ -371,17 +411,18 @@ static void forward_task(void *argument, size_t index, void *memory) {
     const forward_part part = part_of(job, index);
     const size_t key_head = part.key_head;
     const attn_sequence x = attn_attention_sequence(at, part.sequence);
-    const size_t rows = x.t * at->group, lanes = attn_block_lanes(at);
-    size_t count = 0, low = SIZE_MAX, high = 0, row = part.first * lanes;
-    for (; count < job->task_blocks && row < rows; count++, row += lanes) {
+    const size_t rows = x.t * at->group;
+    size_t count = 0, low = SIZE_MAX, high = 0, row = block_end(at, part.first - 1, rows);
+    for (size_t next; count < job->task_blocks && row < rows; count++, row = next) {
         forward_block *block = f->blocks + count;
-        begin_block(block, f, at, &x, key_head, row);
+        next = block_end(at, part.first + count, rows);
+        begin_block(block, f, at, &x, key_head, row, next - row);
         if (block->block.low == block->block.high) continue;
         low = ATTN_MIN(low, block->block.low), high = ATTN_MAX(high, block->block.high);
     }
     for (size_t key = low / ATTN_TILE * ATTN_TILE; key < high; key += ATTN_TILE) {
         forward_keys keys = {.k = NULL};
-        fetch_ahead(f, at, &x, key_head, key, high, count);
+        fetch_ahead(f, job, &x, &part, index, key, high, count);
         for (size_t i = 0; i < count; i++) {
             attn_block_tile(&f->tile, &f->blocks[i].block, at, key);
             if (f->tile.class == ATTN_TILE_NONE) continue;
@@ -434,6 +475,7 @@ static forward_plan plan_of(const attn_attention *at) {
     plan.tasks = plan.job.chunks * heads;
     const double pairs = (double)rows * (double)heads * (double)at->s;
     plan.workers = attn_attention_workers(at, plan.tasks, pairs * (double)(at->d + at->dv) * 0.02);
+    plan.job.tasks = plan.tasks, plan.job.workers = plan.workers;
     plan.bytes = forward_layout(&plan.job, NULL);
     return plan;
 }

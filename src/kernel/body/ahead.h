@@ -4,15 +4,26 @@
 
 #include "kernel/attention.h"
 
-/* With a product's tile of so many terms. */
-static void product_ahead(attn_ahead *x, size_t terms) {
-    for (size_t n = x->lines < terms / 4 ? x->lines : terms / 4; n > 0 && x->span < x->spans_n; n--) {
+/* The next row begins; false if there is none. */
+static __attribute__((noinline)) bool ahead_row(attn_ahead *x) {
+    for (; x->span < x->spans_n; x->span++) {
         struct attn_span *span = x->spans + x->span;
-        __builtin_prefetch(span->row + x->at, 0, 2);
-        x->at += 64;
-        if (x->at < span->bytes) continue;
-        x->at = 0, span->row += span->step;
-        if (--span->rows == 0) x->span++;
+        if (span->rows == 0) continue;
+        x->next = span->row, x->end = span->row + span->bytes, x->written = span->written;
+        span->row += span->step, span->rows--;
+        return true;
+    }
+    x->lines = 0;
+    return false;
+}
+
+/* The lines of one step of a product. */
+V_FN void product_ahead(attn_ahead *x) {
+    for (size_t n = x->lines; n > 0; n--) {
+        if (x->next >= x->end && !ahead_row(x)) return;
+        if (x->written) __builtin_prefetch(x->next, 1, 2);
+        else __builtin_prefetch(x->next, 0, 2);
+        x->next += 64;
     }
 }
 

@@ -25,33 +25,40 @@
 
 /* ---- products ------------------------------------------------------------------------------------ */
 
-/* A single vector wants twice as many chains as just hide an FMA's latency (4 cycles, on two ports), if registers
- * allow. */
+/* Rows of a tile of so many vectors. A single one wants twice as many chains as just hide an FMA's latency (4 cycles,
+ * on two ports), and two as many as three have, if registers allow. */
+#define PRODUCT_ROWS(vectors) ((vectors) == 1 ? PRODUCT_MOST_ROWS : (vectors) == 2 ? PRODUCT_TWO_ROWS : V_PRODUCT_ROWS)
 #define PRODUCT_MOST_ROWS (V_PRODUCT_ROWS * V_PRODUCT_VECTORS >= 16 ? 16 : 8)
+#define PRODUCT_TWO_ROWS (V_PRODUCT_VECTORS == 3 && V_PRODUCT_ROWS == 4 ? 6 : V_PRODUCT_ROWS)
 
 /* rows × vectors of C: one chain each. Always inlined with constant rows and vectors; so is a_row where it is 1. */
 V_FN void product_tile(const bool pairs, const int rows, const int vectors, const attn_product *p, const float *a,
                        ptrdiff_t a_row, const float *b, float *c) {
     V chain[PRODUCT_MOST_ROWS][V_PRODUCT_VECTORS];
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
-    const ptrdiff_t a_term = p->a_term, b_term = p->b_term;
-    for (size_t left = p->terms; left > 0; left--) {
-        V row[V_PRODUCT_VECTORS];
-        ATTN_UNROLL for (int j = 0; j < vectors; j++) row[j] = v_load(b + j * V_LANES);
-        ATTN_UNROLL for (int i = 0; i < rows; i++) {
-            V x = v_set(a[i * a_row]);
-            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-                chain[i][j] = pairs ? v_dot_bf16(x, row[j], chain[i][j]) : v_fma(x, row[j], chain[i][j]);
+    const ptrdiff_t a_term = p->a_term, b_term = p->b_term, c_row = p->c_row;
+    const bool add = p->add;
+    for (size_t left = p->terms, some; left > 0; left -= some) {
+        some = left < ATTN_AHEAD_TERMS ? left : ATTN_AHEAD_TERMS;
+        if (p->ahead) product_ahead(p->ahead);
+        for (size_t n = some; n > 0; n--) {
+            V row[V_PRODUCT_VECTORS];
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) row[j] = v_load(b + j * V_LANES);
+            ATTN_UNROLL for (int i = 0; i < rows; i++) {
+                V x = v_set(a[i * a_row]);
+                ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                    chain[i][j] = pairs ? v_dot_bf16(x, row[j], chain[i][j]) : v_fma(x, row[j], chain[i][j]);
+                }
             }
+            a += a_term;
+            b += b_term;
         }
-        a += a_term;
-        b += b_term;
     }
     ATTN_UNROLL for (int i = 0; i < rows; i++) {
-        float *to = c + i * p->c_row;
+        float *to = c + i * c_row;
         ATTN_UNROLL for (int j = 0; j < vectors; j++) {
             V x = chain[i][j];
-            if (p->add) x = v_add(v_load(to + j * V_LANES), x);
+            if (add) x = v_add(v_load(to + j * V_LANES), x);
             v_store(to + j * V_LANES, x);
         }
     }
@@ -59,28 +66,28 @@ V_FN void product_tile(const bool pairs, const int rows, const int vectors, cons
 
 /* All rows for some vectors of lanes. */
 V_FN void product_strip(const bool pairs, const int vectors, const attn_product *p, ptrdiff_t a_row, size_t lane) {
-    const size_t most = vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS;
+    const size_t most = PRODUCT_ROWS(vectors), rows = p->rows;
+    const ptrdiff_t c_row = p->c_row;
     const float *a = p->a, *b = p->b + lane;
     float *c = p->c + lane;
     size_t i = 0;
-    for (; i + most <= p->rows; i += most) {
-        if (p->ahead) product_ahead(p->ahead, p->terms);
-        product_tile(pairs, vectors == 1 ? PRODUCT_MOST_ROWS : V_PRODUCT_ROWS, vectors, p, a, a_row, b, c);
-        a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * p->c_row;
+    for (; i + most <= rows; i += most) {
+        product_tile(pairs, PRODUCT_ROWS(vectors), vectors, p, a, a_row, b, c);
+        a += (ptrdiff_t)most * a_row, c += (ptrdiff_t)most * c_row;
     }
-    if (most > 8 && p->rows - i >= 8) {
+    if (most > 8 && rows - i >= 8) {
         product_tile(pairs, 8, vectors, p, a, a_row, b, c);
-        a += 8 * a_row, c += 8 * p->c_row, i += 8;
+        a += 8 * a_row, c += 8 * c_row, i += 8;
     }
-    if (most > 4 && p->rows - i >= 4) {
+    if (most > 4 && rows - i >= 4) {
         product_tile(pairs, 4, vectors, p, a, a_row, b, c);
-        a += 4 * a_row, c += 4 * p->c_row, i += 4;
+        a += 4 * a_row, c += 4 * c_row, i += 4;
     }
-    if (p->rows - i >= 2) {
+    if (rows - i >= 2) {
         product_tile(pairs, 2, vectors, p, a, a_row, b, c);
-        a += 2 * a_row, c += 2 * p->c_row, i += 2;
+        a += 2 * a_row, c += 2 * c_row, i += 2;
     }
-    if (p->rows - i >= 1) product_tile(pairs, 1, vectors, p, a, a_row, b, c);
+    if (rows - i >= 1) product_tile(pairs, 1, vectors, p, a, a_row, b, c);
 }
 
 #define PRODUCT_FUNCTIONS(kind, pairs)                                                                                 \
@@ -91,7 +98,10 @@ V_FN void product_strip(const bool pairs, const int vectors, const attn_product 
         product_strip(pairs, V_PRODUCT_VECTORS, p, 1, lane);                                                           \
     }                                                                                                                  \
     static void product_##kind##_2(const attn_product *p, size_t lane) { product_strip(pairs, 2, p, p->a_row, lane); } \
-    static void product_##kind##_1(const attn_product *p, size_t lane) { product_strip(pairs, 1, p, p->a_row, lane); }
+    static void product_##kind##_1(const attn_product *p, size_t lane) {                                               \
+        if (p->a_row == 1) product_strip(pairs, 1, p, 1, lane);                                                        \
+        else product_strip(pairs, 1, p, p->a_row, lane);                                                               \
+    }
 PRODUCT_FUNCTIONS(f32, false)
 #ifndef ATTN_TILES_HEADER
 PRODUCT_FUNCTIONS(bf16, true)
@@ -133,7 +143,7 @@ static void product_term_ends(const attn_product *p, const product_strips *strip
         for (n = 1; i + n < vectors && p->term_ends[i + n] == p->term_ends[i];) n++;
         attn_product part = *p;
         part.terms = p->term_ends[i];
-        if (part.terms > 0) product_vectors(&part, strips, i, n);
+        if (part.terms > 0 || !p->add) product_vectors(&part, strips, i, n);
     }
 }
 
@@ -318,18 +328,31 @@ V_FN V softmax_score(const bool masked, const attn_softmax_tile *t, size_t j, si
     return masked ? v_select(v_of_bits((uint32_t)(t->visible[j] >> lane)), s, v_set(-__builtin_inff())) : s;
 }
 
+/* Weights of n keys in place of the scores; gives chain + their sum. */
+V_FN V softmax_weights_some(const int n, float *s, size_t lanes, const uint64_t *visible, size_t lane, V c, V down,
+                            V chain) {
+    V p[EXP2_MOST];
+    ATTN_UNROLL for (int i = 0; i < n; i++) p[i] = v_fma(v_load(s + (size_t)i * lanes), c, down);
+    v_exp2_all(n, p);
+    ATTN_UNROLL for (int i = 0; i < n; i++) {
+        if (visible) p[i] = v_and_mask(v_of_bits((uint32_t)(visible[i] >> lane)), p[i]);
+        chain = v_add(chain, p[i]);
+        v_store(s + (size_t)i * lanes, p[i]);
+    }
+    return chain;
+}
+
 /* Weights in place of the scores; gives their sum. */
 V_FN V softmax_weights(const bool masked, const attn_softmax_tile *t, size_t lane, size_t keys, V c, V down) {
     const uint64_t *visible = t->visible;
     const size_t lanes = t->lanes;
     float *s = t->s + lane;
     V chain = v_zero();
-    for (size_t j = 0; j < keys; j++, s += lanes) {
-        V p = v_exp2(v_fma(v_load(s), c, down));
-        if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible[j] >> lane)), p);
-        chain = v_add(chain, p);
-        v_store(s, p);
-    }
+    size_t j = 0;
+    for (; j + EXP2_MOST <= keys; j += EXP2_MOST, s += EXP2_MOST * lanes)
+        chain = softmax_weights_some(EXP2_MOST, s, lanes, masked ? visible + j : NULL, lane, c, down, chain);
+    for (; j < keys; j++, s += lanes)
+        chain = softmax_weights_some(1, s, lanes, masked ? visible + j : NULL, lane, c, down, chain);
     return chain;
 }
 

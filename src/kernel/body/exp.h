@@ -38,33 +38,42 @@ V_FN V v_exp(V x) {
     return v_mul(p, v_pow2i(m));
 }
 
-/* x = n + r, n an integer, which lies in the low bits of *t, |r| ≤ 1/2. */
-V_FN V v_exp2_reduced(V x, V *t) {
-    x = v_max(v_set(-127.0f), x);
-    *t = v_add(x, v_set(0x1.8p23f));
-    return v_sub(x, v_sub(*t, v_set(0x1.8p23f)));
+/* 2^x for n vectors, side by side, since each step waits for the one before: x = k + r, k an integer, which lies in the
+ * low bits of t, |r| ≤ 1/2; 2^r by the polynomial with these coefficients, the highest first. */
+enum { EXP2_MOST = 4 };
+V_FN void v_exp2_by(const float *coefficients, const int degree, const int n, V *x) {
+    V t[EXP2_MOST], p[EXP2_MOST];
+    ATTN_UNROLL for (int i = 0; i < n; i++) x[i] = v_max(v_set(-127.0f), x[i]);
+    ATTN_UNROLL for (int i = 0; i < n; i++) t[i] = v_add(x[i], v_set(0x1.8p23f));
+    ATTN_UNROLL for (int i = 0; i < n; i++) x[i] = v_sub(x[i], v_sub(t[i], v_set(0x1.8p23f)));
+    ATTN_UNROLL for (int i = 0; i < n; i++) p[i] = v_set(coefficients[0]);
+    ATTN_UNROLL for (int k = 1; k <= degree; k++) {
+        ATTN_UNROLL for (int i = 0; i < n; i++) p[i] = v_fma(p[i], x[i], v_set(coefficients[k]));
+    }
+    ATTN_UNROLL for (int i = 0; i < n; i++) x[i] = v_raise(p[i], t[i]);
 }
 
 /* 2^x for any x; 2^r by a minimax polynomial (3e-9 relative). Error ≤ 1 ulp, exact for integers; 0 below 2^−126 (where
  * subnormal numbers are); NaN comes through. x < 128 is the caller's. */
+V_FN void v_exp2_all(const int n, V *x) {
+    static const float coefficients[] = {
+        0x1.470b4ap-13f, 0x1.5f7276p-10f, 0x1.3b270ep-7f, 0x1.c6ae72p-5f, 0x1.ebfbe2p-3f, 0x1.62e432p-1f, 1.0f};
+    v_exp2_by(coefficients, 6, n, x);
+}
 V_FN V v_exp2(V x) {
-    V t, r = v_exp2_reduced(x, &t);
-    V p = v_fma(v_set(0x1.470b4ap-13f), r, v_set(0x1.5f7276p-10f));
-    p = v_fma(p, r, v_set(0x1.3b270ep-7f));
-    p = v_fma(p, r, v_set(0x1.c6ae72p-5f));
-    p = v_fma(p, r, v_set(0x1.ebfbe2p-3f));
-    p = v_fma(p, r, v_set(0x1.62e432p-1f));
-    return v_raise(v_fma(p, r, v_set(1.0f)), t);
+    v_exp2_all(1, &x);
+    return x;
 }
 
 /* The same for numbers that are rounded to bf16 next, whose sum is not: 8e-8 relative. */
+V_FN void v_exp2_bf16_all(const int n, V *x) {
+    static const float coefficients[] = {0x1.5bfc8ep-10f, 0x1.3cee4cp-7f, 0x1.c6b62ap-5f,
+                                         0x1.ebf9b2p-3f,  0x1.62e42cp-1f, 1.0f};
+    v_exp2_by(coefficients, 5, n, x);
+}
 V_FN V v_exp2_bf16(V x) {
-    V t, r = v_exp2_reduced(x, &t);
-    V p = v_fma(v_set(0x1.5bfc8ep-10f), r, v_set(0x1.3cee4cp-7f));
-    p = v_fma(p, r, v_set(0x1.c6b62ap-5f));
-    p = v_fma(p, r, v_set(0x1.ebf9b2p-3f));
-    p = v_fma(p, r, v_set(0x1.62e42cp-1f));
-    return v_raise(v_fma(p, r, v_set(1.0f)), t);
+    v_exp2_bf16_all(1, &x);
+    return x;
 }
 
 #endif

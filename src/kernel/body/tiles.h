@@ -159,8 +159,8 @@ static void attention_product_bf16(const attn_product *p) {
             sums.groups = (terms + T_SIDE - 1) / T_SIDE;
             sums.c = p->c + (ptrdiff_t)row * p->c_row + lane;
             sums.rows = rows, sums.columns = lanes;
-            if (p->ahead) product_ahead(p->ahead, ATTN_CHAIN);
-            if (sums.groups > 0) tile_sums_run(&sums);
+            if (p->ahead) product_ahead(p->ahead);
+            if (sums.groups > 0 || !p->add) tile_sums_run(&sums);
         }
     }
 }
