@@ -60,8 +60,8 @@ attn_status attn_model_create(attn_model **gives, attn_context *ctx, const char 
     return status;
 }
 
-attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
-                           int rank, const size_t *shape) {
+static attn_status add_parameter(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
+                                 int rank, const size_t *shape) {
     const bool anew = model->new_head && !strcmp(name, "head.weight") && model->stored &&
                       !attn_weights_find(model->stored, NULL, attn_model_stored_form(model, name).name);
     return model->stored && !anew ? attn_weights_take(model->stored, model, out, name, rank, shape)
@@ -73,7 +73,7 @@ attn_parameter *attn_builder_add(attn_builder *builder, const char *name, attn_i
     attn_parameter *p = NULL;
     const size_t shape[2] = {rows, columns};
     if (builder->status == ATTN_OK)
-        builder->status = attn_model_add(builder->model, &p, name, init, scale, columns ? 2 : 1, shape);
+        builder->status = add_parameter(builder->model, &p, name, init, scale, columns ? 2 : 1, shape);
     return p;
 }
 

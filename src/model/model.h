@@ -70,7 +70,7 @@ typedef struct attn_model_class {
     size_t bytes; /* of the struct that begins with attn_model */
     /* Reads the config (JSON text) into the model, completes model->config and vocab_size. */
     attn_status (*configure)(attn_model *model, const char *config_json);
-    /* Adds the parameters by attn_model_add. */
+    /* Adds the parameters by attn_builder_add. */
     attn_status (*add_parameters)(attn_model *model);
     void (*clear)(attn_model *model); /* releases what the model has besides; NULL: nothing */
     /* NULL, as encode and step are: an encoder, which is not trained here. */
@@ -112,13 +112,9 @@ ATTN_GPT_LIST(ATTN_GPT_CLASS)
 attn_status attn_adapter_read(attn_model *model, const char *folder);
 /* A model with its configuration and no parameters yet. gives. */
 attn_status attn_model_configure(attn_model **gives, attn_context *ctx, const char *config_json, uint64_t seed);
-/* Adds a parameter: with initial values, or, while a folder is read, with the stored ones. Nothing is allocated for a
- * parameter that the folder does not hold, so that memory is bounded by the file, whatever the config says. */
-attn_status attn_model_add(attn_model *model, attn_parameter **out, const char *name, attn_init init, float scale,
-                           int rank, const size_t *shape);
-
 /* Adds parameters one after the other; the first failure is kept, and what comes after it is NULL. columns 0: a vector.
- */
+ * They have initial values, or, while a folder is read, the stored ones. Nothing is allocated for a parameter that the
+ * folder does not hold, so that memory is bounded by the file, whatever the config says. */
 typedef struct attn_builder {
     attn_model *model;
     attn_status status;

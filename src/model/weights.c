@@ -131,14 +131,14 @@ static attn_stored of_named(const char *path, const attn_named_tensor *t) {
     return (attn_stored){t->name, path, t->tensor, NULL};
 }
 
-size_t attn_weights_count(const attn_weights *weights) {
+static size_t count_stored(const attn_weights *weights) {
     size_t n = weights->llama2c ? attn_llama2c_count(weights->llama2c) : 0;
     if (weights->gguf) n = attn_gguf_count(weights->gguf);
     for (size_t i = 0; i < weights->files; i++) n += attn_safetensors_count(weights->file[i]);
     return n;
 }
 
-attn_stored attn_weights_at(const attn_weights *weights, size_t index) {
+static attn_stored stored_at(const attn_weights *weights, size_t index) {
     size_t file = 0;
     if (weights->gguf) return of_gguf(weights, attn_gguf_at(weights->gguf, index));
     if (weights->llama2c) return of_named(weights->path[0], attn_llama2c_at(weights->llama2c, index));
@@ -165,7 +165,7 @@ bool attn_weights_find(const attn_weights *weights, attn_stored *out, const char
     *out = (attn_stored){.path = weights->path[0]};
     if (blocks) *out = of_gguf(weights, blocks);
     for (size_t i = 0; weights->llama2c && i < attn_llama2c_count(weights->llama2c) && !out->name; i++)
-        if (!strcmp(attn_llama2c_at(weights->llama2c, i)->name, name)) *out = attn_weights_at(weights, i);
+        if (!strcmp(attn_llama2c_at(weights->llama2c, i)->name, name)) *out = stored_at(weights, i);
     for (size_t i = 0; i < weights->files && !out->name; i++) {
         const attn_named_tensor *found = attn_safetensors_find(weights->file[i], name);
         if (found) *out = of_named(weights->path[i], found);
@@ -376,8 +376,8 @@ static bool is_scale(const attn_weights *weights, const attn_model *model, const
 }
 
 attn_status attn_weights_check_extra(const attn_weights *weights, const attn_model *model) {
-    for (size_t i = 0; i < attn_weights_count(weights); i++) {
-        const attn_stored stored = attn_weights_at(weights, i);
+    for (size_t i = 0; i < count_stored(weights); i++) {
+        const attn_stored stored = stored_at(weights, i);
         if (is_stored_name(model, stored.name) || is_scale(weights, model, stored.name)) continue;
         if (model->class->ignores && model->class->ignores(model, stored.name)) continue;
         return attn_fail(model->ctx, ATTN_E_FORMAT, "%s: tensor \"%.100s\" does not belong to this %s model",

@@ -39,8 +39,6 @@ attn_status attn_weights_open(attn_weights **gives, attn_context *ctx, const cha
 void attn_weights_close(attn_weights *weights);
 /* False if there is none. out NULL: only that is asked. */
 bool attn_weights_find(const attn_weights *weights, attn_stored *out, const char *name);
-size_t attn_weights_count(const attn_weights *weights);
-attn_stored attn_weights_at(const attn_weights *weights, size_t index);
 /* Every stored tensor must be of a parameter, or the scale of one that is stored as I8, or one that the class ignores.
  */
 attn_status attn_weights_check_extra(const attn_weights *weights, const attn_model *model);

@@ -107,7 +107,8 @@ static size_t stripped(const char *text, size_t bytes) {
     return kept;
 }
 
-void attn_tokens_13a(attn_buffer *out, attn_buffer *spare, const char *line, bool lowercase) {
+/* The 13a tokens of a line, white space between them, in out (emptied first). spare is scratch. */
+static void tokens_13a(attn_buffer *out, attn_buffer *spare, const char *line, bool lowercase) {
     static line_pass *const entities[] = {quotes, ampersands, less_signs, greater_signs};
     static line_pass *const clean[] = {drop_skipped, join_hyphenated, line_ends};
     static line_pass *const cut[] = {pad, separate_punctuation, points_after_no_digit, points_before_no_digit,
@@ -161,8 +162,8 @@ static attn_status number_words(sentence_words *words, int side, size_t slots, u
 }
 
 static attn_status read_pair(sentence_words *words, const char *hypothesis, const char *reference, bool lowercase) {
-    attn_tokens_13a(&words->line[0], &words->spare, hypothesis, lowercase);
-    attn_tokens_13a(&words->line[1], &words->spare, reference, lowercase);
+    tokens_13a(&words->line[0], &words->spare, hypothesis, lowercase);
+    tokens_13a(&words->line[1], &words->spare, reference, lowercase);
     ATTN_TRY(words->line[0].status);
     ATTN_TRY(words->line[1].status);
     /* A word has at least two bytes, its own and the space behind it. */

@@ -13,9 +13,6 @@ void attn_lower_add(attn_buffer *buffer, const char *text, size_t bytes);
 /* The next word of str.split at or after *text: true, and [*first, *end); *text moves behind it. */
 bool attn_word_next(const char **text, const char *limit, const char **first, const char **end);
 
-/* The 13a tokens of a line, white space between them, in out (emptied first). spare is scratch. */
-void attn_tokens_13a(attn_buffer *out, attn_buffer *spare, const char *line, bool lowercase);
-
 enum { ATTN_NGRAM_ORDERS = 6 };
 
 /* N-grams of one pair of sentences; [0] is unigrams. */

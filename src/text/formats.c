@@ -26,7 +26,8 @@ attn_status attn_piece_list_add(attn_piece_list *list, const char *text, size_t 
     return add_piece(list, first, score, kind);
 }
 
-attn_status attn_piece_list_add_bytes(attn_piece_list *list, const char *text, size_t bytes, double score) {
+/* The same, each byte as the character that stands for it. */
+static attn_status add_bytes(attn_piece_list *list, const char *text, size_t bytes, double score) {
     size_t first = list->text.bytes;
     for (size_t i = 0; i < bytes; i++) {
         char encoded[4];
@@ -278,7 +279,7 @@ attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx
         bool whole = space && digit > space + 1 && (digit == stop || *digit == '\r') && rank == list.count;
         if (at == stop) whole = stop + 1 >= end;
         else if (whole) status = attn_base64(ctx, &token, &size, at, (size_t)(space - at));
-        if (status == ATTN_OK && token) status = attn_piece_list_add_bytes(&list, token, size, -(double)rank);
+        if (status == ATTN_OK && token) status = add_bytes(&list, token, size, -(double)rank);
         if (status == ATTN_OK && !whole)
             status = attn_fail(ctx, ATTN_E_FORMAT, "line %zu: expected a token in base64 and its rank, %zu",
                                list.count + 1, list.count);
@@ -347,8 +348,9 @@ static attn_status gpt2_of_pieces(attn_tokenizer **gives, attn_context *ctx, jso
     return status;
 }
 
-attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
-                                   size_t vocabulary_bytes, const char *merges, size_t merges_bytes) {
+/* GPT-2's two files: pieces and their ids, and merges. */
+static attn_status of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary, size_t vocabulary_bytes,
+                           const char *merges, size_t merges_bytes) {
     json_error_t error;
     *gives = NULL;
     json_t *vocab = json_loadb(vocabulary, vocabulary_bytes, JSON_REJECT_DUPLICATES, &error);
@@ -413,7 +415,7 @@ static attn_status load_gpt2(attn_tokenizer **gives, attn_context *ctx, const ch
     for (size_t i = 0; i < ATTN_COUNT(names) && status == ATTN_E_IO; i++)
         status = read_beside(ctx, &merges, &merges_bytes, path, names[i]);
     if (status == ATTN_E_IO) return attn_fail(ctx, ATTN_E_IO, "expected merges.txt or vocab.bpe beside it");
-    if (status == ATTN_OK) status = attn_tokenizer_of_gpt2(gives, ctx, text, bytes, merges, merges_bytes);
+    if (status == ATTN_OK) status = of_gpt2(gives, ctx, text, bytes, merges, merges_bytes);
     attn_release(ctx, merges);
     return status;
 }

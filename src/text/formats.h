@@ -41,8 +41,6 @@ typedef struct attn_piece_list {
 
 attn_status attn_piece_list_add(attn_piece_list *list, const char *text, size_t bytes, double score,
                                 attn_piece_kind kind);
-/* The same, each byte as the character that stands for it. */
-attn_status attn_piece_list_add_bytes(attn_piece_list *list, const char *text, size_t bytes, double score);
 void attn_piece_list_free(attn_piece_list *list);
 
 /* parts: JSON of a tokenizer.json without model and added tokens. merges: (JSON array, or NULL) "left right" by rank.
@@ -53,9 +51,6 @@ attn_status attn_tokenizer_of_pieces(attn_tokenizer **gives, const attn_piece_li
 /* Each from the file's bytes; gives. */
 attn_status attn_tokenizer_of_sentencepiece(attn_tokenizer **gives, attn_context *ctx, const char *data, size_t bytes);
 attn_status attn_tokenizer_of_tiktoken(attn_tokenizer **gives, attn_context *ctx, const char *data, size_t bytes);
-/* GPT-2's two files: pieces and their ids, and merges. */
-attn_status attn_tokenizer_of_gpt2(attn_tokenizer **gives, attn_context *ctx, const char *vocabulary,
-                                   size_t vocabulary_bytes, const char *merges, size_t merges_bytes);
 
 /* A GGUF file's, whatever its name. gives. */
 attn_status attn_tokenizer_load_gguf(attn_tokenizer **gives, attn_context *ctx, const char *path);

@@ -18,7 +18,8 @@ static const int32_t second_parts[][2] = {
     {0x1611E, 0x16129}, {0x16D63, 0x16D63}, {0x16D67, 0x16D67},
 };
 
-bool attn_begins_segment(int32_t c) {
+/* Nothing before c composes with it or changes places with it. */
+static bool begins_segment(int32_t c) {
     if (c < 0x300) return true;
     if (attn_combining_class(c)) return false;
     for (size_t i = 0; i < ATTN_COUNT(second_parts); i++)
@@ -71,7 +72,7 @@ attn_status attn_normal_form(attn_work *work, attn_traced *out, const attn_trace
             }
         }
         ATTN_TRY(attn_decompose(work->ctx, &work->points, attn_utf8_next(text, bytes, &at), compatible));
-        if (before && attn_begins_segment(work->points.c[before])) {
+        if (before && begins_segment(work->points.c[before])) {
             ATTN_TRY(put_segment(work, out, in, first, here, before, compose));
             first = here;
         }

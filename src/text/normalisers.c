@@ -9,7 +9,10 @@
 
 /* ---- characters, each by itself ------------------------------------------------------------- */
 
-void attn_map_characters(attn_traced *out, const attn_traced *in, attn_map_character *map) {
+/* What a character becomes: how many (0 to 3), or −1: itself. */
+typedef int character_map(int32_t c, int32_t to[3]);
+
+static void map_characters(attn_traced *out, const attn_traced *in, character_map *map) {
     const char *text = in->text.data;
     size_t bytes = in->text.bytes, copied = 0;
     for (size_t at = 0; at < bytes;) {
@@ -87,7 +90,7 @@ static int byte_level(int32_t c, int32_t to[3]) { /* of one byte */
 #define MAP_PART(name, map)                                                                                    \
     static attn_status name(attn_work *work, const attn_part *part, attn_traced *out, const attn_traced *in) { \
         (void)work, (void)part;                                                                                \
-        attn_map_characters(out, in, map);                                                                     \
+        map_characters(out, in, map);                                                                          \
         return out->text.status;                                                                               \
     }
 MAP_PART(normalise_lowercase, lower)
@@ -136,7 +139,7 @@ static attn_status bert_parse(attn_context *ctx, attn_part *part, json_t *json) 
 static attn_status normalise_bert(attn_work *work, const attn_part *part, attn_traced *out, const attn_traced *in) {
     struct {
         bool wanted;
-        attn_map_character *map; /* NULL: NFD */
+        character_map *map; /* NULL: NFD */
     } const passes[] = {{part->clean, clean},
                         {part->chinese, space_ideographs},
                         {part->strip_accents, NULL},
@@ -147,7 +150,7 @@ static attn_status normalise_bert(attn_work *work, const attn_part *part, attn_t
     for (size_t i = 0; i < ATTN_COUNT(passes); i++) { /* now is `in`, then *out after each pass */
         if (!passes[i].wanted) continue;
         attn_traced_clear(other);
-        if (passes[i].map) attn_map_characters(other, now, passes[i].map);
+        if (passes[i].map) map_characters(other, now, passes[i].map);
         else ATTN_TRY(attn_normal_form(work, other, now, false, false));
         ATTN_TRY(other->text.status);
         attn_traced done = *other;

@@ -45,7 +45,7 @@ attn_status attn_train_path(const attn_trainer *trainer, char path[ATTN_TRAIN_PA
 }
 
 /* Completes what all events share and calls back. */
-void attn_train_emit(attn_trainer *trainer, attn_train_event *event) {
+static void emit(attn_trainer *trainer, attn_train_event *event) {
     const attn_train_state *state = &trainer->state;
     double now = attn_train_clock();
     event->step = (size_t)state->step;
@@ -72,7 +72,7 @@ attn_status attn_train_note(attn_trainer *trainer, const char *format, ...) {
     va_end(arguments);
     ATTN_TRY(attn_journal_text(&trainer->journal, "note", trainer->state.step, text));
     attn_train_event event = {.kind = ATTN_TRAIN_NOTE, .text = text};
-    attn_train_emit(trainer, &event);
+    emit(trainer, &event);
     return ATTN_OK;
 }
 
@@ -252,7 +252,7 @@ static attn_status validate(attn_trainer *trainer) {
     }
     ATTN_TRY(attn_result_keep(trainer));
     state->validations++;
-    if (trainer->valid) attn_train_emit(trainer, &event);
+    if (trainer->valid) emit(trainer, &event);
     return ATTN_OK;
 }
 
@@ -261,11 +261,12 @@ static attn_status save(attn_trainer *trainer) {
     ATTN_TRY(attn_checkpoint_save(trainer));
     ATTN_TRY(attn_train_path(trainer, path, "checkpoint.safetensors"));
     attn_train_event event = {.kind = ATTN_TRAIN_SAVED, .text = path};
-    attn_train_emit(trainer, &event);
+    emit(trainer, &event);
     return ATTN_OK;
 }
 
-size_t attn_train_window(const attn_trainer *trainer) {
+/* Tokens that a sequence may have. */
+static size_t window_of(const attn_trainer *trainer) {
     return ATTN_MIN(trainer->options.max_tokens, trainer->model->max_positions);
 }
 
@@ -274,7 +275,7 @@ static attn_status examples_epoch(attn_trainer *trainer, attn_epoch *epoch, cons
     const attn_example_options options = {
         .task = trainer->options.task,
         .batch_tokens = trainer->options.batch_tokens,
-        .most = attn_train_window(trainer),
+        .most = window_of(trainer),
         .end_id = attn_model_end_id(trainer->model),
         .model = trainer->model,
         .beta = trainer->options.beta,
@@ -287,7 +288,7 @@ static attn_status examples_epoch(attn_trainer *trainer, attn_epoch *epoch, cons
 static attn_status texts_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation) {
     const attn_packing_options options = {
         .batch_tokens = trainer->options.batch_tokens,
-        .window = attn_train_window(trainer),
+        .window = window_of(trainer),
         .fixed = trainer->options.fixed_windows,
         .end_id = attn_model_end_id(trainer->model),
         .seed = trainer->options.seed,
@@ -326,7 +327,7 @@ static attn_status build_epoch(attn_trainer *trainer) {
     if (!epoch->batches && options->task != ATTN_TASK_NEXT)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT,
                          "no example to train on: %zu have more than %zu tokens, %zu have none", epoch->too_long,
-                         attn_train_window(trainer), epoch->empty);
+                         window_of(trainer), epoch->empty);
     if (!epoch->batches && trainer->continues)
         return attn_fail(trainer->ctx, ATTN_E_ARGUMENT, "no text to train on: %zu tokens, expected two at least",
                          epoch->id_count);
@@ -361,7 +362,7 @@ static attn_status run(attn_trainer *trainer) {
         ATTN_TRY(train_step(trainer, &event, &sums));
         event.tokens_per_second = (sums.tokens - tokens) / fmax(attn_train_clock() - began, 1e-9);
         if (state->step % LOG_STEPS == 0 || state->step == state->steps) ATTN_TRY(log_step(trainer, &event, &sums));
-        attn_train_emit(trainer, &event);
+        emit(trainer, &event);
         bool due = options->valid_steps ? state->step % options->valid_steps == 0 : state->position == 0;
         over = state->step == state->steps || out_of_time(trainer);
         if (due || over) {
@@ -469,7 +470,7 @@ static attn_status measure_before(attn_trainer *trainer) {
     attn_train_event event = {.kind = ATTN_TRAIN_VALID};
     double score;
     ATTN_TRY(measure(trainer, &event, &score));
-    attn_train_emit(trainer, &event);
+    emit(trainer, &event);
     return ATTN_OK;
 }
 
@@ -499,9 +500,9 @@ static attn_status begin_or_resume(attn_trainer *trainer) {
                                (unsigned long long)state->steps);
     const attn_epoch *epoch = &trainer->epoch;
     if (epoch->too_long || epoch->empty)
-        ATTN_TRY(attn_train_note(
-            trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones", epoch->too_long,
-            trainer->continues ? attn_train_window(trainer) : trainer->options.max_tokens, epoch->empty));
+        ATTN_TRY(attn_train_note(trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones",
+                                 epoch->too_long, trainer->continues ? window_of(trainer) : trainer->options.max_tokens,
+                                 epoch->empty));
     if (trainer->options.task != ATTN_TASK_NEXT) {
         ATTN_TRY(attn_train_note(trainer, "%zu examples make %zu batches an epoch; %zu tokens%s are learned",
                                  epoch->count, epoch->batches, epoch->target_tokens,
@@ -510,8 +511,8 @@ static attn_status begin_or_resume(attn_trainer *trainer) {
     }
     if (trainer->continues)
         return attn_train_note(trainer, "%zu texts of %zu tokens make %zu windows of %zu and %zu batches an epoch",
-                               attn_corpus_count(trainer->train), epoch->id_count, epoch->count,
-                               attn_train_window(trainer), epoch->batches);
+                               attn_corpus_count(trainer->train), epoch->id_count, epoch->count, window_of(trainer),
+                               epoch->batches);
     return attn_train_note(trainer, "%zu pairs make %zu examples and %zu batches an epoch; %zu target tokens",
                            attn_corpus_count(trainer->train), epoch->count, epoch->batches, epoch->target_tokens);
 }
@@ -533,7 +534,7 @@ static attn_status train(attn_trainer *trainer) {
         event.nll = event.bleu > 0 ? -log(event.bleu) : INFINITY;
         event.bleu = -1;
     }
-    attn_train_emit(trainer, &event);
+    emit(trainer, &event);
     return ATTN_OK;
 }
 

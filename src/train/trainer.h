@@ -90,13 +90,11 @@ attn_status attn_result_best(attn_trainer *trainer); /* weights → best/ */
 attn_status attn_result_finish(attn_trainer *trainer, double *score);
 
 /* trainer.c */
-size_t attn_train_window(const attn_trainer *trainer); /* tokens that a sequence may have */
 /* Fills epoch with the corpus, of the trainer's own or of validation. */
 attn_status attn_train_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation);
 /* Whether model, tokenizer, corpus and task go together. */
 attn_status attn_train_check_inputs(const attn_trainer *trainer);
 double attn_train_clock(void);
-void attn_train_emit(attn_trainer *trainer, attn_train_event *event);
 attn_status attn_train_note(attn_trainer *trainer, const char *format, ...) ATTN_PRINTF(2, 3);
 
 #endif
