@@ -21,92 +21,13 @@
  *
  * What differs from the paper: sines come first, then cosines, not in turns; with norm "pre" frequencies and the first
  * position, 2, are those of fairseq; decoding starts from </s>. So a model is M2M100's ("pre") or Marian's ("post"). */
-#include "model/model.h"
+#include "model/transformer.h"
 #include "nn/tape.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { NORM_PRE, NORM_POST };
-enum { POSITIONS_SINUSOIDAL, POSITIONS_LEARNED };
-enum { MAX_LAYERS = 12 };
-
-static const char *const norm_names[] = {"pre", "post", NULL};
-static const char *const position_names[] = {"sinusoidal", "learned", NULL};
-enum { SWIGLU = 4 };
-static const char *const activation_names[] = {"relu", "gelu", "gelu_tanh", "silu", "swiglu", NULL};
-static const attn_activation activations[] = {ATTN_RELU, ATTN_GELU, ATTN_GELU_TANH, ATTN_SILU, ATTN_SILU};
-
-typedef struct config {
-    size_t vocab_size, model_size, feed_forward_size, encoder_layers, decoder_layers, heads, max_positions;
-    size_t alignment_layer, alignment_head;
-    int norm, positions, activation;
-    bool tie_embeddings, alignment_follows;
-    float dropout, attention_dropout, activation_dropout, coverage_penalty;
-} config;
-
-#define FIELD(key, kind, ...) \
-    { #key, ATTN_FIELD_##kind, offsetof(config, key), __VA_ARGS__, NULL }
-static const attn_field fields[] = {
-    FIELD(vocab_size, SIZE, 0, 5, 1 << 24, NULL),
-    FIELD(model_size, SIZE, 256, 4, 1 << 14, NULL),
-    FIELD(feed_forward_size, SIZE, 1024, 1, 1 << 16, NULL),
-    FIELD(encoder_layers, SIZE, 3, 1, MAX_LAYERS, NULL),
-    FIELD(decoder_layers, SIZE, 3, 1, MAX_LAYERS, NULL),
-    FIELD(heads, SIZE, 8, 1, 256, NULL),
-    FIELD(max_positions, SIZE, 512, 1, 1 << 20, NULL),
-    FIELD(norm, CHOICE, NORM_PRE, 0, 0, norm_names),
-    FIELD(positions, CHOICE, POSITIONS_SINUSOIDAL, 0, 0, position_names),
-    FIELD(activation, CHOICE, 0, 0, 0, activation_names),
-    FIELD(tie_embeddings, BOOL, 1, 0, 0, NULL),
-    FIELD(dropout, FLOAT, 0.1, 0, 0.95, NULL),
-    FIELD(attention_dropout, FLOAT, 0.1, 0, 0.95, NULL),
-    FIELD(activation_dropout, FLOAT, 0, 0, 0.95, NULL),
-    FIELD(alignment_layer, SIZE, 0, 0, MAX_LAYERS, NULL), /* from 1; 0: the second to last */
-    FIELD(alignment_head, SIZE, 0, 0, 256, NULL),         /* from 1; 0: the mean of all */
-    FIELD(alignment_follows, BOOL, 0, 0, 0, NULL),
-    FIELD(coverage_penalty, FLOAT, 0, 0, 10, NULL), /* of a search that is told none */
-};
-
-typedef struct linear {
-    attn_parameter *w, *b;
-} linear;
-
-typedef struct norm {
-    attn_parameter *gain, *bias;
-} norm;
-
-/* One term of the sums: attention or feed-forward, with its norm. */
-typedef struct attention_block {
-    norm norm;
-    linear query, key, value, out;
-} attention_block;
-
-typedef struct feed_forward_block {
-    norm norm;
-    linear in, gate, out; /* gate: "swiglu" */
-} feed_forward_block;
-
-typedef struct encoder_layer {
-    attention_block self;
-    feed_forward_block feed_forward;
-} encoder_layer;
-
-typedef struct decoder_layer {
-    attention_block self, cross;
-    feed_forward_block feed_forward;
-} decoder_layer;
-
-typedef struct translator {
-    attn_model base;
-    config config;
-    attn_parameter *source_embedding, *target_embedding, *output;
-    attn_parameter *source_positions, *target_positions; /* learned */
-    encoder_layer encoder[MAX_LAYERS];
-    decoder_layer decoder[MAX_LAYERS];
-    norm encoder_norm, decoder_norm; /* norm "pre" */
-} translator;
+typedef attn_transformer translator;
 
 /* ---- the equations ------------------------------------------------------------------------------ */
 
@@ -119,28 +40,29 @@ typedef struct sequences {
     attn_attention_options options; /* for attention of the sentences to themselves */
 } sequences;
 
-static attn_var *linear_of(attn_tape *tape, attn_var *x, const linear *l) {
+static attn_var *linear_of(attn_tape *tape, attn_var *x, const attn_transformer_linear *l) {
     return attn_tape_linear(tape, x, l->w, l->b, NULL, ATTN_IDENTITY);
 }
 
-static attn_var *norm_of(attn_tape *tape, attn_var *x, const norm *n) {
+static attn_var *norm_of(attn_tape *tape, attn_var *x, const attn_transformer_norm *n) {
     return attn_tape_layer_norm(tape, x, n->gain, n->bias, 1e-5f);
 }
 
 /* What a block reads of h: with norm "pre" its norm. */
-static attn_var *enter(const translator *m, attn_tape *tape, attn_var *h, const norm *n) {
-    return m->config.norm == NORM_PRE ? norm_of(tape, h, n) : h;
+static attn_var *enter(const translator *m, attn_tape *tape, attn_var *h, const attn_transformer_norm *n) {
+    return m->config.norm == ATTN_NORM_PRE ? norm_of(tape, h, n) : h;
 }
 
 /* h + dropout(f); with norm "post" its norm. */
-static attn_var *leave(const translator *m, attn_tape *tape, attn_var *h, attn_var *f, const norm *n) {
+static attn_var *leave(const translator *m, attn_tape *tape, attn_var *h, attn_var *f, const attn_transformer_norm *n) {
     h = attn_tape_add(tape, h, attn_tape_dropout(tape, f, m->config.dropout));
-    return m->config.norm == NORM_POST ? norm_of(tape, h, n) : h;
+    return m->config.norm == ATTN_NORM_POST ? norm_of(tape, h, n) : h;
 }
 
-static attn_var *feed_forward(const translator *m, attn_tape *tape, attn_var *h, const feed_forward_block *block) {
+static attn_var *feed_forward(const translator *m, attn_tape *tape, attn_var *h,
+                              const attn_transformer_feed_forward *block) {
     attn_var *x = enter(m, tape, h, &block->norm);
-    const attn_activation act = activations[m->config.activation];
+    const attn_activation act = attn_transformer_activation(&m->config);
     if (block->gate.w) x = attn_tape_gate(tape, linear_of(tape, x, &block->gate), linear_of(tape, x, &block->in), act);
     else x = attn_tape_linear(tape, x, block->in.w, block->in.b, NULL, act);
     x = attn_tape_dropout(tape, x, m->config.activation_dropout);
@@ -155,14 +77,14 @@ static attn_var *attend(const translator *m, attn_tape *tape, attn_var *q, attn_
                                &all, lse);
 }
 
-static attn_keys_values keys_values(attn_tape *tape, attn_var *x, const attention_block *block) {
+static attn_keys_values keys_values(attn_tape *tape, attn_var *x, const attn_transformer_attention *block) {
     attn_var *k = linear_of(tape, x, &block->key);
     return (attn_keys_values){k, linear_of(tape, x, &block->value)};
 }
 
 /* h + MHA(h, h, h). */
-static attn_var *self_attention(const translator *m, attn_tape *tape, attn_var *h, const attention_block *block,
-                                const attn_attention_options *options) {
+static attn_var *self_attention(const translator *m, attn_tape *tape, attn_var *h,
+                                const attn_transformer_attention *block, const attn_attention_options *options) {
     attn_var *x = enter(m, tape, h, &block->norm), *q = linear_of(tape, x, &block->query);
     attn_var *z = attend(m, tape, q, keys_values(tape, x, block), options, NULL);
     return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
@@ -170,7 +92,8 @@ static attn_var *self_attention(const translator *m, attn_tape *tape, attn_var *
 
 /* h + MHA(h, source, source); *q is left for a look at the weights. */
 static attn_var *cross_attention(const translator *m, attn_tape *tape, attn_var *h, attn_keys_values source,
-                                 const attention_block *block, const attn_attention_options *options, attn_var **q) {
+                                 const attn_transformer_attention *block, const attn_attention_options *options,
+                                 attn_var **q) {
     *q = linear_of(tape, enter(m, tape, h, &block->norm), &block->query);
     attn_var *z = attend(m, tape, *q, source, options, NULL);
     return leave(m, tape, h, linear_of(tape, z, &block->out), &block->norm);
@@ -179,7 +102,7 @@ static attn_var *cross_attention(const translator *m, attn_tape *tape, attn_var 
 /* The sines and cosines of one position (d). */
 static void sinusoid(const translator *m, float *out, size_t position) {
     const size_t half = m->config.model_size / 2;
-    const bool pre = m->config.norm == NORM_PRE;
+    const bool pre = m->config.norm == ATTN_NORM_PRE;
     const double at = (double)(position + (pre ? 2 : 0)), top = log(10000.0);
     const double step = pre ? top / (double)(half > 1 ? half - 1 : 1) : 2 * top / (double)m->config.model_size;
     for (size_t i = 0; i < half; i++) {
@@ -235,14 +158,14 @@ static layer_pass *pass_of(const translator *m, attn_tape *tape, size_t layer, c
 
 static attn_var *encoder_pass(attn_tape *tape, void *arg, attn_var *const *x) {
     const layer_pass *p = arg;
-    const encoder_layer *layer = &p->m->encoder[p->layer];
+    const attn_transformer_encoder_layer *layer = &p->m->encoder[p->layer];
     return feed_forward(p->m, tape, self_attention(p->m, tape, x[0], &layer->self, &p->self), &layer->feed_forward);
 }
 
 /* x: the target's states, the source's. */
 static attn_var *decoder_pass(attn_tape *tape, void *arg, attn_var *const *x) {
     layer_pass *p = arg;
-    const decoder_layer *layer = &p->m->decoder[p->layer];
+    const attn_transformer_decoder_layer *layer = &p->m->decoder[p->layer];
     attn_var *h = self_attention(p->m, tape, x[0], &layer->self, &p->self);
     const attn_keys_values source = keys_values(tape, x[1], &layer->cross);
     p->k = source.k;
@@ -256,11 +179,11 @@ static attn_var *encode_source(const translator *m, attn_tape *tape, const seque
         layer_pass *p = pass_of(m, tape, l, &source->options, NULL);
         h = p ? attn_tape_run(tape, encoder_pass, p, &h, 1) : NULL;
     }
-    return m->config.norm == NORM_PRE ? norm_of(tape, h, &m->encoder_norm) : h;
+    return m->config.norm == ATTN_NORM_PRE ? norm_of(tape, h, &m->encoder_norm) : h;
 }
 
 static attn_var *predict(const translator *m, attn_tape *tape, attn_var *h) {
-    if (m->config.norm == NORM_PRE) h = norm_of(tape, h, &m->decoder_norm);
+    if (m->config.norm == ATTN_NORM_PRE) h = norm_of(tape, h, &m->decoder_norm);
     return attn_tape_linear(tape, h, m->output, NULL, NULL, ATTN_IDENTITY);
 }
 
@@ -435,7 +358,7 @@ typedef struct orders {
 
 static attn_var *cross_step(const translator *m, attn_tape *tape, const attn_decoder *decoder, attn_var *h, size_t l,
                             const orders *order, attn_step_view *seen) {
-    const attention_block *block = &m->decoder[l].cross;
+    const attn_transformer_attention *block = &m->decoder[l].cross;
     const size_t d = m->config.model_size, batch = decoder->batch, beams = decoder->beams, rows = batch * beams;
     const attn_tensor *part = decoder->part[2 * l] ? attn_var_value(decoder->part[2 * l]) : NULL;
     if (!part) return NULL;
@@ -468,7 +391,7 @@ static void put_last(const attn_var *part, const attn_var *newest, size_t d) {
 /* Self-attention of the newest token to all before it; the state grows by one. */
 static attn_var *self_step(const translator *m, attn_tape *tape, attn_decoder *decoder, attn_var *h, size_t l,
                            size_t t) {
-    const attention_block *block = &m->decoder[l].self;
+    const attn_transformer_attention *block = &m->decoder[l].self;
     const size_t d = m->config.model_size, rows = decoder->batch * decoder->beams;
     attn_var **part = decoder->part + decoder->fixed + 2 * l;
     attn_var *x = enter(m, tape, h, &block->norm), *q = linear_of(tape, x, &block->query);
@@ -525,7 +448,7 @@ static sequences one_sentence(const int32_t *ids, const int32_t *positions, size
 
 /* The weights (1, T, S) of a block that would read h. */
 static attn_var *look_at(const translator *m, attn_tape *tape, attn_var *h, attn_var *source,
-                         const attention_block *block, size_t head, const attn_attention_options *options) {
+                         const attn_transformer_attention *block, size_t head, const attn_attention_options *options) {
     attn_var *x = enter(m, tape, h, &block->norm), *lse;
     attn_var *q = linear_of(tape, x, &block->query), *k = linear_of(tape, source ? source : x, &block->key);
     attend(m, tape, q, (attn_keys_values){k, k}, options, &lse);
@@ -544,10 +467,10 @@ static attn_var *look_at_pair(const translator *m, attn_tape *tape, const attn_l
         h = self_attention(m, tape, h, &m->encoder[l].self, open);
         h = feed_forward(m, tape, h, &m->encoder[l].feed_forward);
     }
-    if (m->config.norm == NORM_PRE) h = norm_of(tape, h, &m->encoder_norm);
+    if (m->config.norm == ATTN_NORM_PRE) h = norm_of(tape, h, &m->encoder_norm);
     attn_var *g = embed(m, tape, m->target_embedding, m->target_positions, target, target->longest - 1);
     for (size_t l = 0; l < m->config.decoder_layers; l++) {
-        const decoder_layer *layer = &m->decoder[l];
+        const attn_transformer_decoder_layer *layer = &m->decoder[l];
         attn_var *q;
         if (seen->kind == ATTN_LOOK_DECODER && l == seen->layer)
             return look_at(m, tape, g, NULL, &layer->self, seen->head, &causal);
@@ -577,127 +500,11 @@ static attn_status look(const attn_model *model, attn_tape *tape, attn_var **wei
     return attn_tape_status(tape);
 }
 
-/* ---- parameters ---------------------------------------------------------------------------------- */
-
-static linear add_linear(attn_builder *b, const char *prefix, const char *name, size_t out, size_t in) {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    linear l = {attn_builder_add(b, full, ATTN_INIT_XAVIER, 1, out, in), NULL};
-    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    l.b = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, out, 0);
-    return l;
-}
-
-static norm add_norm(attn_builder *b, const char *prefix, const char *name, size_t d) {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    norm n = {attn_builder_add(b, full, ATTN_INIT_ONE, 0, d, 0), NULL};
-    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    n.bias = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, d, 0);
-    return n;
-}
-
-static attention_block add_attention(attn_builder *b, const char *layer, const char *name, size_t d) {
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "%s.%s", layer, name);
-    attention_block block = {.norm = add_norm(b, prefix, "norm", d)};
-    block.query = add_linear(b, prefix, "query", d, d);
-    block.key = add_linear(b, prefix, "key", d, d);
-    block.value = add_linear(b, prefix, "value", d, d);
-    block.out = add_linear(b, prefix, "out", d, d);
-    return block;
-}
-
-static feed_forward_block add_feed_forward(attn_builder *b, const char *layer, size_t d, size_t inner, bool gated) {
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "%s.feed_forward", layer);
-    feed_forward_block block = {.norm = add_norm(b, prefix, "norm", d)};
-    if (gated) block.gate = add_linear(b, prefix, "gate", inner, d);
-    block.in = add_linear(b, prefix, "in", inner, d);
-    block.out = add_linear(b, prefix, "out", d, inner);
-    return block;
-}
-
-static void add_embeddings(translator *m, attn_builder *b) {
-    const config *c = &m->config;
-    const float scale = 1 / sqrtf((float)c->model_size);
-    if (c->tie_embeddings) {
-        m->source_embedding = m->target_embedding = m->output =
-            attn_builder_add(b, "embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-    } else {
-        m->source_embedding =
-            attn_builder_add(b, "encoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-        m->target_embedding =
-            attn_builder_add(b, "decoder.embedding.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-        m->output = attn_builder_add(b, "output.weight", ATTN_INIT_NORMAL, scale, c->vocab_size, c->model_size);
-    }
-    if (c->positions == POSITIONS_SINUSOIDAL) return;
-    m->source_positions =
-        attn_builder_add(b, "encoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
-    m->target_positions =
-        attn_builder_add(b, "decoder.positions.weight", ATTN_INIT_NORMAL, 0.02f, c->max_positions, c->model_size);
-}
-
-static attn_status add_parameters(attn_model *model) {
-    translator *m = (translator *)model;
-    const config *c = &m->config;
-    const size_t d = c->model_size, inner = c->feed_forward_size;
-    const bool gated = c->activation == SWIGLU;
-    attn_builder b = {model, ATTN_OK};
-    char layer[32];
-    add_embeddings(m, &b);
-    for (size_t l = 0; l < c->encoder_layers; l++) {
-        snprintf(layer, sizeof layer, "encoder.%zu", l);
-        m->encoder[l].self = add_attention(&b, layer, "self", d);
-        m->encoder[l].feed_forward = add_feed_forward(&b, layer, d, inner, gated);
-    }
-    for (size_t l = 0; l < c->decoder_layers; l++) {
-        snprintf(layer, sizeof layer, "decoder.%zu", l);
-        m->decoder[l].self = add_attention(&b, layer, "self", d);
-        m->decoder[l].cross = add_attention(&b, layer, "cross", d);
-        m->decoder[l].feed_forward = add_feed_forward(&b, layer, d, inner, gated);
-    }
-    if (c->norm == NORM_PRE) {
-        m->encoder_norm = add_norm(&b, "encoder", "norm", d);
-        m->decoder_norm = add_norm(&b, "decoder", "norm", d);
-    }
-    return b.status;
-}
-
-static attn_status check_config(attn_context *ctx, const config *c) {
-    if (c->model_size % c->heads)
-        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_size\": expected a multiple of the %zu heads, found %zu",
-                         c->heads, c->model_size);
-    if (c->model_size % 2 && c->positions == POSITIONS_SINUSOIDAL)
-        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"model_size\": expected an even number, found %zu",
-                         c->model_size);
-    if (c->alignment_layer > c->decoder_layers)
-        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"alignment_layer\": expected at most %zu layers, found %zu",
-                         c->decoder_layers, c->alignment_layer);
-    if (c->alignment_head > c->heads)
-        return attn_fail(ctx, ATTN_E_FORMAT, "config: \"alignment_head\": expected at most %zu heads, found %zu",
-                         c->heads, c->alignment_head);
-    return ATTN_OK;
-}
-
-static attn_status configure(attn_model *model, const char *config_json) {
-    translator *m = (translator *)model;
-    const char *type = model->class->type;
-    ATTN_TRY(attn_config_read(model->ctx, &m->config, type, fields, ATTN_COUNT(fields), config_json));
-    ATTN_TRY(check_config(model->ctx, &m->config));
-    ATTN_TRY(attn_config_write(model->ctx, &model->config, type, &m->config, fields, ATTN_COUNT(fields)));
-    model->vocab_size = m->config.vocab_size;
-    model->max_positions = m->config.max_positions;
-    model->alignment_follows = m->config.alignment_follows;
-    model->coverage_penalty = m->config.coverage_penalty;
-    return ATTN_OK;
-}
-
 const attn_model_class attn_class_transformer = {
     .type = "transformer",
     .bytes = sizeof(translator),
-    .configure = configure,
-    .add_parameters = add_parameters,
+    .configure = attn_transformer_configure,
+    .add_parameters = attn_transformer_add_parameters,
     .loss = loss,
     .encode = encode,
     .step = step,
