@@ -480,16 +480,8 @@ static void clean_up(beam *b) {
     for (size_t i = 0; i < ATTN_COUNT(arrays); i++) attn_release(b->ctx, arrays[i]);
 }
 
-attn_status attn_beam_search(const attn_model *model, attn_search *sentences, size_t n,
+attn_status attn_beam_search(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
                              const attn_translate_options *options) {
-    attn_beam_tapes tapes = {0};
-    attn_status status = attn_beam_search_with(model, &tapes, sentences, n, options);
-    attn_beam_tapes_free(&tapes);
-    return status;
-}
-
-attn_status attn_beam_search_with(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
-                                  const attn_translate_options *options) {
     if (!model->class->encode)
         return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model does not translate", model->class->type);
     bool forced = n > 0 && sentences[0].forced;

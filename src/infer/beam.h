@@ -14,16 +14,13 @@ typedef struct attn_search {
     size_t count, context_size, state_size;
 } attn_search;
 
-attn_status attn_beam_search(const attn_model *model, attn_search *sentences, size_t n,
-                             const attn_translate_options *options);
-
 /* The memory of a search, kept for the next one; begins as zeros. */
 typedef struct attn_beam_tapes {
     attn_tape *source[2], *step[2]; /* what is read, what is written */
     attn_tape *single;              /* steps that attend to one position alone */
 } attn_beam_tapes;
-attn_status attn_beam_search_with(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
-                                  const attn_translate_options *options);
+attn_status attn_beam_search(const attn_model *model, attn_beam_tapes *tapes, attn_search *sentences, size_t n,
+                             const attn_translate_options *options);
 void attn_beam_tapes_free(attn_beam_tapes *tapes);
 void attn_hypothesis_clear(attn_context *ctx, attn_hypothesis *hypothesis);
 

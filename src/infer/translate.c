@@ -97,7 +97,7 @@ static int longest_first(const void *a, const void *b) {
 
 static attn_status run_batch(const attn_model *model, const attn_tokenizer *tokenizer, job *j, size_t first, size_t n,
                              const attn_translate_options *options) {
-    attn_status status = attn_beam_search_with(model, &j->tapes, j->search + first, n, options);
+    attn_status status = attn_beam_search(model, &j->tapes, j->search + first, n, options);
     for (size_t i = first; i < first + n; i++) {
         attn_translation *t = &j->out[j->order[i].index];
         t->hypothesis = j->search[i].hypothesis;

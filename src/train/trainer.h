@@ -89,9 +89,13 @@ attn_status attn_result_best(attn_trainer *trainer); /* weights → best/ */
 /* Leaves the better of mean and best in the model and in the folder. */
 attn_status attn_result_finish(attn_trainer *trainer, double *score);
 
-/* trainer.c */
+/* epochs.c */
 /* Fills epoch with the corpus, of the trainer's own or of validation. */
 attn_status attn_train_epoch(attn_trainer *trainer, attn_epoch *epoch, const attn_corpus *corpus, bool validation);
+attn_status attn_train_begin_epoch(attn_trainer *trainer); /* trainer->epoch; nothing to learn from is an error */
+attn_status attn_train_note_epoch(attn_trainer *trainer);  /* says what there is */
+
+/* trainer.c */
 /* Whether model, tokenizer, corpus and task go together. */
 attn_status attn_train_check_inputs(const attn_trainer *trainer);
 double attn_train_clock(void);

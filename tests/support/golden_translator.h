@@ -94,7 +94,7 @@ static void check_decoding(attn_context *ctx, const attn_model *model, const att
     }
     attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
     options.posterior = posterior;
-    attn_status status = attn_beam_search(model, search, batch, &options);
+    attn_status status = test_search(model, search, batch, &options);
     if (posterior && !alignment) {
         assert_fails(ctx, status, ATTN_E_UNSUPPORTED, attn_model_type(model));
         return;

@@ -50,6 +50,14 @@ static inline attn_tokens test_source(attn_token token[TEST_SOURCE_MAX], const i
     return (attn_tokens){token, n, n, NULL, 0};
 }
 
+static inline attn_status test_search(const attn_model *model, attn_search *sentences, size_t n,
+                                      const attn_translate_options *options) {
+    attn_beam_tapes tapes = {0};
+    attn_status status = attn_beam_search(model, &tapes, sentences, n, options);
+    attn_beam_tapes_free(&tapes);
+    return status;
+}
+
 static inline void test_search_clear(attn_context *ctx, attn_search *search) {
     for (size_t i = 0; i < search->count; i++) attn_hypothesis_clear(ctx, &search->hypothesis[i]);
     attn_release(ctx, search->hypothesis);

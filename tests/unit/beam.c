@@ -31,7 +31,7 @@ static attn_translate_options options_of(int beam, int n_best, int max_length) {
 }
 
 static void search_ok(const attn_model *model, attn_search *search, size_t n, const attn_translate_options *options) {
-    if (attn_beam_search(model, search, n, options) != ATTN_OK) fail_msg("%s", attn_error(model->ctx));
+    if (test_search(model, search, n, options) != ATTN_OK) fail_msg("%s", attn_error(model->ctx));
 }
 
 /* ---- a naive search ---------------------------------------------------------------------------------- */
@@ -473,11 +473,11 @@ static void test_not_a_number(void **state) {
     attn_translate_options options = ATTN_TRANSLATE_OPTIONS_INIT;
     bias(model, 5, NAN);
     attn_search search = {.source = &source};
-    assert_fails(ctx, attn_beam_search(model, &search, 1, &options), ATTN_E_NUMERIC,
+    assert_fails(ctx, test_search(model, &search, 1, &options), ATTN_E_NUMERIC,
                  "the bahdanau model's log-probabilities of token 1 are not finite numbers");
     test_search_clear(ctx, &search);
     search = (attn_search){.source = &source, .forced = (int32_t[]){7, 2}, .forced_count = 2};
-    assert_fails(ctx, attn_beam_search(model, &search, 1, &options), ATTN_E_NUMERIC, "token 1");
+    assert_fails(ctx, test_search(model, &search, 1, &options), ATTN_E_NUMERIC, "token 1");
     test_search_clear(ctx, &search);
     attn_model_free(model);
     attn_context_free(ctx);
@@ -498,7 +498,7 @@ static void test_no_memory(void **state) {
     long before = memory.alive, n = 0;
     for (attn_status status = ATTN_E_NOMEM; status != ATTN_OK; n++) {
         memory.fail_after = n;
-        status = attn_beam_search(model, b.search, 3, &options);
+        status = test_search(model, b.search, 3, &options);
         memory.fail_after = -1;
         assert_true(status == ATTN_OK || status == ATTN_E_NOMEM);
         clear_batch(ctx, &b);

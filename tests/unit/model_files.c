@@ -146,8 +146,8 @@ static void test_same_output(void **state) {
     attn_search a = {.source = &source}, b = {.source = &source};
     assert_ok(attn_model_save(f->model, f->folder, ATTN_F32));
     attn_model *model = load(f);
-    assert_ok(attn_beam_search(f->model, &a, 1, &options));
-    assert_ok(attn_beam_search(model, &b, 1, &options));
+    assert_ok(test_search(f->model, &a, 1, &options));
+    assert_ok(test_search(model, &b, 1, &options));
     test_same_search(&a, &b);
     test_search_clear(f->ctx, &a);
     test_search_clear(f->ctx, &b);
