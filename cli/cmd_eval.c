@@ -1,4 +1,5 @@
 /* cmd_eval.c: attn eval. */
+#include "eval.h"
 #include "picture.h"
 
 #include <math.h>
@@ -8,15 +9,8 @@
 
 enum { THRESHOLDS = 40, MAX_WORDS = 1000 };
 
-typedef struct settings {
-    const char *model, *alignments, *hypotheses, *lengths, *reference;
-    text_list data;
-    long long beam_size, limit, batch_size, max_source, max_tokens;
-    int task, prompt_template;
-    double length_penalty, coverage_penalty, beta;
-    int cache, precision;
-    bool reverse, lowercase, json, by_length, one_based, posterior, no_translate;
-} settings;
+typedef eval_settings settings;
+typedef eval_job job;
 
 static const char *const task_names[] = {"next", "instructions", "classify", "preferences", NULL};
 
@@ -48,7 +42,8 @@ static const option_spec options[] = {
      "with --alignments: which source word explains the word that came", 0, 0, NULL},
     {"hypotheses", 'o', OPTION_TEXT, AT(hypotheses), "FILE", "write the translations, one a line", 0, 0, NULL},
     {"task", 0, OPTION_CHOICE, AT(task), "NAME",
-     "of a language model: next (texts), instructions, preferences (JSON, as for attn train) (next)", 0, 0, task_names},
+     "of a language model: next (texts), instructions, preferences (JSON, as for attn train), classify (next)", 0, 0,
+     task_names},
     {"reference", 0, OPTION_TEXT, AT(reference), "DIR",
      "preferences: the model that training began with; how often the chosen answer has the higher reward", 0, 0, NULL},
     {"beta", 0, OPTION_FLOAT, AT(beta), "X", "with --reference: as in training (0.1)", 1e-6, 1e6, NULL},
@@ -62,18 +57,9 @@ static const option_spec options[] = {
     {"json", 0, OPTION_FLAG, AT(json), NULL, "figures as JSON, one object a line", 0, 0, NULL},
 };
 
-typedef struct job {
-    const command *command;
-    const settings *settings;
-    translator translator;
-    const char **source, **target; /* borrowed from the corpus, or joined */
-    size_t n;
-} job;
-
 /* ---- figures out ------------------------------------------------------------------------------------------- */
 
-/* One line; takes figures. */
-static bool put(const job *j, json_t *figures) {
+bool eval_put(const job *j, json_t *figures) {
     const char *key, *between = "";
     json_t *value;
     if (j->settings->json) {
@@ -94,9 +80,7 @@ static bool put(const job *j, json_t *figures) {
     return cli_flush();
 }
 
-static void add_figure(json_t *figures, const char *key, double x) {
-    json_object_set_new(figures, key, cli_json_number(x));
-}
+void eval_add(json_t *figures, const char *key, double x) { json_object_set_new(figures, key, cli_json_number(x)); }
 
 /* ---- translations -------------------------------------------------------------------------------------------- */
 
@@ -150,11 +134,11 @@ static bool score_into(const job *j, json_t *figures, const char *const *hypothe
         cli_fail_status(j->command);
         return false;
     }
-    add_figure(figures, "BLEU", bleu.score);
-    add_figure(figures, "chrF", chrf);
-    add_figure(figures, "brevity_penalty", bleu.brevity_penalty);
-    add_figure(figures, "length_ratio",
-               bleu.reference_tokens ? (double)bleu.hypothesis_tokens / (double)bleu.reference_tokens : 0);
+    eval_add(figures, "BLEU", bleu.score);
+    eval_add(figures, "chrF", chrf);
+    eval_add(figures, "brevity_penalty", bleu.brevity_penalty);
+    eval_add(figures, "length_ratio",
+             bleu.reference_tokens ? (double)bleu.hypothesis_tokens / (double)bleu.reference_tokens : 0);
     return true;
 }
 
@@ -175,10 +159,10 @@ static bool score_by_length(const job *j, char **hypotheses) {
         }
         if (n == 0) continue;
         json_t *figures = json_object();
-        add_figure(figures, "words", (double)words / (double)n);
+        eval_add(figures, "words", (double)words / (double)n);
         json_object_set_new(figures, "sentences", json_integer((json_int_t)n));
         fine = score_into(j, figures, h, r, n);
-        if (fine) fine = put(j, figures);
+        if (fine) fine = eval_put(j, figures);
         else json_decref(figures);
     }
     free(h);
@@ -223,8 +207,8 @@ static bool add_loss(const job *j, json_t *figures) {
     }
     free(out);
     double loss = tokens ? nll / (double)tokens : 0;
-    add_figure(figures, "loss", loss);
-    add_figure(figures, "perplexity", exp(loss));
+    eval_add(figures, "loss", loss);
+    eval_add(figures, "perplexity", exp(loss));
     json_object_set_new(figures, "tokens", json_integer((json_int_t)tokens));
     return fine;
 }
@@ -239,7 +223,7 @@ static bool evaluate(const job *j) {
         fine = text && score_into(j, figures, (const char *const *)text, j->target, j->n);
     }
     fine = fine && add_loss(j, figures);
-    if (fine) fine = put(j, figures);
+    if (fine) fine = eval_put(j, figures);
     else json_decref(figures);
     if (fine && text && j->settings->by_length) fine = score_by_length(j, text);
     if (fine && text && j->settings->hypotheses) fine = write_hypotheses(j, text);
@@ -289,10 +273,10 @@ static bool evaluate_length(const job *all, size_t words) {
     if (text) {
         json_t *figures = json_object();
         json_object_set_new(figures, "model", json_string(attn_model_type(j.translator.model)));
-        add_figure(figures, "words", (double)total / (double)j.n);
+        eval_add(figures, "words", (double)total / (double)j.n);
         json_object_set_new(figures, "sentences", json_integer((json_int_t)j.n));
         fine = score_into(&j, figures, (const char *const *)text, j.target, j.n);
-        if (fine) fine = put(&j, figures);
+        if (fine) fine = eval_put(&j, figures);
         else json_decref(figures);
     }
     fine = fine && text;
@@ -361,14 +345,14 @@ static bool put_aer(const job *j, const gold *g, attn_aer aer[2][THRESHOLDS]) {
     sum.links += other->links;
     sum.sure += other->sure;
     json_t *figures = json_object();
-    add_figure(figures, "AER", attn_aer_value(&sum));
-    add_figure(figures, "precision", sum.links ? (double)sum.hits_possible / (double)sum.links : 0);
-    add_figure(figures, "recall", sum.sure ? (double)sum.hits_sure / (double)sum.sure : 0);
-    add_figure(figures, "threshold_even", (double)(best[1] + 1) / (THRESHOLDS + 1));
-    add_figure(figures, "threshold_odd", (double)(best[0] + 1) / (THRESHOLDS + 1));
+    eval_add(figures, "AER", attn_aer_value(&sum));
+    eval_add(figures, "precision", sum.links ? (double)sum.hits_possible / (double)sum.links : 0);
+    eval_add(figures, "recall", sum.sure ? (double)sum.hits_sure / (double)sum.sure : 0);
+    eval_add(figures, "threshold_even", (double)(best[1] + 1) / (THRESHOLDS + 1));
+    eval_add(figures, "threshold_odd", (double)(best[0] + 1) / (THRESHOLDS + 1));
     json_object_set_new(figures, "sentences", json_integer((json_int_t)g->n));
     json_object_set_new(figures, "links_dropped", json_integer((json_int_t)g->dropped));
-    return put(j, figures);
+    return eval_put(j, figures);
 }
 
 static bool evaluate_alignments(const job *j) {
@@ -438,176 +422,6 @@ static int check_settings(const command *c, const settings *s) {
     return cli_check_files(c, "data", &s->data);
 }
 
-/* ---- language models --------------------------------------------------------------------------------------------- */
-
-/* Loss and perplexity of texts. */
-static bool evaluate_texts(const job *j) {
-    attn_context *ctx = cli_context();
-    attn_corpus *texts;
-    attn_tokens tokens = ATTN_TOKENS_INIT;
-    attn_loss_stats stats = {0};
-    if (attn_corpus_read_texts(&texts, ctx, j->settings->data.item, j->settings->data.count) != ATTN_OK)
-        return cli_fail_status(j->command) == EXIT_DONE;
-    bool fine = true;
-    for (size_t i = 0; i < attn_corpus_count(texts) && fine; i++) {
-        const attn_pair *text = attn_corpus_at(texts, i);
-        fine = attn_tokenize(j->translator.tokenizer, &tokens, text->target, text->target_bytes, false) == ATTN_OK;
-        int32_t *ids = fine ? malloc((tokens.count + 1) * sizeof *ids) : NULL;
-        for (size_t k = 0; ids && k < tokens.count; k++) ids[k] = tokens.token[k].id;
-        const attn_model *model = j->translator.model;
-        const bool cached = j->settings->cache >= 0;
-        fine =
-            ids && (cached ? attn_language_loss_cached(model, &stats, ids, tokens.count, cli_cache(j->settings->cache))
-                           : attn_language_loss(model, &stats, ids, tokens.count)) == ATTN_OK;
-        if (!fine) cli_fail_status(j->command);
-        free(ids);
-    }
-    attn_tokens_free(ctx, &tokens);
-    if (fine && !stats.tokens) fine = cli_fail(j->command, "found no two tokens to measure") == EXIT_DONE;
-    if (fine) {
-        const double n = (double)stats.tokens;
-        json_t *figures = json_object();
-        json_object_set_new(figures, "texts", json_integer((json_int_t)attn_corpus_count(texts)));
-        add_figure(figures, "loss", stats.nll / n);
-        add_figure(figures, "perplexity", exp(stats.nll / n));
-        add_figure(figures, "accuracy", (double)stats.correct / n);
-        json_object_set_new(figures, "tokens", json_integer((json_int_t)stats.tokens));
-        fine = put(j, figures);
-    }
-    attn_corpus_free(texts);
-    return fine;
-}
-
-/* Loss of answers to instructions. */
-static bool measure_instructions(const job *j, const attn_corpus *corpus, const attn_train_options *o) {
-    attn_loss_stats stats = {0};
-    if (attn_train_measure(j->translator.model, j->translator.tokenizer, corpus, o, &stats) != ATTN_OK)
-        return cli_fail_status(j->command) == EXIT_DONE;
-    if (!stats.tokens) return cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
-    const double n = (double)stats.tokens;
-    json_t *figures = json_object();
-    add_figure(figures, "loss", stats.nll / n);
-    add_figure(figures, "perplexity", exp(stats.nll / n));
-    add_figure(figures, "accuracy", (double)stats.correct / n);
-    json_object_set_new(figures, "tokens", json_integer((json_int_t)stats.tokens));
-    return put(j, figures);
-}
-
-/* How often the chosen answer is the likelier one, as a whole and per token; with a reference how often what training
- * made of its probability is more than of the rejected one's. */
-static bool put_preferences(const job *j, const attn_answer *now, const attn_answer *before, size_t n) {
-    const double beta = j->settings->beta < 0 ? 0.1 : j->settings->beta;
-    double pairs = 0, likelier = 0, per_token = 0, rewarded = 0, margins = 0, loss = 0;
-    for (size_t i = 0; i + 1 < n; i += 2) {
-        const attn_answer *chosen = &now[i], *rejected = &now[i + 1];
-        if (!chosen->tokens || (before && !before[i].tokens)) continue;
-        pairs++;
-        likelier += chosen->log_prob > rejected->log_prob;
-        per_token += chosen->log_prob / (double)chosen->tokens > rejected->log_prob / (double)rejected->tokens;
-        if (!before) continue;
-        const double margin =
-            beta * ((chosen->log_prob - before[i].log_prob) - (rejected->log_prob - before[i + 1].log_prob));
-        rewarded += margin > 0, margins += margin, loss += log1p(exp(-fabs(margin))) + fmax(-margin, 0);
-    }
-    if (pairs == 0) return cli_fail(j->command, "found nothing to measure") == EXIT_DONE;
-    json_t *figures = json_object();
-    add_figure(figures, "preferred", likelier / pairs);
-    add_figure(figures, "preferred_per_token", per_token / pairs);
-    if (before) {
-        add_figure(figures, "reward_accuracy", rewarded / pairs);
-        add_figure(figures, "reward_margin", margins / pairs);
-        add_figure(figures, "loss", loss / pairs);
-    }
-    json_object_set_new(figures, "pairs", json_integer((json_int_t)pairs));
-    return put(j, figures);
-}
-
-static bool measure_preferences(const job *j, const attn_corpus *corpus, const attn_train_options *o) {
-    const settings *s = j->settings;
-    const size_t n = attn_corpus_count(corpus);
-    attn_answer *now = calloc(n + 1, 2 * sizeof *now), *before = now ? now + n : NULL;
-    if (!now) return cli_fail_memory(j->command) == EXIT_DONE;
-    bool fine = attn_train_answers(j->translator.model, j->translator.tokenizer, corpus, o, now) == ATTN_OK ||
-                cli_fail_status(j->command) == EXIT_DONE;
-    translator reference;
-    if (fine && s->reference &&
-        (fine = cli_load_language_model(j->command, &reference, s->reference, NULL, s->precision))) {
-        fine = attn_train_answers(reference.model, reference.tokenizer, corpus, o, before) == ATTN_OK ||
-               cli_fail_status(j->command) == EXIT_DONE;
-        cli_free_translator(&reference);
-    }
-    fine = fine && put_preferences(j, now, s->reference ? before : NULL, n);
-    free(now);
-    return fine;
-}
-
-static bool evaluate_answers(const job *j) {
-    const settings *s = j->settings;
-    const bool preferences = s->task == ATTN_TASK_PREFERENCES;
-    attn_corpus *corpus;
-    attn_train_options o;
-    attn_train_options_init(&o);
-    o.task = (attn_train_task)s->task;
-    o.max_tokens = s->max_tokens ? (size_t)s->max_tokens : attn_model_context_length(j->translator.model);
-    o.batch_tokens = 2048;
-    if (attn_corpus_read_instructions(&corpus, cli_context(), s->data.item, s->data.count,
-                                      (attn_template)s->prompt_template, preferences) != ATTN_OK)
-        return cli_fail_status(j->command) == EXIT_DONE;
-    const bool fine = preferences ? measure_preferences(j, corpus, &o) : measure_instructions(j, corpus, &o);
-    attn_corpus_free(corpus);
-    return fine;
-}
-
-/* Figures of labels that were found: accuracy, and of each label how many there are and how many were found. */
-static bool put_labels(const job *j, const attn_corpus *corpus, const float *probability) {
-    const attn_model *model = j->translator.model;
-    const size_t n = attn_corpus_count(corpus), labels = attn_model_labels(model);
-    size_t *count = calloc(2 * labels, sizeof *count), correct = 0;
-    double nll = 0;
-    if (!count) return cli_fail_memory(j->command) == EXIT_DONE;
-    for (size_t i = 0; i < n; i++) {
-        const float *p = probability + i * labels;
-        size_t best = 0, label = 0;
-        for (size_t k = 0; k < labels; k++) {
-            if (p[k] > p[best]) best = k;
-            if (!strcmp(attn_model_label(model, k), attn_corpus_at(corpus, i)->target)) label = k;
-        }
-        nll -= log(fmax((double)p[label], 1e-45));
-        count[2 * label]++;
-        count[2 * label + 1] += best == label;
-        correct += best == label;
-    }
-    json_t *figures = json_object();
-    json_object_set_new(figures, "texts", json_integer((json_int_t)n));
-    add_figure(figures, "accuracy", (double)correct / (double)n);
-    add_figure(figures, "loss", nll / (double)n);
-    for (size_t k = 0; k < labels; k++)
-        json_object_set_new(figures, attn_model_label(model, k),
-                            json_sprintf("%zu of %zu", count[2 * k + 1], count[2 * k]));
-    free(count);
-    return put(j, figures);
-}
-
-static bool evaluate_labels(const job *j) {
-    const settings *s = j->settings;
-    attn_corpus *corpus = NULL;
-    if (!cli_read_corpus(j->command, &corpus, &s->data, true, s->limit)) return false;
-    const size_t n = attn_corpus_count(corpus), labels = attn_model_labels(j->translator.model);
-    const char **text = malloc(n * sizeof *text);
-    float *probability = malloc(n * labels * sizeof *probability);
-    bool fine = (text && probability) || cli_fail_memory(j->command) == EXIT_DONE;
-    for (size_t i = 0; i < n && fine; i++) text[i] = attn_corpus_at(corpus, i)->source;
-    fine = fine && cli_check_labels(j->command, j->translator.model, corpus, s->data.item[0]);
-    if (fine && attn_classify(j->translator.model, j->translator.tokenizer, probability, text, NULL, n,
-                              (size_t)s->max_tokens) != ATTN_OK)
-        fine = cli_fail_status(j->command) == EXIT_DONE;
-    fine = fine && put_labels(j, corpus, probability);
-    free(probability);
-    free(text);
-    attn_corpus_free(corpus);
-    return fine;
-}
-
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5,
                   .length_penalty = 1,
@@ -625,13 +439,7 @@ static int run(const command *c, int argc, char **argv) {
                   : cli_load_translator(c, &j.translator, NULL)))
         return EXIT_FAILED;
     if (attn_model_is_language_model(j.translator.model)) {
-        if (s.task == ATTN_TASK_CLASSIFY && !attn_model_labels(j.translator.model)) {
-            cli_free_translator(&j.translator);
-            return cli_fail(c, "%s: a model without labels, expected one of attn train --task classify", s.model);
-        }
-        const bool measured = attn_model_labels(j.translator.model) ? evaluate_labels(&j)
-                              : s.task                              ? evaluate_answers(&j)
-                                                                    : evaluate_texts(&j);
+        const bool measured = eval_language(&j);
         cli_free_translator(&j.translator);
         return measured ? EXIT_DONE : EXIT_FAILED;
     }
