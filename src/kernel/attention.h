@@ -14,7 +14,7 @@
 
 /* Memory that is wanted soon: a product fetches some of its lines into the L2 cache after every ATTN_AHEAD_TERMS terms
  * of a tile, few at a time, because a core waits for only so many. Pieces are spans of rows. */
-#define ATTN_AHEAD_SPANS 4
+#define ATTN_AHEAD_SPANS 8
 #define ATTN_AHEAD_TERMS 16
 typedef struct attn_ahead {
     const char *next, *end; /* what is left of a row */

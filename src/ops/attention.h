@@ -139,6 +139,16 @@ static inline bool attn_rows_are_pairs(const attn_view *view, size_t columns) {
     return even && (uintptr_t)view->data % sizeof(float) == 0;
 }
 
+/* Rows of a tensor as memory that is wanted soon; keys: rows of k and v, as many of `rows` as there are. They return
+ * the cache lines. */
+static inline void attn_ahead_clear(attn_ahead *ahead) {
+    ahead->next = ahead->end = NULL, ahead->span = ahead->spans_n = 0;
+}
+size_t attn_ahead_add(attn_ahead *ahead, const attn_view *view, size_t b, size_t head, ptrdiff_t row, size_t rows,
+                      size_t columns, bool written);
+size_t attn_ahead_keys(attn_ahead *ahead, const attn_attention *at, const attn_sequence *x, size_t key_head, size_t key,
+                       size_t rows);
+
 /* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends and
  * ahead as in attn_product. */
 typedef void attn_product_kernel(const attn_product *product);

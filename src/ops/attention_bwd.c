@@ -6,7 +6,8 @@
  *   (I1) `turn` of a block is the number of tasks, of those that see it, that have added to its dQ;
  *   (I2) a task adds when turn is its own place among them. Tasks start in the order of their chunks, so the one it
  *        waits for is running or done.
- * So every sum has one order, whatever the number of threads, and nothing is atomic but the turn. */
+ * So every sum has one order, whatever the number of threads, and nothing is atomic but the turn. The last one writes
+ * dQ; a block that only one task sees is added up in the task's own memory. */
 #include "base/half.h"
 #include "ops/attention_bwd.h"
 
@@ -21,17 +22,20 @@ typedef struct backward_job {
     const attn_attention_grads *grads;
     attn_view dq, dk, dv;
     size_t tiles, chunks, blocks; /* tiles of a chunk; chunks and blocks of a key head of the longest sequence */
-    float *dq_sums;               /* [sequence][key head][block][lane][D in whole vectors] */
-    _Atomic uint32_t *turns;      /* [sequence][key head][block] */
+    size_t tasks, workers;
+    float *dq_sums;          /* [sequence][key head][block][lane][D in whole vectors]; of one chunk: not used */
+    _Atomic uint32_t *turns; /* [sequence][key head][block] */
 } backward_job;
 
 typedef struct backward_scratch {
     attn_backward_block block;
     attn_backward_keys keys[MOST_TILES];
-    float *dk[MOST_TILES], *dv[MOST_TILES];
+    float *dk[MOST_TILES], *dv[MOST_TILES], *dq;
+    bool dk_set[MOST_TILES], dv_set[MOST_TILES]; /* else nothing is there yet */
     attn_backward_results results;
     float *clean_rows; /* the right side of a product without what is not finite */
     attn_tile tile;
+    attn_ahead ahead;
 } backward_scratch;
 
 static size_t backward_layout(const backward_job *job, void *base) {
@@ -46,6 +50,7 @@ static size_t backward_layout(const backward_job *job, void *base) {
         f->dk[i] = attn_scratch_floats(&scratch, ATTN_TILE, d);
         f->dv[i] = attn_scratch_floats(&scratch, ATTN_TILE, dv);
     }
+    f->dq = attn_scratch_floats(&scratch, ATTN_MAX_LANES, d);
     attn_backward_results_layout(&f->results, at, &scratch, false);
     f->clean_rows = attn_scratch_floats(&scratch, ATTN_MAX_LANES, ATTN_MAX(d, dv));
     return scratch.used;
@@ -58,7 +63,7 @@ static size_t backward_layout(const backward_job *job, void *base) {
 typedef struct gradient_product {
     float *sum;           /* [key or lane][columns in whole vectors] */
     const float *weights; /* [key][lane] */
-    const uint16_t *bf16; /* fast: the same, [key][block_lanes]; for dQ weights_pairs instead */
+    const uint16_t *bf16; /* fast: the same, [key][ATTN_MAX_LANES]; for dQ weights_pairs instead */
     const float *weights_pairs;
     const float *rows;  /* f32 */
     const float *pairs; /* fast: rows 2i and 2i+1 as pairs */
@@ -89,7 +94,7 @@ static void ragged_product(const attn_product *whole, bool rows_are_lanes, const
 
 static void repair(const gradient_product *g, backward_scratch *f, const attn_attention *at) {
     const attn_block *block = &f->block.block;
-    const size_t width = attn_whole(at, g->columns), row = attn_block_lanes(at);
+    const size_t width = attn_whole(at, g->columns), row = ATTN_MAX_LANES;
     float *widened = f->results.s; /* what was there is in bf16 by now */
     for (size_t j = 0; at->fast && j < f->tile.keys; j++)
         for (size_t lane = 0; lane < block->lanes; lane++)
@@ -133,10 +138,10 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
                             .b_term = (ptrdiff_t)width,
                             .c = g->sum,
                             .c_row = (ptrdiff_t)width,
-                            .add = g->add};
+                            .add = g->add,
+                            .ahead = &f->ahead};
     if (at->fast && g->rows_are_keys) product.a = g->weights_pairs;
-    else if (at->fast)
-        product.a = (const float *)(const void *)g->bf16, product.a_row = (ptrdiff_t)attn_block_lanes(at) / 2;
+    else if (at->fast) product.a = (const float *)(const void *)g->bf16, product.a_row = ATTN_MAX_LANES / 2;
     /* A vector of lanes is to be whole pairs; by tiles there are no products of less than two. */
     const bool even = !at->fast || (!attn_by_tiles(at) && (g->rows_are_keys || kernels->lanes % 2 == 0));
     if (f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged && even) ragged_product(&product, g->rows_are_keys, f, at);
@@ -144,33 +149,49 @@ static void gradient(const gradient_product *g, backward_scratch *f, const attn_
     if (g->clean) repair(g, f, at);
 }
 
-static void use_pair(backward_scratch *f, const backward_job *job, size_t tile, float *dq, bool dq_add) {
+static void wait_for_turn(_Atomic uint32_t *turn, uint32_t mine) {
+    for (uint32_t spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine;)
+        if (++spins > SPINS) sched_yield();
+}
+
+/* Before a product that adds to dK or dV of a tile: whether something is there already. One that does not write all of
+ * it wants zeros there. */
+static bool begin_sum(bool *set, float *sum, size_t width, const backward_scratch *f, const attn_backward_keys *keys) {
+    const bool whole = f->tile.keys == keys->rows && !(f->tile.class == ATTN_TILE_PARTIAL && f->tile.ragged);
+    if (!*set && !whole) memset(sum, 0, ATTN_TILE * width * sizeof *sum), *set = true;
+    const bool add = *set;
+    *set = true;
+    return add;
+}
+
+/* turn NULL: nothing to wait for. */
+static void use_pair(backward_scratch *f, const backward_job *job, size_t tile, float *dq, bool dq_add,
+                     _Atomic uint32_t *turn, uint32_t mine) {
     const attn_attention *at = job->at;
     attn_backward_block *b = &f->block;
-    const attn_backward_keys *keys = f->keys + tile;
+    attn_backward_keys *keys = f->keys + tile;
     const attn_backward_results *r = &f->results;
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv), skipped = f->tile.key - keys->key;
     const bool some = f->tile.class == ATTN_TILE_PARTIAL || b->extras.bias;
-    attn_backward_pair(r, b, keys, &f->tile, at);
+    const bool half = at->fast && f->tile.keys % 2; /* a pair may hold a key that no lane sees */
+    if (some || half) attn_backward_inspect(b, keys, at);
+    attn_backward_pair(r, b, keys, &f->tile, &f->ahead, at);
     gradient_product g = {.sum = f->dv[tile] + skipped * dv,
                           .weights = r->s,
                           .bf16 = r->s_bf16,
                           .rows = b->dout,
                           .pairs = b->dout_pairs,
                           .columns = at->dv,
-                          .clean = some && !b->dout_finite,
-                          .add = true};
-    if (job->dv.data) gradient(&g, f, at);
+                          .clean = some && !b->dout_finite};
+    if (job->dv.data) g.add = begin_sum(f->dv_set + tile, f->dv[tile], dv, f, keys), gradient(&g, f, at);
     g = (gradient_product){.sum = f->dk[tile] + skipped * d,
                            .weights = r->ds,
                            .bf16 = r->ds_bf16,
                            .rows = b->q,
                            .pairs = b->q_pairs,
                            .columns = at->d,
-                           .clean = some && !b->q_finite,
-                           .add = true};
-    if (job->dk.data) gradient(&g, f, at);
-    const bool half = at->fast && f->tile.keys % 2; /* a pair may hold a key that no lane sees */
+                           .clean = some && !b->q_finite};
+    if (job->dk.data) g.add = begin_sum(f->dk_set + tile, f->dk[tile], d, f, keys), gradient(&g, f, at);
     g = (gradient_product){.sum = dq,
                            .weights = r->ds,
                            .bf16 = r->ds_bf16,
@@ -181,40 +202,133 @@ static void use_pair(backward_scratch *f, const backward_job *job, size_t tile, 
                            .clean = (some || half) && !keys->k_finite,
                            .add = dq_add};
     if (at->fast) g.pairs = keys->k_pairs + skipped / 2 * d;
+    if (turn) wait_for_turn(turn, mine);
     if (dq) gradient(&g, f, at);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------ */
+
+/* Blocks of `rows` queries: whole vectors, as equal as can be. */
+static size_t blocks_of(const attn_attention *at, size_t rows) {
+    return (attn_whole(at, rows) + ATTN_MAX_LANES - 1) / ATTN_MAX_LANES;
+}
+static size_t block_start(const attn_attention *at, size_t rows, size_t block) {
+    const size_t vector = at->kernels->lanes, vectors = attn_whole(at, rows) / vector;
+    return ATTN_MIN(vectors * block / blocks_of(at, rows) * vector, rows);
+}
+
+/* dQ of a block to where it belongs. */
+static void put_queries(const backward_job *job, const attn_block *block, const float *dq) {
+    const attn_attention *at = job->at;
+    const size_t d = attn_whole(at, at->d);
+    const attn_sequence *x = &block->sequence;
+    const bool one = at->group == 1; /* the rows of a block are neighbours */
+    for (size_t lane = 0; lane < (one ? 1 : block->count); lane++) {
+        void *to = attn_view_at(&job->dq, x->index, attn_block_head(block, at, lane),
+                                x->q_first + (ptrdiff_t)attn_block_query(block, at, lane));
+        at->kernels->attention_put(to, job->dq.dtype, job->dq.row, dq + lane * d, (ptrdiff_t)d, one ? block->count : 1,
+                                   at->d, at->options.scale, job->grads->accumulate);
+    }
+}
+
+/* Zeros for queries that no task has seen, and for those past a sequence's length. */
+static void clear_queries(const backward_job *job) {
+    const attn_attention *at = job->at;
+    const size_t bytes = at->d * attn_dtype_size(job->dq.dtype);
+    for (size_t head = 0; !job->grads->accumulate && head < at->sequences * at->key_heads; head++) {
+        const attn_sequence x = attn_attention_sequence(at, head / at->key_heads);
+        const size_t rows = x.t * at->group, blocks = blocks_of(at, rows);
+        for (size_t block = 0; block <= blocks; block++) { /* the last one: past the length */
+            if (block < blocks && atomic_load_explicit(job->turns + head * job->blocks + block, memory_order_acquire))
+                continue;
+            const size_t first = block < blocks ? block_start(at, rows, block) : rows;
+            const size_t all = at->packed ? rows : at->t * at->group;
+            for (size_t r = first; r < (block < blocks ? block_start(at, rows, block + 1) : all); r++)
+                memset(attn_view_at(&job->dq, x.index, head % at->key_heads * at->group + r % at->group,
+                                    x.q_first + (ptrdiff_t)(r / at->group)),
+                       0, bytes);
+        }
+    }
 }
 
 /* ---- a task ----------------------------------------------------------------------------------------- */
 
-static void wait_for_turn(_Atomic uint32_t *turn, uint32_t mine) {
-    for (uint32_t spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine;)
-        if (++spins > SPINS) sched_yield();
+typedef struct backward_part {
+    size_t sequence, key_head, first_key;
+} backward_part;
+/* Task index = chunk · sequences · key heads + sequence · key heads + key head. */
+static backward_part part_of(const backward_job *job, size_t index) {
+    const attn_attention *at = job->at;
+    return (backward_part){index / at->key_heads % at->sequences, index % at->key_heads,
+                           index / at->key_heads / at->sequences * job->tiles * ATTN_TILE};
 }
 
-/* All tiles of the chunk for one block. */
+/* While a block is used, the queries from row `next` on come, that is the next block; with the last one the gradients
+ * that are written then, and what this thread's next task reads first, as a guess. */
+static void fetch_ahead(backward_scratch *f, const backward_job *job, size_t index, size_t next) {
+    const attn_attention *at = job->at;
+    const attn_block *block = &f->block.block;
+    attn_ahead *ahead = &f->ahead;
+    attn_sequence x = block->sequence;
+    backward_part part = part_of(job, index);
+    size_t lines = 0;
+    attn_ahead_clear(ahead);
+    if (job->dq.data && at->group == 1)
+        lines += attn_ahead_add(ahead, &job->dq, x.index, part.key_head, x.q_first + (ptrdiff_t)block->row,
+                                block->count, at->d, true);
+    if (next >= x.t * at->group) {
+        const size_t keys = ATTN_MIN(job->tiles * ATTN_TILE, x.s - part.first_key);
+        const ptrdiff_t key = x.k_first + (ptrdiff_t)part.first_key;
+        if (job->dk.data) lines += attn_ahead_add(ahead, &job->dk, x.index, part.key_head, key, keys, at->d, true);
+        if (job->dv.data) lines += attn_ahead_add(ahead, &job->dv, x.index, part.key_head, key, keys, at->dv, true);
+        index += job->workers, next = 0;
+        if (index < job->tasks) {
+            part = part_of(job, index), x = attn_attention_sequence(at, part.sequence);
+            lines += attn_ahead_keys(ahead, at, &x, part.key_head, part.first_key, job->tiles * ATTN_TILE);
+            if (at->options.causal != ATTN_CAUSAL_NONE) next = part.first_key;
+        }
+    }
+    if (index < job->tasks && at->group == 1 && next < x.t) {
+        const struct {
+            const attn_view *view;
+            size_t columns;
+        } read[] = {{&at->q, at->d}, {&at->dout, at->dv}, {&at->out, at->dv}};
+        for (size_t i = 0; i < ATTN_COUNT(read); i++)
+            lines += attn_ahead_add(ahead, read[i].view, x.index, part.key_head, x.q_first + (ptrdiff_t)next,
+                                    ATTN_MIN(x.t - next, (size_t)ATTN_MAX_LANES), read[i].columns, false);
+    }
+    /* Five products, each of so many steps of ATTN_AHEAD_TERMS, or more. */
+    const size_t steps = 5 * (attn_by_tiles(at) ? 4 : at->fast ? 16 : 32);
+    ahead->lines = lines / (job->tiles * steps) + 1;
+}
+
+/* All tiles of the chunk for one block, whose bounds are set. */
 static void use_block(backward_scratch *f, const backward_job *job, const attn_sequence *x, size_t key_head,
                       size_t block, size_t first_key, size_t end_key) {
     const attn_attention *at = job->at;
-    const size_t lanes = attn_block_lanes(at), chunk_keys = job->tiles * ATTN_TILE;
-    attn_block *bounds = &f->block.block;
-    attn_block_set(bounds, at, x, key_head, block * lanes);
+    const size_t chunk_keys = job->tiles * ATTN_TILE;
+    const attn_block *bounds = &f->block.block;
     if (bounds->low >= ATTN_MIN(end_key, bounds->high) || bounds->high <= first_key) return;
-    attn_backward_block_set(&f->block, at, x, key_head, block * lanes);
+    attn_backward_block_set(&f->block, at);
     const size_t place = (x->index * at->key_heads + key_head) * job->blocks + block;
-    const uint32_t mine = (uint32_t)(first_key / chunk_keys - bounds->low / chunk_keys);
-    float *dq = job->dq.data ? job->dq_sums + place * lanes * attn_whole(at, at->d) : NULL;
-    bool waited = false, add = mine > 0;
+    const size_t chunk = first_key / chunk_keys, first = bounds->low / chunk_keys,
+                 last = (bounds->high - 1) / chunk_keys;
+    const uint32_t mine = (uint32_t)(chunk - first);
+    _Atomic uint32_t *turn = job->turns + place;
+    float *dq = NULL;
+    if (job->dq.data) dq = first == last ? f->dq : job->dq_sums + place * ATTN_MAX_LANES * attn_whole(at, at->d);
+    bool waited = !dq || first == last, add = mine > 0;
     for (size_t tile = 0; tile < job->tiles && first_key + tile * ATTN_TILE < end_key; tile++) {
         attn_block_tile(&f->tile, bounds, at, first_key + tile * ATTN_TILE);
         if (f->tile.class == ATTN_TILE_NONE) continue;
-        if (dq && !waited) wait_for_turn(job->turns + place, mine), waited = true;
-        use_pair(f, job, tile, dq, add);
-        add = true;
+        use_pair(f, job, tile, dq, add, waited ? NULL : turn, mine);
+        waited = add = true;
     }
     if (!dq) return;
-    if (!waited) wait_for_turn(job->turns + place, mine);
-    if (!add) memset(dq, 0, lanes * attn_whole(at, at->d) * sizeof *dq); /* nothing was visible after all */
-    atomic_store_explicit(job->turns + place, mine + 1, memory_order_release);
+    if (!waited) wait_for_turn(turn, mine);
+    if (!add) memset(dq, 0, ATTN_MAX_LANES * attn_whole(at, at->d) * sizeof *dq); /* nothing was visible after all */
+    if (chunk == last) put_queries(job, bounds, dq);
+    atomic_store_explicit(turn, mine + 1, memory_order_release);
 }
 
 static void put_keys(const attn_view *to, const attn_attention *at, const attn_sequence *x, size_t key_head, size_t key,
@@ -224,51 +338,36 @@ static void put_keys(const attn_view *to, const attn_attention *at, const attn_s
                                from, (ptrdiff_t)attn_whole(at, columns), rows, columns, factor, accumulate);
 }
 
-/* Task index = chunk · sequences · key heads + sequence · key heads + key head. */
 static void backward_task(void *argument, size_t index, void *memory) {
     const backward_job *job = argument;
     const attn_attention *at = job->at;
     backward_scratch *f = memory;
     backward_layout(job, memory);
-    const size_t key_head = index % at->key_heads, b = index / at->key_heads % at->sequences;
-    const size_t first_key = index / at->key_heads / at->sequences * job->tiles * ATTN_TILE;
-    const attn_sequence x = attn_attention_sequence(at, b);
+    const backward_part part = part_of(job, index);
+    const size_t key_head = part.key_head, first_key = part.first_key;
+    const attn_sequence x = attn_attention_sequence(at, part.sequence);
     const size_t end_key = ATTN_MIN(first_key + job->tiles * ATTN_TILE, x.s), last = at->packed ? x.s : at->s;
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
     for (size_t i = 0; i < job->tiles; i++) {
         const size_t key = first_key + i * ATTN_TILE;
         if (key < end_key) attn_backward_keys_set(f->keys + i, at, &x, key_head, key);
-        memset(f->dk[i], 0, ATTN_TILE * d * sizeof(float)), memset(f->dv[i], 0, ATTN_TILE * dv * sizeof(float));
+        f->dk_set[i] = f->dv_set[i] = false;
     }
-    const size_t lanes = attn_block_lanes(at), blocks = (x.t * at->group + lanes - 1) / lanes;
-    for (size_t block = 0; first_key < end_key && block < blocks; block++)
+    const size_t rows = x.t * at->group, blocks = blocks_of(at, rows);
+    for (size_t block = 0; first_key < end_key && block < blocks; block++) {
+        const size_t row = block_start(at, rows, block), next = block_start(at, rows, block + 1);
+        attn_block_set_rows(&f->block.block, at, &x, key_head, row, next - row);
+        fetch_ahead(f, job, index, next);
         use_block(f, job, &x, key_head, block, first_key, end_key);
-    for (size_t i = 0; i < job->tiles && first_key + i * ATTN_TILE < last; i++) { /* padding too: zeros */
-        const size_t key = first_key + i * ATTN_TILE, rows = ATTN_MIN((size_t)ATTN_TILE, last - key);
-        put_keys(&job->dk, at, &x, key_head, key, rows, f->dk[i], at->d, at->options.scale, job->grads->accumulate);
-        put_keys(&job->dv, at, &x, key_head, key, rows, f->dv[i], at->dv, 1.0f, job->grads->accumulate);
     }
-}
-
-/* dQ's sums to where they belong: block index = (sequence · key heads + key head) · blocks + block. */
-static void put_queries(void *argument, size_t index, void *memory) {
-    (void)memory;
-    const backward_job *job = argument;
-    const attn_attention *at = job->at;
-    const size_t lanes = attn_block_lanes(at), d = attn_whole(at, at->d);
-    const size_t b = index / job->blocks / at->key_heads, key_head = index / job->blocks % at->key_heads;
-    const attn_sequence x = attn_attention_sequence(at, b);
-    const size_t rows = (at->packed ? x.t : at->t) * at->group, row = index % job->blocks * lanes;
-    const bool any = atomic_load_explicit(job->turns + index, memory_order_acquire) > 0;
-    for (size_t r = row; r < ATTN_MIN(row + lanes, rows); r++) {
-        const size_t i = r / at->group, h = key_head * at->group + r % at->group;
-        const bool zero = !any || i >= x.t;
-        if (zero && job->grads->accumulate) continue;
-        void *to = attn_view_at(&job->dq, b, h, x.q_first + (ptrdiff_t)i);
-        if (zero) memset(to, 0, at->d * attn_dtype_size(job->dq.dtype));
-        else
-            at->kernels->attention_put(to, job->dq.dtype, 0, job->dq_sums + (index * lanes + (r - row)) * d, 0, 1,
-                                       at->d, at->options.scale, job->grads->accumulate);
+    for (size_t i = 0; i < job->tiles && first_key + i * ATTN_TILE < last; i++) { /* padding too: zeros */
+        const size_t key = first_key + i * ATTN_TILE, keys = ATTN_MIN((size_t)ATTN_TILE, last - key);
+        const size_t real = key < end_key ? f->keys[i].rows : 0, dk_rows = f->dk_set[i] ? real : 0,
+                     dv_rows = f->dv_set[i] ? real : 0;
+        memset(f->dk[i] + dk_rows * d, 0, (keys - dk_rows) * d * sizeof(float));
+        memset(f->dv[i] + dv_rows * dv, 0, (keys - dv_rows) * dv * sizeof(float));
+        put_keys(&job->dk, at, &x, key_head, key, keys, f->dk[i], at->d, at->options.scale, job->grads->accumulate);
+        put_keys(&job->dv, at, &x, key_head, key, keys, f->dv[i], at->dv, 1.0f, job->grads->accumulate);
     }
 }
 
@@ -281,17 +380,18 @@ typedef struct backward_plan {
 
 static backward_plan plan_of(attn_attention *at) {
     backward_plan plan = {.job = {.at = at}};
-    const size_t lanes = attn_block_lanes(at), heads = at->sequences * at->key_heads;
+    const size_t heads = at->sequences * at->key_heads;
     const size_t tiles = (at->s + ATTN_TILE - 1) / ATTN_TILE;
     const size_t tile_bytes = ATTN_TILE * 2 * (at->d + at->dv) * sizeof(float),
                  fit = at->ctx->l2_bytes / 4 / tile_bytes;
     const size_t wanted = tiles * heads / (8 * (size_t)at->ctx->threads), most = ATTN_MIN(fit, (size_t)MOST_TILES);
     plan.job.tiles = ATTN_MAX(ATTN_MIN(wanted, most), (size_t)1);
     plan.job.chunks = (tiles + plan.job.tiles - 1) / plan.job.tiles;
-    plan.job.blocks = (at->t * at->group + lanes - 1) / lanes;
+    plan.job.blocks = blocks_of(at, at->t * at->group);
     plan.tasks = plan.job.chunks * heads, plan.blocks = plan.job.blocks * heads;
     const double pairs = (double)at->t * (double)at->heads * (double)at->sequences * (double)at->s;
     plan.workers = attn_attention_workers(at, plan.tasks, pairs * (double)(at->d + at->dv) * 0.05);
+    plan.job.tasks = plan.tasks, plan.job.workers = plan.workers;
     plan.bytes = ATTN_MAX(backward_layout(&plan.job, NULL), attn_backward_bias_bytes(at));
     return plan;
 }
@@ -301,7 +401,8 @@ static size_t workspace_layout(backward_plan *plan, void *base, void **scratches
     const attn_attention *at = plan->job.at;
     attn_scratch scratch = {base, 0};
     plan->job.turns = attn_scratch_take(&scratch, plan->blocks * sizeof *plan->job.turns);
-    plan->job.dq_sums = attn_scratch_floats(&scratch, plan->blocks * attn_block_lanes(at), attn_whole(at, at->d));
+    const size_t summed = plan->job.chunks > 1 ? plan->blocks * ATTN_MAX_LANES : 0;
+    plan->job.dq_sums = attn_scratch_floats(&scratch, summed, attn_whole(at, at->d));
     *scratches = attn_scratch_take(&scratch, plan->workers * plan->bytes);
     return scratch.used;
 }
@@ -402,8 +503,7 @@ attn_status attn_attention_bwd(attn_context *ctx, const attn_attention_grads *gr
     if (grads->dq || grads->dk || grads->dv) {
         for (size_t i = 0; i < plan.blocks; i++) atomic_init(plan.job.turns + i, 0);
         attn_attention_run(&at, NULL, plan.workers, plan.tasks, backward_task, &plan.job, scratches, plan.bytes);
-        if (grads->dq)
-            attn_attention_run(&at, NULL, plan.workers, plan.blocks, put_queries, &plan.job, scratches, plan.bytes);
+        if (grads->dq) clear_queries(&plan.job);
     }
     attn_status status = ATTN_OK;
     if (grads->dbias) status = attn_backward_bias(&at, grads->dbias, grads->accumulate, scratches, plan.workers);

@@ -59,9 +59,9 @@ static void add_head(bias_scratch *f, const bias_job *job, size_t b, size_t key_
         for (size_t key = first; key < end; key += ATTN_TILE) {
             attn_block_tile(&f->tile, &f->block.block, at, key);
             if (f->tile.class == ATTN_TILE_NONE) continue;
-            if (!set) attn_backward_block_set(&f->block, at, &x, key_head, row), set = true;
+            if (!set) attn_backward_block_set(&f->block, at), set = true;
             attn_backward_keys_set(&f->keys, at, &x, key_head, key);
-            attn_backward_pair(&f->results, &f->block, &f->keys, &f->tile, at);
+            attn_backward_pair(&f->results, &f->block, &f->keys, &f->tile, NULL, at);
             add_tile(f, job);
         }
     }

@@ -5,7 +5,7 @@
 
 void attn_backward_block_layout(attn_backward_block *b, const attn_attention *at, attn_scratch *scratch,
                                 bool counting) {
-    const size_t lanes = attn_block_lanes(at);
+    const size_t lanes = ATTN_MAX_LANES;
     float *q = attn_scratch_floats(scratch, attn_whole(at, at->d), lanes);
     float *dout = attn_scratch_floats(scratch, attn_whole(at, at->dv), lanes);
     float *q_columns = attn_scratch_floats(scratch, at->d, lanes),
@@ -48,32 +48,40 @@ static void set_columns(float *to, float *pairs, const float *rows, size_t width
                                          columns);
 }
 
-void attn_backward_block_set(attn_backward_block *b, const attn_attention *at, const attn_sequence *x, size_t key_head,
-                             size_t row) {
+/* Rows of a view for the lanes in use, as f32 in whole vectors. */
+static void copy_rows(float *to, const void *const *rows, const attn_view *view, const attn_block *block,
+                      size_t columns, const attn_attention *at) {
+    const size_t width = attn_whole(at, columns);
+    if (at->group == 1) {
+        at->kernels->attention_copy(to, (ptrdiff_t)width, rows[0], at->dtype, view->row, block->count, columns, false);
+        return;
+    }
+    for (size_t lane = 0; lane < block->count; lane++)
+        at->kernels->attention_copy(to + lane * width, 0, rows[lane], at->dtype, 0, 1, columns, false);
+}
+
+void attn_backward_block_set(attn_backward_block *b, const attn_attention *at) {
     const attn_kernels *kernels = at->kernels;
     const void *q[ATTN_MAX_LANES], *dout[ATTN_MAX_LANES], *out[ATTN_MAX_LANES];
     const size_t d = attn_whole(at, at->d), dv = attn_whole(at, at->dv);
     attn_block *block = &b->block;
-    attn_block_set(block, at, x, key_head, row);
+    const attn_sequence *x = &block->sequence;
     attn_extras_set(&b->extras, block, at);
     attn_block_rows(q, block, at, &at->q);
     attn_block_rows(dout, block, at, &at->dout);
     attn_block_rows(out, block, at, &at->out);
+    copy_rows(b->q, q, &at->q, block, at->d, at);
+    copy_rows(b->dout, dout, &at->dout, block, at->dv, at);
     for (size_t lane = 0; lane < block->lanes; lane++) {
-        float *q_row = b->q + lane * d, *dout_row = b->dout + lane * dv;
         float lse = -INFINITY;
         if (lane < block->count)
             lse = *(const float *)attn_view_at(&at->lse, x->index, attn_block_head(block, at, lane),
                                                x->q_first + (ptrdiff_t)attn_block_query(block, at, lane));
         const bool empty = lse == -INFINITY || lane >= block->count || block->from[lane] == block->to[lane];
         b->lse[lane] = empty ? INFINITY : lse * ATTN_LOG2E;
-        if (empty) {
-            memset(q_row, 0, d * sizeof *q_row), memset(dout_row, 0, dv * sizeof *dout_row);
-            out[lane] = NULL;
-        } else {
-            kernels->attention_copy(q_row, 0, q[lane], at->dtype, 0, 1, at->d, false);
-            kernels->attention_copy(dout_row, 0, dout[lane], at->dtype, 0, 1, at->dv, false);
-        }
+        if (!empty) continue;
+        memset(b->q + lane * d, 0, d * sizeof *b->q), memset(b->dout + lane * dv, 0, dv * sizeof *b->dout);
+        out[lane] = NULL;
     }
     set_columns(b->q_columns, b->q_pairs, b->q, d, at->d, block, at);
     kernels->attention_row_dots(b->delta, dout, out, at->dtype, block->lanes, at->dv);
@@ -83,8 +91,21 @@ void attn_backward_block_set(attn_backward_block *b, const attn_attention *at, c
                                                            x->q_first + (ptrdiff_t)attn_block_query(block, at, lane));
     }
     set_columns(b->dout_columns, b->dout_pairs, b->dout, dv, at->dv, block, at);
-    b->q_finite = kernels->attention_is_finite(b->q, (ptrdiff_t)d, block->count, at->d);
-    b->dout_finite = kernels->attention_is_finite(b->dout, (ptrdiff_t)dv, block->count, at->dv);
+    b->inspected = false;
+}
+
+void attn_backward_inspect(attn_backward_block *b, attn_backward_keys *keys, const attn_attention *at) {
+    const attn_kernels *kernels = at->kernels;
+    const ptrdiff_t d = (ptrdiff_t)attn_whole(at, at->d), dv = (ptrdiff_t)attn_whole(at, at->dv);
+    if (!b->inspected) {
+        b->q_finite = kernels->attention_is_finite(b->q, d, b->block.count, at->d);
+        b->dout_finite = kernels->attention_is_finite(b->dout, dv, b->block.count, at->dv);
+        b->inspected = true;
+    }
+    if (!keys->inspected) {
+        keys->k_finite = kernels->attention_is_finite(keys->k, d, keys->rows, at->d);
+        keys->inspected = true;
+    }
 }
 
 void attn_backward_keys_layout(attn_backward_keys *keys, const attn_attention *at, attn_scratch *scratch) {
@@ -100,7 +121,7 @@ void attn_backward_keys_layout(attn_backward_keys *keys, const attn_attention *a
 
 void attn_backward_results_layout(attn_backward_results *to, const attn_attention *at, attn_scratch *scratch,
                                   bool dbias) {
-    const size_t lanes = attn_block_lanes(at), rows = at->fast ? ATTN_TILE : 0;
+    const size_t lanes = ATTN_MAX_LANES, rows = at->fast ? ATTN_TILE : 0;
     to->s = attn_scratch_floats(scratch, ATTN_TILE, lanes), to->ds = attn_scratch_floats(scratch, ATTN_TILE, lanes);
     to->dbias = dbias ? attn_scratch_floats(scratch, ATTN_TILE, lanes) : NULL;
     to->s_bf16 = attn_scratch_take(scratch, rows * lanes * sizeof(uint16_t));
@@ -114,7 +135,7 @@ void attn_backward_keys_set(attn_backward_keys *keys, const attn_attention *at, 
     const ptrdiff_t d = (ptrdiff_t)attn_whole(at, at->d), dv = (ptrdiff_t)attn_whole(at, at->dv);
     const void *k = attn_view_at(&at->k, x->index, key_head, x->k_first + (ptrdiff_t)key);
     const void *v = attn_view_at(&at->v, x->index, key_head, x->k_first + (ptrdiff_t)key);
-    keys->key = key;
+    keys->key = key, keys->rows = rows, keys->inspected = false;
     at->kernels->attention_copy(keys->k, d, k, at->dtype, at->k.row, rows, at->d, false);
     at->kernels->attention_copy(keys->v, dv, v, at->dtype, at->v.row, rows, at->dv, false);
     if (at->fast) {
@@ -122,11 +143,10 @@ void attn_backward_keys_set(attn_backward_keys *keys, const attn_attention *at, 
         pair_columns(keys->v_rows, keys->v, (size_t)dv, rows, at->dv, at);
         at->kernels->attention_pair_rows(keys->k_pairs, d, keys->k, ATTN_F32, d, rows, at->d);
     }
-    keys->k_finite = at->kernels->attention_is_finite(keys->k, d, rows, at->d);
 }
 
 void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b, const attn_backward_keys *keys,
-                        const attn_tile *tile, const attn_attention *at) {
+                        const attn_tile *tile, attn_ahead *ahead, const attn_attention *at) {
     const attn_kernels *kernels = at->kernels;
     const size_t lanes = b->block.lanes, skipped = tile->key - keys->key;
     const size_t d = at->fast ? pairs_of(at->d) : attn_whole(at, at->d), d_terms = at->fast ? d : at->d;
@@ -134,10 +154,10 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
     attn_product_kernel *product = at->fast ? kernels->attention_product_bf16 : kernels->attention_product;
     attn_chained_product(product, to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d, (ptrdiff_t)d,
-                         b->q_columns, ends, NULL);
+                         b->q_columns, ends, ahead);
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
     attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
-                         b->dout_columns, ends, NULL);
+                         b->dout_columns, ends, ahead);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {
@@ -155,7 +175,7 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
                               .weights = to->s_bf16,
                               .ds = to->ds_bf16,
                               .ds_pairs = to->ds_pairs,
-                              .row = attn_block_lanes(at),
+                              .row = ATTN_MAX_LANES,
                               .factor = at->factor,
                               .lse = b->lse,
                               .delta = b->delta,

@@ -329,17 +329,6 @@ static void load_keys(forward_keys *keys, forward_scratch *f, const forward_job 
     }
 }
 
-/* Rows of keys or values as memory that is wanted soon. Returns the cache lines they take. */
-static size_t add_ahead(attn_ahead *ahead, const attn_view *view, size_t b, size_t head, ptrdiff_t row, size_t rows,
-                        size_t columns) {
-    const size_t size = attn_dtype_size(view->dtype);
-    struct attn_span *span = ahead->spans + ahead->spans_n++;
-    *span =
-        (struct attn_span){attn_view_at(view, b, head, row), view->row * (ptrdiff_t)size, columns * size, rows, false};
-    if (span->step == (ptrdiff_t)span->bytes) span->bytes *= rows, span->rows = 1;
-    return rows * (columns * size + 63) / 64;
-}
-
 /* Which blocks of which key head a task has: index = chunk · heads + head, or (by_head) head · chunks + chunk, where
  * heads are sequences · key heads; the last chunks first: with a causal mask they are the longest. */
 typedef struct forward_part {
@@ -352,23 +341,13 @@ static forward_part part_of(const forward_job *job, size_t index) {
     return (forward_part){head / key_heads, head % key_heads, (job->chunks - 1 - chunk) * job->task_blocks};
 }
 
-/* Keys and values of the tile at `key`. */
-static size_t add_keys_ahead(attn_ahead *ahead, const attn_attention *at, const attn_sequence *x, size_t key_head,
-                             size_t key) {
-    if (key >= x->s) return 0;
-    const size_t rows = ATTN_MIN((size_t)ATTN_TILE, x->s - key);
-    const ptrdiff_t row = x->k_first + (ptrdiff_t)key;
-    return add_ahead(ahead, &at->k, x->index, key_head, row, rows, at->d) +
-           add_ahead(ahead, &at->v, x->index, key_head, row, rows, at->dv);
-}
-
 /* The rows of a task in q or out. */
 static size_t add_rows_ahead(attn_ahead *ahead, const forward_job *job, const attn_view *view, const attn_sequence *x,
-                             const forward_part *part, size_t columns) {
+                             const forward_part *part, size_t columns, bool written) {
     const size_t lanes = attn_block_lanes(job->at), row = part->first * lanes; /* or a vector less */
     if (job->at->group > 1 || row >= x->t) return 0;
-    return add_ahead(ahead, view, x->index, part->key_head, x->q_first + (ptrdiff_t)row,
-                     ATTN_MIN(x->t - row, job->task_blocks * lanes), columns);
+    return attn_ahead_add(ahead, view, x->index, part->key_head, x->q_first + (ptrdiff_t)row,
+                          ATTN_MIN(x->t - row, job->task_blocks * lanes), columns, written);
 }
 
 /* While `count` blocks use the tile at `key`, the next one comes; with the last tile what the task writes, and what
@@ -377,17 +356,16 @@ static void fetch_ahead(forward_scratch *f, const forward_job *job, const attn_s
                         size_t index, size_t key, size_t end, size_t count) {
     const attn_attention *at = job->at;
     attn_ahead *ahead = &f->ahead;
-    ahead->next = ahead->end = NULL, ahead->span = ahead->spans_n = 0;
+    attn_ahead_clear(ahead);
     size_t lines = 0;
-    if (key + ATTN_TILE < end) lines = add_keys_ahead(ahead, at, x, part->key_head, key + ATTN_TILE);
+    if (key + ATTN_TILE < end) lines = attn_ahead_keys(ahead, at, x, part->key_head, key + ATTN_TILE, ATTN_TILE);
     else {
-        lines = add_rows_ahead(ahead, job, &at->out, x, part, at->dv);
-        if (lines > 0) ahead->spans[0].written = true;
+        lines = add_rows_ahead(ahead, job, &at->out, x, part, at->dv, true);
         if (index + job->workers < job->tasks) {
             const forward_part next = part_of(job, index + job->workers);
             const attn_sequence y = attn_attention_sequence(at, next.sequence);
-            lines += add_rows_ahead(ahead, job, &at->q, &y, &next, at->d);
-            if (at->options.window_left < 0) lines += add_keys_ahead(ahead, at, &y, next.key_head, 0);
+            lines += add_rows_ahead(ahead, job, &at->q, &y, &next, at->d, false);
+            if (at->options.window_left < 0) lines += attn_ahead_keys(ahead, at, &y, next.key_head, 0, ATTN_TILE);
         }
     }
     /* The products of its blocks have so many tiles, or more, and so many steps of ATTN_AHEAD_TERMS each. */

@@ -10,6 +10,28 @@ size_t attn_attention_workers(const attn_attention *at, size_t tasks, double ns)
     return ATTN_MAX(ATTN_MIN(threads, tasks), (size_t)1);
 }
 
+size_t attn_ahead_add(attn_ahead *ahead, const attn_view *view, size_t b, size_t head, ptrdiff_t row, size_t rows,
+                      size_t columns, bool written) {
+    const size_t size = attn_dtype_size(view->dtype);
+    struct attn_span *span = ahead->spans + ahead->spans_n++;
+    *span = (struct attn_span){.row = attn_view_at(view, b, head, row),
+                               .step = view->row * (ptrdiff_t)size,
+                               .bytes = columns * size,
+                               .rows = rows,
+                               .written = written};
+    if (span->step == (ptrdiff_t)span->bytes) span->bytes *= rows, span->rows = 1;
+    return rows * (columns * size + 63) / 64;
+}
+
+size_t attn_ahead_keys(attn_ahead *ahead, const attn_attention *at, const attn_sequence *x, size_t key_head, size_t key,
+                       size_t rows) {
+    if (key >= x->s) return 0;
+    if (rows > x->s - key) rows = x->s - key;
+    const ptrdiff_t row = x->k_first + (ptrdiff_t)key;
+    return attn_ahead_add(ahead, &at->k, x->index, key_head, row, rows, at->d, false) +
+           attn_ahead_add(ahead, &at->v, x->index, key_head, row, rows, at->dv, false);
+}
+
 struct work {
     attn_attention_task *task;
     void *job;
