@@ -58,9 +58,14 @@ typedef struct attn_gemm_block {
     /* attn_gemm_scratch(rows, m, lines) floats, for A in another order; NULL, but not for pairs: A is read where it
      * lies */
     float *scratch;
+    bool copied;      /* scratch holds the copy already; the block's rows and lines are those of one part of it */
     const char *next; /* next_bytes that are read after this block, or NULL */
     size_t next_bytes;
     bool next_to_l2; /* what comes next of B is fetched into L2 only */
+    /* far_rows rows of far_bytes bytes, far_row bytes apart, are fetched into L2 too; or NULL */
+    const char *far;
+    ptrdiff_t far_row;
+    size_t far_rows, far_bytes;
 } attn_gemm_block;
 #define ATTN_GEMM_DEPTH 1024 /* lines of a panel (k, or pairs of k) of that copy, a multiple of the chain's 256 */
 /* Rows are shared out evenly, so that up to an eighth more than `rows` share a copy; it has whole tiles of 16 rows at

@@ -60,9 +60,11 @@ static bool linear_quantised(attn_tape *tape, attn_var **y, const attn_var *x, c
     return attn_tape_check(tape, attn_quantised_run(tape->ctx, gemms, n));
 }
 
-static const attn_packed *form_of(attn_tape *tape, attn_parameter *w, attn_form form, size_t rows) {
-    return tape->record ? attn_parameter_form_once(w, form, tape->panels, rows, &tape->weights)
-                        : attn_parameter_form(w, form, tape->panels);
+/* The product with w: of a tape that records packed in passing where there are many rows. */
+static attn_status multiply(attn_tape *tape, attn_gemm *gemm, attn_parameter *w, attn_form form) {
+    if (tape->record) return attn_parameter_multiply_once(gemm, w, form, tape->panels, &tape->weights);
+    gemm->b = attn_parameter_form(w, form, tape->panels);
+    return gemm->b ? attn_gemm_run(tape->ctx, gemm) : ATTN_E_NOMEM;
 }
 
 attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn_parameter *b, attn_var *residual,
@@ -83,20 +85,17 @@ attn_var *attn_tape_linear(attn_tape *tape, attn_var *x, attn_parameter *w, attn
     float *before = y->value.data;
     if (apart && y->needs_grad && !(before = attn_tape_memory(tape, attn_tensor_count(&y->value), sizeof *before)))
         return NULL;
-    const attn_packed *form = form_of(tape, w, ATTN_FORM_FORWARD, rows.shape[0]);
-    if (!form) return attn_tape_check(tape, ATTN_E_NOMEM), NULL;
     attn_gemm gemm = {.m = rows.shape[0],
                       .a = rows.data,
                       .a_row = (ptrdiff_t)rows.shape[1],
                       .a_column = 1,
-                      .b = form,
                       .c = before,
                       .c_row = (ptrdiff_t)n,
                       .bias = b ? b->value.data : NULL,
                       .residual = residual ? residual->value.data : NULL,
                       .residual_row = (ptrdiff_t)n,
                       .act = apart ? ATTN_IDENTITY : act};
-    if (!attn_tape_check(tape, attn_gemm_run(ctx, &gemm))) return NULL;
+    if (!attn_tape_check(tape, multiply(tape, &gemm, w, ATTN_FORM_FORWARD))) return NULL;
     if (apart) {
         attn_tensor input = attn_rows_of(&y->value, before);
         attn_tensor output = attn_rows_of(&y->value, y->value.data);
@@ -141,18 +140,16 @@ attn_status attn_backward_linear(attn_tape *tape, attn_node *node) {
     }
     if (x->needs_grad) {
         bool accumulate;
-        const attn_packed *form = form_of(tape, own->w, ATTN_FORM_BACKWARD, dy.shape[0]);
-        float *dx = form ? attn_grad_begin(tape, x, &accumulate) : NULL;
+        float *dx = attn_grad_begin(tape, x, &accumulate);
         if (!dx) return ATTN_E_NOMEM;
         attn_gemm gemm = {.m = dy.shape[0],
                           .a = dy.data,
                           .a_row = (ptrdiff_t)dy.shape[1],
                           .a_column = 1,
-                          .b = form,
                           .c = dx,
-                          .c_row = (ptrdiff_t)form->n,
+                          .c_row = (ptrdiff_t)own->w->value.shape[1],
                           .accumulate = accumulate};
-        ATTN_TRY(attn_gemm_run(ctx, &gemm));
+        ATTN_TRY(multiply(tape, &gemm, own->w, ATTN_FORM_BACKWARD));
     }
     if (!own->w->frozen || (own->b && !own->b->frozen))
         ATTN_TRY(attn_tape_gather(tape, own->w, own->b, x->value.data, dy.data, dy.shape[0]));

@@ -10,7 +10,7 @@ typedef struct entry {
     char *name;
     attn_packed form[ATTN_PANEL_FORMS][ATTN_FORMS];
     bool fresh[ATTN_PANEL_FORMS][ATTN_FORMS];
-    bool shares; /* its products have been of packed memory that others use */
+    bool shares; /* since it was touched it had products that need no form of its own */
 } entry;
 
 struct attn_parameters {
@@ -234,6 +234,7 @@ void attn_parameter_touch(attn_parameter *parameter) {
     entry *item = (entry *)parameter;
     memset(item->fresh, 0, sizeof item->fresh);
     if (item->shares) forms_free(item->ctx, item);
+    item->shares = false;
 }
 
 static attn_status pack_form(const entry *item, attn_form form, attn_panel_form panels, attn_packed *packed) {
@@ -256,13 +257,24 @@ const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form
     return packed;
 }
 
-const attn_packed *attn_parameter_form_once(attn_parameter *parameter, attn_form form, attn_panel_form panels,
-                                            size_t rows, attn_packed *shared) {
+attn_status attn_parameter_multiply_once(attn_gemm *gemm, attn_parameter *parameter, attn_form form,
+                                         attn_panel_form panels, attn_packed *shared) {
     entry *item = (entry *)parameter;
-    if (parameter->frozen || rows < ATTN_MANY_ROWS || item->fresh[panels][form])
-        return attn_parameter_form(parameter, form, panels);
+    const attn_tensor *w = &parameter->value;
+    if (parameter->frozen || gemm->m < ATTN_MANY_ROWS || item->fresh[panels][form]) {
+        gemm->b = attn_parameter_form(parameter, form, panels);
+        return gemm->b ? attn_gemm_run(item->ctx, gemm) : ATTN_E_NOMEM;
+    }
     item->shares = true;
-    return pack_form(item, form, panels, shared) == ATTN_OK ? shared : NULL;
+    if (panels == ATTN_PANEL_F32 && w->rank == 2) {
+        const size_t rows = w->shape[0], columns = w->shape[1];
+        return form == ATTN_FORM_FORWARD
+                   ? attn_gemm_run_unpacked(item->ctx, gemm, w->data, 1, (ptrdiff_t)columns, columns, rows)
+                   : attn_gemm_run_unpacked(item->ctx, gemm, w->data, (ptrdiff_t)columns, 1, rows, columns);
+    }
+    ATTN_TRY(pack_form(item, form, panels, shared));
+    gemm->b = shared;
+    return attn_gemm_run(item->ctx, gemm);
 }
 
 float *attn_parameter_grad(attn_parameter *parameter) {

@@ -27,10 +27,11 @@ enum { ATTN_MANY_ROWS = 192 };
 attn_context *attn_parameters_context(const attn_parameters *set);
 /* NULL with the error set in the context of the parameter's set. */
 const attn_packed *attn_parameter_form(attn_parameter *parameter, attn_form form, attn_panel_form panels);
-/* For a product of so many rows while the parameter is learned: of many, where a weight has one product between two of
- * its steps, packed into *shared, which all weights use in turn; of few the parameter's own. NULL as above. */
-const attn_packed *attn_parameter_form_once(attn_parameter *parameter, attn_form form, attn_panel_form panels,
-                                            size_t rows, attn_packed *shared);
+/* gemm, without its right side, times a form while the parameter is learned: a weight has one product between two of
+ * its steps, so where there are many rows it is packed in passing, or into *shared, which all weights use in turn; for
+ * few rows there is the parameter's own form. */
+attn_status attn_parameter_multiply_once(attn_gemm *gemm, attn_parameter *parameter, attn_form form,
+                                         attn_panel_form panels, attn_packed *shared);
 /* The gradient's memory, made (as zeros) if there was none; NULL as above. */
 float *attn_parameter_grad(attn_parameter *parameter);
 

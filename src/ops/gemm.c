@@ -3,6 +3,7 @@
  * C is cut into units of rows × panels, never along k, so that the cut cannot change a result. Workers, at most one for
  * each thread, claim units in order; a worker owns the memory for its copies of A. */
 #include "ops/gemm.h"
+#include "ops/gemm_chunks.h"
 #include "kernel/kernels.h"
 
 #include <stdatomic.h>
@@ -19,6 +20,7 @@ enum {
     STREAM_BYTES = 1 << 19,
     LARGE_L1 = 44 << 10,     /* has room for a chain of a strip (32 KB) and of a tile of A, if nothing else comes in */
     STRIP_ROWS = 96,         /* B is packed as a whole for more rows of A */
+    CHUNK_ROWS = 512,        /* and in chunks for fewer than that */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
     COPY_COLUMNS = 64,       /* an A whose rows are not contiguous is copied if at least so many columns read it */
@@ -272,6 +274,9 @@ attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return att
 
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n) {
+    const bool chunks = gemm->m <= CHUNK_ROWS || (double)k * (double)n * sizeof(float) > MOST_SPARE;
+    if (gemm->m > STRIP_ROWS && chunks && gemm->a_column == 1 && k && n)
+        return attn_gemm_run_chunks(ctx, gemm, b, row, column, k, n);
     if (gemm->m > STRIP_ROWS || k > STRIP_DEPTH) {
         attn_packed packed = {.data = ctx->spare, .bytes = ctx->spare_bytes};
         ctx->spare = NULL, ctx->spare_bytes = 0;

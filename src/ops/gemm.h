@@ -42,8 +42,9 @@ typedef struct attn_gemm {
 } attn_gemm;
 
 attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm);
-/* The same with an f32 B that is not packed, B[k][n] = b[k·row + n·column]; gemm->b is not read. For few rows of A a
- * panel is packed where and when it is needed. The bits are those of the packed form. */
+/* The same with an f32 B that is not packed, B[k][n] = b[k·row + n·column]; gemm->b is not read. B is packed in parts,
+ * where and when each is needed (as a whole for an A whose rows are not contiguous). The bits are those of the packed
+ * form. */
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n);
 /* One after the other with a single dispatch: C_i += … of a list that all write the same C is not allowed here. */

@@ -1,6 +1,6 @@
 /* Matrix products at every CPU level: against double, and bit for bit against other cuts of the same work. */
 #include "kern/harness.h"
-#include "ops/gemm.h"
+#include "ops/gemm_chunks.h"
 #include "ref/gemm.h"
 #include <attn/ops.h>
 
@@ -319,6 +319,50 @@ static void test_matmul_again(void **state) {
     }
 }
 
+/* Right sides that are packed in passing give the bits of packed ones, whatever their strides. */
+static void test_chunks(void **state) {
+    (void)state;
+    static const size_t sizes[][3] = {{97, 1, 1},       {97, 130, 257},  {193, 210, 530}, {100, 50, 1024},
+                                      {101, 270, 2048}, {1060, 33, 300}, {110, 800, 256}};
+    for (const char *const *level = attn_cpu_levels(); *level; level++) {
+        uint64_t seed = 14;
+        for (size_t i = 0; i < 4 * ATTN_COUNT(sizes); i++) {
+            const size_t m = sizes[i / 4][0], n = sizes[i / 4][1], k = sizes[i / 4][2];
+            attn_context *ctx = context_at(*level, 1 + (int)(i % 3));
+            operand a = make_operand(m, k, PLAIN, GUARD_AFTER, &seed),
+                    bias = make_operand(1, n, PLAIN, GUARD_AFTER, &seed);
+            operand b = make_operand(k, n, (int)(i % LAYOUTS), i % 2 ? GUARD_BEFORE : GUARD_AFTER, &seed);
+            operand c = make_operand(m, n, PADDED, GUARD_AFTER, &seed),
+                    d = make_operand(m, n, PADDED, GUARD_AFTER, &seed);
+            memcpy(d.data, c.data, c.elements * sizeof(float));
+            attn_packed packed = ATTN_PACKED_INIT;
+            assert_int_equal(attn_gemm_pack(ctx, &packed, ATTN_PANEL_F32, b.data, b.row, b.column, k, n), ATTN_OK);
+            const bool accumulate = i % 5 == 0;
+            attn_gemm g = {.m = m,
+                           .a = a.data,
+                           .a_row = a.row,
+                           .a_column = 1,
+                           .b = &packed,
+                           .c = c.data,
+                           .c_row = c.row,
+                           .bias = accumulate ? NULL : bias.data,
+                           .residual = accumulate ? NULL : a.data,
+                           .residual_row = 1,
+                           .act = accumulate ? ATTN_IDENTITY : ATTN_TANH,
+                           .accumulate = accumulate};
+            if (n > k * m / 2) g.residual = NULL;
+            assert_int_equal(attn_gemm_run(ctx, &g), ATTN_OK);
+            g.c = d.data, g.b = NULL;
+            assert_int_equal(attn_gemm_run_chunks(ctx, &g, b.data, b.row, b.column, k, n), ATTN_OK);
+            if (memcmp(c.data, d.data, c.elements * sizeof(float)) != 0)
+                fail_msg("%s: %zu × %zu × %zu in layout %zu differs", *level, m, n, k, i % LAYOUTS);
+            attn_packed_free(ctx, &packed);
+            attn_context_free(ctx);
+            guarded_free_all();
+        }
+    }
+}
+
 static void test_column_sums(void **state) {
     (void)state;
     static const size_t sizes[][2] = {{0, 5}, {1, 1}, {7, 67}, {256, 33}, {600, 130}, {257, 64}};
@@ -417,7 +461,7 @@ int main(void) {
         cmocka_unit_test(test_small_sizes),  cmocka_unit_test(test_around_blocks), cmocka_unit_test(test_zero_sizes),
         cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_run_many),      cmocka_unit_test(test_pack_again),
         cmocka_unit_test(test_column_sums),  cmocka_unit_test(test_linear),        cmocka_unit_test(test_matmul_bf16),
-        cmocka_unit_test(test_matmul_again),
+        cmocka_unit_test(test_matmul_again), cmocka_unit_test(test_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 #define GEMM_CHAIN 256
 #define GEMM_AHEAD 16 /* rows that lie apart are prefetched so many before they are copied */
 #define GEMM_BEAT 16  /* k between two groups of prefetches: few at a time, or they hold up the loads */
+#define GEMM_BEATS (GEMM_CHAIN / GEMM_BEAT)
 #define GEMM_PANEL_VECTORS (ATTN_PANEL / V_LANES)
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
 
@@ -35,6 +36,9 @@ typedef struct gemm_tile_args {
     const char *next; /* is prefetched, next_lines × 64 bytes in each beat */
     size_t next_lines;
     bool next_to_l2;
+    const char *far; /* far_lines × 64 bytes in each beat, far_step bytes apart */
+    size_t far_lines;
+    ptrdiff_t far_step;
 } gemm_tile_args;
 
 V_FN V gemm_load_b(const attn_panel_form form, const void *b, size_t at) {
@@ -57,7 +61,7 @@ V_FN void gemm_tile(const int rows, const int panels, const attn_panel_form form
     ATTN_UNROLL for (int i = 0; i < rows; i++) { ATTN_UNROLL for (int j = 0; j < vectors; j++) chain[i][j] = v_zero(); }
     const float *a = t->a;
     const ptrdiff_t a_row = t->a_row, a_column = t->a_column;
-    const char *b = t->b, *next = t->next;
+    const char *b = t->b, *next = t->next, *far = t->far;
     const float *c_line = t->c;
     const size_t b_panel = t->b_panel;
     int c_rows = rows;
@@ -73,6 +77,8 @@ V_FN void gemm_tile(const int rows, const int panels, const attn_panel_form form
         } else {
             for (size_t i = t->next_lines; i > 0; i--, next += 64) __builtin_prefetch(next);
         }
+        for (size_t i = 0; i < t->far_lines; i++) __builtin_prefetch(far + 64 * i);
+        far += t->far_step;
         for (size_t step = beat; step > 0; step--) {
             V row[GEMM_MOST_VECTORS];
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
@@ -321,10 +327,16 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     /* What is read next, a chain of each panel, is prefetched in parts, one with each tile. */
     const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
     const size_t next_lines = (GEMM_BEAT * bytes / 64 + parts - 1) / parts;
-    const size_t part_bytes = next_lines * 64 * (GEMM_CHAIN / GEMM_BEAT);
-    const size_t beats = tiles * (lines / GEMM_CHAIN + 1) * (GEMM_CHAIN / GEMM_BEAT);
+    const size_t part_bytes = next_lines * 64 * GEMM_BEATS;
+    const size_t beats = tiles * (lines / GEMM_CHAIN + 1) * GEMM_BEATS;
     const size_t each = (g->next_bytes / 64 + beats - 1) / beats; /* a block with `next` is one strip */
     const char *next = g->next;
+    /* The far rows: as many as a tile has beats with each tile, a part of their bytes at a time. */
+    const size_t all_tiles = tiles * ((all_panels + panels - 1) / panels),
+                 far_groups = (g->far_rows + GEMM_BEATS - 1) / GEMM_BEATS;
+    const size_t far_lines = ((g->far_bytes + 63) / 64 * far_groups + all_tiles - 1) / all_tiles;
+    size_t far_tile = panel / panels * tiles;
+    t.far_step = g->far_row;
     t.n = columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL;
     if (g->scratch) t.a_row = 1, t.a_column = V_GEMM_ROWS;
     for (size_t done = 0; done < depth; done += t.lines) {
@@ -349,7 +361,13 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
             } else {
                 t.a = g->a + (ptrdiff_t)(row + i) * g->a_row + (ptrdiff_t)(line + done) * g->a_column;
             }
-            if (g->next) t.next = next, t.next_lines = each, next += each * 64 * (GEMM_CHAIN / GEMM_BEAT);
+            if (g->next) t.next = next, t.next_lines = each, next += each * 64 * GEMM_BEATS;
+            if (g->far) {
+                const size_t at = far_tile / far_groups * far_lines * 64;
+                t.far = g->far + (ptrdiff_t)(far_tile % far_groups * GEMM_BEATS) * g->far_row + at;
+                t.far_lines = at < g->far_bytes ? far_lines : 0;
+                far_tile++;
+            }
             if (panels == V_GEMM_FEW_PANELS && rows <= V_GEMM_FEW_ROWS) {
                 gemm_few[rows - 1][g->form](&t);
                 break;
@@ -366,7 +384,7 @@ V_FN void gemm_rows(const bool pairs, const attn_gemm_block *g, size_t row, size
     const size_t all_panels = (g->n + ATTN_PANEL - 1) / ATTN_PANEL;
     const bool last = line + depth == attn_panel_lines(g->form, g->k);
     const bool finish = last && (g->bias || g->residual || g->act != ATTN_IDENTITY);
-    if (g->scratch) (pairs ? tile_pack_a : gemm_pack_a)(g, row, rows, line, depth);
+    if (g->scratch && !g->copied) (pairs ? tile_pack_a : gemm_pack_a)(g, row, rows, line, depth);
     size_t panels;
     for (size_t panel = 0; panel < all_panels; panel += panels) {
         panels = rows <= V_GEMM_FEW_ROWS ? V_GEMM_FEW_PANELS : V_GEMM_PANELS;
@@ -406,6 +424,13 @@ V_FN void gemm_pack_rows(const attn_panel_form form, char *to, const float *b, p
         char *at = to + p * gemm_line_bytes(form);
         for (size_t panel = 0; panel < columns; panel += ATTN_PANEL, at += lines * gemm_line_bytes(form)) {
             const size_t some = columns - panel < ATTN_PANEL ? columns - panel : ATTN_PANEL;
+            if (halves == 1 && column == 1 && some == ATTN_PANEL) {
+                const float *from = b + (ptrdiff_t)p * row + (ptrdiff_t)panel;
+                if (p + GEMM_AHEAD < k) __builtin_prefetch(from + GEMM_AHEAD * row);
+                ATTN_UNROLL for (size_t j = 0; j < ATTN_PANEL; j += V_LANES)
+                    gemm_store_b(at, form, j, v_load(from + j));
+                continue;
+            }
             float line[2][ATTN_PANEL] = {{0}};
             const float *half[2] = {line[0], line[1]};
             for (size_t h = 0; h < halves && first + h * ATTN_PAIR_STEP < k; h++) {
