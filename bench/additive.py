@@ -13,6 +13,9 @@ import statistics
 import subprocess
 import time
 
+import needs
+
+needs.packages("torch")
 import torch
 import torch.nn.functional as F
 
@@ -72,7 +75,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    ours = subprocess.Popen([os.path.join(args.build, "bench", "additive")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ours = subprocess.Popen([needs.program(args.build, "bench/additive")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             text=True, env=dict(os.environ, ATTN_NUM_THREADS=str(args.threads)))
 
     def ask(line):

@@ -24,6 +24,9 @@ import sys
 import tempfile
 import time
 
+import needs
+
+needs.packages("numpy")
 import numpy as np
 
 import bars
@@ -94,7 +97,7 @@ def start(args):
         env["ATTN_CPU"] = args.level
     if env.get("ATTN_CPU") == "avx2":
         env.update(HELD)
-    ours = Contender("attn", "attn", [os.path.join(args.build, "bench", "attention"), str(args.threads)], env)
+    ours = Contender("attn", "attn", [needs.program(args.build, "bench/attention"), str(args.threads)], env)
     if not ours.version:
         sys.exit("bench/attention does not start")
     found = [ours]

@@ -19,6 +19,9 @@ import statistics
 import sys
 import tempfile
 
+import needs
+
+needs.packages("numpy")
 import numpy as np
 
 import attention
@@ -49,7 +52,7 @@ def name_of(case):
 
 def start(args):
     env = dict(os.environ) | {name: str(args.threads) for name in ("ATTN_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    program = os.path.join(args.build, "bench", "decode")
+    program = needs.program(args.build, "bench/decode")
     ours = [attention.Contender(form, form, [program, str(args.threads), form], env) for form in FORMS]
     if any(not contender.version for contender in ours):
         sys.exit("bench/decode does not start")

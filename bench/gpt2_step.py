@@ -19,6 +19,9 @@ import sys
 import tempfile
 import time
 
+import needs
+
+needs.packages("numpy", "torch")
 import numpy as np
 import torch
 import torch.nn as nn
@@ -153,7 +156,7 @@ def main():
         ids = np.random.default_rng(0).zipf(1.3, (args.repeats, args.batch, args.steps + 1)).clip(0, V) - 1
         ids.astype(np.int32).tofile(f"{folder}/ids")
         shape = [str(args.batch), str(args.steps)]
-        children = {"attn": Child([f"{args.build}/bench/train_step", folder, *shape, *(["bf16"] if args.bf16 else [])], args.threads)}
+        children = {"attn": Child([needs.program(args.build, "bench/train_step"), folder, *shape, *(["bf16"] if args.bf16 else [])], args.threads)}
         if args.llmc:
             children["llm.c"] = Child([build_llmc(folder, args.llmc), folder, *shape], args.threads, "stderr")
         optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0, fused=True)

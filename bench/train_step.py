@@ -13,6 +13,9 @@ import statistics
 import subprocess
 import time
 
+import needs
+
+needs.packages("torch")
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -130,7 +133,7 @@ def main():
         optimizer.step()
         return 1e3 * (time.perf_counter() - start), float(loss)
 
-    ours = subprocess.Popen([f"{args.build}/bench/train_step", args.model, *(["bf16"] if args.bf16 else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ours = subprocess.Popen([needs.program(args.build, "bench/train_step"), args.model, *(["bf16"] if args.bf16 else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                             env={**__import__("os").environ, "ATTN_NUM_THREADS": str(args.threads)})
 
     def attn_step():

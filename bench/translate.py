@@ -14,6 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import needs
+
+needs.packages("ctranslate2", "tokenizers")
 import ctranslate2
 from tokenizers import Tokenizer
 
@@ -24,7 +27,7 @@ parser.add_argument("--data", default="data/tatoeba/de-en.test.tsv.xz")
 for name, value in (("threads", 2), ("beam", 4), ("batch", 32), ("rounds", 3)):
     parser.add_argument(f"--{name}", type=int, default=value)
 args = parser.parse_args()
-attn = args.build / "attn"
+attn = needs.program(args.build, "attn")
 lines = [line.split("\t")[0] for line in lzma.open(args.data, "rt", encoding="utf-8").read().splitlines()]
 text = "".join(line + "\n" for line in lines)
 with tempfile.TemporaryDirectory() as work:
