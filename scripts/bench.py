@@ -127,7 +127,7 @@ SCRIPTS = {"attention": ["--quick"], "decode": ["--cases", "*S=4096 D=128 B=1"]}
 
 def main():
     parser = argparse.ArgumentParser(prog="run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*BENCHES, *SCRIPTS, []], metavar="WHAT",
+    parser.add_argument("what", nargs="*", metavar="WHAT",
                         help="default: all, of attention the quick set, of decode 4096 keys")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=2, help="for each shape")
@@ -136,6 +136,9 @@ def main():
     if sys.argv[1:2] and sys.argv[1] in SCRIPTS:
         sys.exit(bench_attention(sys.argv[1], sys.argv[2:]))
     args = parser.parse_args()
+    for what in args.what:
+        if what not in (*BENCHES, *SCRIPTS):
+            parser.error(f"found \"{what}\", expected {', '.join((*BENCHES, *SCRIPTS))}")
     if args.install_peers:
         install_peers()
     code = 0
