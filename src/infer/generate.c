@@ -127,7 +127,7 @@ attn_status attn_generator_catch_up(attn_generator *g, size_t but) {
 
 static attn_status add_ids(attn_generator *g, const int32_t *ids, size_t n) {
     ATTN_TRY(attn_grow(g->ctx, &g->id, &g->capacity, g->count + n, g->count, sizeof *g->id));
-    memcpy(g->id + g->count, ids, n * sizeof *ids);
+    if (n) memcpy(g->id + g->count, ids, n * sizeof *ids);
     g->count += n;
     return ATTN_OK;
 }
