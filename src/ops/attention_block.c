@@ -35,6 +35,11 @@ void attn_block_set_rows(attn_block *block, const attn_attention *at, const attn
     block->lanes = (block->count + vector - 1) / vector * vector;
     block->low = block->inner_low = 0, block->high = 0, block->inner_high = SIZE_MAX;
     bool any = false;
+    if (at->options.causal == ATTN_CAUSAL_NONE && at->options.window_left < 0 && at->options.window_right < 0) {
+        for (size_t lane = 0; lane < count; lane++) block->from[lane] = 0, block->to[lane] = sequence->s;
+        block->high = block->inner_high = sequence->s;
+        return;
+    }
     for (size_t lane = 0; lane < block->count; lane++) {
         size_t *from = block->from + lane, *to = block->to + lane;
         if (lane > 0 && attn_block_query(block, at, lane) == attn_block_query(block, at, lane - 1)) {
@@ -175,6 +180,7 @@ void attn_block_tile(attn_tile *tile, const attn_block *block, const attn_attent
 /* ---- logits and dropout ------------------------------------------------------------------------------- */
 
 void attn_extras_set(attn_extras *extras, const attn_block *block, const attn_attention *at) {
+    if (!at->options.alibi && !at->threshold) return;
     for (size_t lane = 0; lane < block->lanes; lane++) {
         const bool used = lane < block->count;
         const size_t h = used ? attn_block_head(block, at, lane) : 0;

@@ -350,10 +350,10 @@ static size_t add_rows_ahead(attn_ahead *ahead, const forward_job *job, const at
                           ATTN_MIN(x->t - row, job->task_blocks * lanes), columns, written);
 }
 
-/* While `count` blocks use the tile at `key`, the next one comes; with the last tile what the task writes, and what
+/* While so many blocks use the tile at `key`, the next one comes; with the last tile what the task writes, and what
  * this thread's next task reads first, as a guess. */
 static void fetch_ahead(forward_scratch *f, const forward_job *job, const attn_sequence *x, const forward_part *part,
-                        size_t index, size_t key, size_t end, size_t count) {
+                        size_t index, size_t key, size_t end, size_t users) {
     const attn_attention *at = job->at;
     attn_ahead *ahead = &f->ahead;
     attn_ahead_clear(ahead);
@@ -369,7 +369,7 @@ static void fetch_ahead(forward_scratch *f, const forward_job *job, const attn_s
         }
     }
     /* The products of its blocks have so many tiles, or more, and so many steps of ATTN_AHEAD_TERMS each. */
-    const size_t tiles = count * (ATTN_TILE + at->dv) / (attn_by_tiles(at) ? 16 : 8), steps = at->fast ? 1 : 4;
+    const size_t tiles = users * (ATTN_TILE + at->dv) / (attn_by_tiles(at) ? 16 : 8), steps = at->fast ? 1 : 4;
     ahead->lines = lines / (tiles * steps) + 1;
 }
 
@@ -400,7 +400,10 @@ static void forward_task(void *argument, size_t index, void *memory) {
     }
     for (size_t key = low / ATTN_TILE * ATTN_TILE; key < high; key += ATTN_TILE) {
         forward_keys keys = {.k = NULL};
-        fetch_ahead(f, job, &x, &part, index, key, high, count);
+        size_t users = 0;
+        for (size_t i = 0; i < count; i++)
+            users += f->blocks[i].block.low < key + ATTN_TILE && f->blocks[i].block.high > key;
+        fetch_ahead(f, job, &x, &part, index, key, high, ATTN_MAX(users, (size_t)1));
         for (size_t i = 0; i < count; i++) {
             attn_block_tile(&f->tile, &f->blocks[i].block, at, key);
             if (f->tile.class == ATTN_TILE_NONE) continue;
