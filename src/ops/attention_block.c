@@ -194,7 +194,7 @@ void attn_extras_set(attn_extras *extras, const attn_block *block, const attn_at
 static void bias_tile(const attn_tile *tile, float *to, const attn_block *block, const attn_attention *at) {
     const void *rows[ATTN_MAX_LANES];
     const size_t size = attn_dtype_size(at->bias.dtype);
-    float copies[ATTN_MAX_LANES][ATTN_TILE];
+    float copies[ATTN_MAX_LANES + 1][ATTN_TILE]; /* the last element of a row is written as a whole vector */
     for (size_t lane = 0; lane < block->lanes; lane++) {
         rows[lane] = NULL;
         if (lane >= block->count) continue;
