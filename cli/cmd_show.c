@@ -1,6 +1,7 @@
 /* cmd_show.c: attn show. */
 #include "picture.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ typedef struct settings {
 static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
-    {"output", 'o', OPTION_TEXT, AT(output), "FILE", "x.png, x.svg, or - for text (the default)", 0, 0, NULL},
+    {"output", 'o', OPTION_TEXT, AT(output), "FILE",
+     "x.png, x.svg, x.npy (the weights alone, rows by columns), or - for text (the default)", 0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
      "of a transformer: its alignment (the default), or the attention of the encoder, of the decoder, of the decoder "
@@ -44,6 +46,11 @@ static bool draw(const command *c, const settings *s, const picture *p) {
     char *data = NULL;
     size_t bytes = 0;
     attn_status status;
+    if (cli_ends_with(path, ".npy")) {
+        const size_t shape[2] = {p->map.rows, p->map.columns};
+        const attn_tensor weights = attn_tensor_of((float *)(uintptr_t)p->map.values, ATTN_F32, 2, shape);
+        return attn_npy_save(ctx, path, &weights) == ATTN_OK || cli_fail_status(c) == EXIT_DONE;
+    }
     if (!strcmp(path, "-")) {
         terminal t = cli_terminal(stdout);
         attn_terminal_options o = cli_terminal_options(&t);
@@ -204,7 +211,8 @@ static int run(const command *c, int argc, char **argv) {
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
-    if ((code = cli_check_picture_name(c, s.output)) != GO_ON) return code;
+    if (!(s.output && cli_ends_with(s.output, ".npy")) && (code = cli_check_picture_name(c, s.output)) != GO_ON)
+        return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");

@@ -2,6 +2,7 @@
 #include "cli/program.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -346,6 +347,17 @@ static void test_pictures(void **state) {
     assert_int_equal(json_array_size(json_object_get(root, "rows")), 2);
     assert_int_equal(json_array_size(json_object_get(root, "columns")), 2);
     assert_string_equal(json_string_value(json_array_get(json_object_get(root, "rows"), 1)), "dog");
+    assert_code(RUN("show", "-m", attends, "-o", in_folder("x.npy"), "--target", "The dog", "Der Hund"), 0);
+    data = read_file(in_folder("x.npy"), &bytes);
+    assert_memory_equal(data, "\x93NUMPY", 6);
+    assert_non_null(strstr(data + 10, "'shape': (2, 2)"));
+    for (size_t i = 0; i < 4; i++) {
+        float weight;
+        memcpy(&weight, data + bytes - 16 + 4 * i, sizeof weight);
+        const json_t *row = json_array_get(json_object_get(root, "weights"), i / 2);
+        assert_true(fabs(json_number_value(json_array_get(row, i % 2)) - (double)weight) < 1e-6);
+    }
+    free(data);
     json_decref(root);
     assert_prints(RUN("show", "-m", attends, "--posterior", "--target", "The dog", "Der Hund"), "Hund");
     assert_code(RUN("show", "-m", attends, "--posterior", "Der Hund"), 0);
