@@ -27,23 +27,27 @@ static const command *find(const char *name) {
     return NULL;
 }
 
-static int unknown(const char *name) {
+/* What was meant by an unknown command; "" if nothing is near. */
+static void guess(char *out, size_t size, const char *name) {
     static const char *const others[] = {"help", "man", "completion", "--help", "--version", NULL};
-    static const char *const elsewhere[][2] = {{"finetune", "attn train --init DIR is that, with --task, --lora"},
-                                               {"chat", "attn generate --chat is that"},
-                                               {"bench", "./run bench in the source is that"},
-                                               {"test", "./run test in the source is that"}};
+    static const char *const of_run[] = {"test", "lint", "build", "wheel", "bench", "promises", "fuzz", "docs", NULL};
     const char *names[64];
     size_t n = 0;
-    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
-        if (!strcmp(name, elsewhere[i][0]))
-            return cli_wrong_use(NULL, "unknown command \"%s\"; %s", name, elsewhere[i][1]);
     for (const command *const *c = commands; *c; c++) names[n++] = (*c)->name;
     for (const char *const *o = others; *o; o++) names[n++] = *o;
     names[n] = NULL;
-    const char *near = nearest_word(name, names);
-    return cli_wrong_use(NULL, "unknown command \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
-                         near ? "\"?" : "");
+    const char *near = nearest_word(name, names), *there = nearest_word(name, of_run);
+    if (!strcmp(name, "finetune")) snprintf(out, size, "; attn train --init DIR is that, with --task or --lora");
+    else if (!strcmp(name, "chat")) snprintf(out, size, "; attn generate --chat is that");
+    else if (near) snprintf(out, size, "; did you mean \"%s\"?", near);
+    else if (there) snprintf(out, size, "; did you mean \"./run %s\", in the source?", there);
+    else *out = 0;
+}
+
+static int unknown(const char *name) {
+    char hint[96];
+    guess(hint, sizeof hint, name);
+    return cli_wrong_use(NULL, "unknown command \"%s\"%s", name, hint);
 }
 
 /* A closed descriptor would be taken by the next file that is opened, and written to as if it were stdout. */

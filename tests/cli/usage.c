@@ -153,6 +153,7 @@ static void test_typos(void **state) {
     assert_code(RUN("help", "trian"), 2);
     assert_code(o = RUN("finetune"), 2);
     assert_says(o, "attn train --init");
+    assert_says(RUN("buid"), "unknown command \"buid\"; did you mean \"./run build\", in the source?");
     char *help = strdup(RUN("help")->out);
     assert_string_equal(help, RUN("help", "help")->out);
     free(help);
