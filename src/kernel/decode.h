@@ -14,7 +14,7 @@ typedef struct attn_decode_tile {
     size_t rows, d, dv;
     attn_dtype dtype;                                      /* of keys and values */
     bool fast;                                             /* bf16: products of pairs, as attn_product_bf16 */
-    bool paired;                                           /* bf16: v[i] has pairs of keys, [8][v_row][2] */
+    bool paired;                                           /* bf16: v[i] has pairs of keys, [8][v_row][2]; else rows */
     size_t first, end;                                     /* blocks first … end−1 hold all that is looked at */
     size_t keys;                                           /* of the tile that exist */
     const void *k[ATTN_TILE_BLOCKS], *v[ATTN_TILE_BLOCKS]; /* of each block */
@@ -29,7 +29,8 @@ typedef struct attn_decode_tile {
     const int8_t *q8; /* I8: [row][D], zeros up to q8_row, a multiple of 4 */
     ptrdiff_t q8_row;
     const float *q_scale;
-    float *packed, *padded; /* scratch, [2][D][16] where k_row is not 0, [16][⌈D/2⌉] where it is odd */
+    float *packed, *padded; /* where k_row is not 0: scratch, tiles: [2][D][16]; fast: [64][⌈D/2⌉] */
+    const float *zeros;     /* fast and not paired: as long as a row of values */
     float *s, *pairs;       /* [row][ATTN_TILE] scores, then weights; fast: [row][ATTN_TILE/2] those as pairs of bf16 */
     float factor;
     const uint64_t *visible;    /* [row] */

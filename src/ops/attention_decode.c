@@ -36,7 +36,7 @@ typedef struct decode_scratch {
     attn_tile tile;
     attn_decode_tile t;
     uint64_t words[ATTN_MAX_LANES], visible[ATTN_MAX_LANES];
-    float *q, *q_scale, *s, *pairs, *rescale, *packed, *padded, *values, *clean, *turned;
+    float *q, *q_scale, *s, *pairs, *rescale, *packed, *padded, *values, *zeros, *clean, *turned;
     int8_t *q8;
     decode_part part, total;
 } decode_scratch;
@@ -67,9 +67,11 @@ static size_t decode_layout(const decode_job *job, void *base) {
     f->s = attn_scratch_floats(&scratch, rows, ATTN_TILE);
     f->rescale = attn_scratch_floats(&scratch, 1, rows);
     f->pairs = attn_scratch_floats(&scratch, rows, at->fast ? ATTN_TILE / 2 : 0);
-    f->packed = attn_scratch_floats(&scratch, 2 * ATTN_KEYS, at->cache ? 0 : at->d);
-    f->padded = attn_scratch_floats(&scratch, ATTN_KEYS, at->fast && !at->cache ? q_floats(at) : 0);
-    f->values = attn_scratch_floats(&scratch, ATTN_TILE / 2, at->fast && !at->cache ? job->columns : 0);
+    const bool fast_rows = at->fast && !at->cache, by_tiles = fast_rows && attn_by_tiles(at);
+    f->packed = attn_scratch_floats(&scratch, 2 * ATTN_KEYS, by_tiles ? at->d : 0);
+    f->padded = attn_scratch_floats(&scratch, ATTN_TILE, fast_rows ? q_floats(at) : 0);
+    f->values = attn_scratch_floats(&scratch, ATTN_TILE / 2, by_tiles ? job->columns : 0);
+    f->zeros = attn_scratch_floats(&scratch, 1, fast_rows ? job->columns : 0);
     f->clean = attn_scratch_floats(&scratch, 2, job->columns);
     f->turned = attn_scratch_floats(&scratch, ATTN_TILE, at->logits || at->threshold ? ATTN_MAX(lanes, ATTN_TILE) : 0);
     f->q_scale = attn_scratch_floats(&scratch, 1, rows);
@@ -104,6 +106,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .q_scale = f->q_scale,
                               .packed = f->packed,
                               .padded = f->padded,
+                              .zeros = f->zeros,
                               .s = f->s,
                               .pairs = f->pairs,
                               .factor = at->factor,
@@ -111,6 +114,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .rescale = f->rescale,
                               .rounded = attn_whole(at, at->dv),
                               .o_row = (ptrdiff_t)job->columns};
+    if (at->fast && !at->cache) memset(f->zeros, 0, job->columns * sizeof *f->zeros);
     for (size_t r = 0; r < block->count; r++) {
         const void *q = attn_view_at(&at->q, x->index, attn_block_head(block, at, r),
                                      x->q_first + (ptrdiff_t)attn_block_query(block, at, r));
@@ -169,7 +173,7 @@ static void find_keys(decode_scratch *f, const decode_job *job, size_t key) {
         t->v[b] = attn_view_at(&at->v, x->index, f->block.key_head, row);
     }
     find_next(f, job, key);
-    if (!at->fast) return;
+    if (!at->fast || !attn_by_tiles(at)) return;
     t->paired = true, t->v_row = (ptrdiff_t)job->columns;
     for (size_t b = t->first; b < t->end; b++) {
         float *pairs = f->values + b * (ATTN_KEYS / 2) * job->columns;
@@ -232,6 +236,7 @@ static bool hides_infinity(const decode_scratch *f, const attn_attention *at) {
     uint64_t hidden = 0;
     for (size_t r = 0; r < t->rows; r++) hidden |= ~f->visible[r];
     hidden &= attn_first_bits(to) & ~attn_first_bits(from);
+    if (!t->paired) hidden &= attn_first_bits(t->keys); /* pairs are filled up with zeros */
     for (; hidden; hidden &= hidden - 1)
         if (is_dirty(f, at, (size_t)__builtin_ctzll(hidden))) return true;
     return false;

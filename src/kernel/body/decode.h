@@ -26,14 +26,27 @@ enum {
 
 /* ---- scores --------------------------------------------------------------------------------------- */
 
-/* How keys or values lie, and what is made of them. */
-enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS }; /* SPLIT, PAIRS: two bf16 to a float's place, */
-                                                                       /* taken apart, or multiplied as pairs */
+/* How keys or values lie, and what is made of them. SPLIT, PAIRS: two bf16 to a float's place, taken apart, or multiplied
+ * as pairs; ZIP: such pairs, of rows that lie one after the other. */
+enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS, LAY_ZIP };
+V_FN bool in_pairs(const enum lay lay) { return lay == LAY_PAIRS || lay == LAY_ZIP; }
 
 /* Rows that are done at once: fewer of kinds that are rare, since each number of them is code of its own. */
 V_FN size_t most_rows(const enum lay lay) {
-    return lay == LAY_F32 || lay == LAY_PAIRS || DECODE_ROWS < 4 ? DECODE_ROWS : 4;
+    return lay == LAY_F32 || in_pairs(lay) || DECODE_ROWS < 4 ? DECODE_ROWS : 4;
 }
+/* call(n) with a constant for the number of rows. */
+#define WITH_ROWS(most, rows, call)                               \
+    switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {     \
+    case 1: call(1); break;                                       \
+    case 2: call(2); break;                                       \
+    case 3: call(3); break;                                       \
+    case 4: call(4); break;                                       \
+    case 5: call(5); break;                                       \
+    case 6: call(6); break;                                       \
+    case 7: call(7); break;                                       \
+    default: call(8); break;                                      \
+    }
 
 /* Vector `at` floats on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
 V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
@@ -43,7 +56,7 @@ V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
     return v_load((const float *)k + term * ATTN_KEYS + lane);
 }
 V_FN V multiply_add(const enum lay lay, V a, V b, V c) {
-    return lay == LAY_PAIRS ? v_dot_bf16(a, b, c) : v_fma(a, b, c);
+    return in_pairs(lay) ? v_dot_bf16(a, b, c) : v_fma(a, b, c);
 }
 
 /* Bytes `at` … at + bytes − 1 are fetched, so that they are in L2 when the next tile begins: streams through memory end
@@ -99,21 +112,14 @@ V_FN void scores_rows(const enum lay lay, const int rows, const void *const *k, 
 V_FN void scores_blocks(const enum lay lay, const attn_decode_tile *t, const void *const *k, size_t first,
                         size_t blocks) {
     const size_t terms = lay == LAY_PAIRS ? (t->d + 1) / 2 : t->d, most = most_rows(lay);
-    const void *const *next = t->k_row ? k : t->next_k + first; /* rows were fetched when they were turned */
+    const void *const *next = t->next_k + first;
     const float *q = t->q;
     float *s = t->s + first * ATTN_KEYS;
     for (size_t left = t->rows, groups = (left + most - 1) / most; left > 0; groups--) {
         const size_t rows = (left + groups - 1) / groups;
-        switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {
-        case 1: scores_rows(lay, 1, k, next, blocks, terms, q, t->q_row, s); break;
-        case 2: scores_rows(lay, 2, k, next, blocks, terms, q, t->q_row, s); break;
-        case 3: scores_rows(lay, 3, k, next, blocks, terms, q, t->q_row, s); break;
-        case 4: scores_rows(lay, 4, k, next, blocks, terms, q, t->q_row, s); break;
-        case 5: scores_rows(lay, 5, k, next, blocks, terms, q, t->q_row, s); break;
-        case 6: scores_rows(lay, 6, k, next, blocks, terms, q, t->q_row, s); break;
-        case 7: scores_rows(lay, 7, k, next, blocks, terms, q, t->q_row, s); break;
-        default: scores_rows(lay, 8, k, next, blocks, terms, q, t->q_row, s); break;
-        }
+#define SCORES(n) scores_rows(lay, n, k, next, blocks, terms, q, t->q_row, s)
+        WITH_ROWS(most, rows, SCORES)
+#undef SCORES
         left -= rows, q += (ptrdiff_t)rows * t->q_row, s += rows * ATTN_TILE, next = k;
     }
 }
@@ -132,38 +138,166 @@ static void scores_pairs(const attn_decode_tile *t, const void *const *k, size_t
 }
 #endif
 
-/* Keys that lie in rows are turned two blocks at a time. */
-V_FN void scores_of_rows(const bool fast, const attn_decode_tile *t) {
-    const size_t element = t->dtype == ATTN_F32 ? 4 : 2, pairs = (t->d + 1) / 2;
-    const bool pad = fast && (t->d % 2 || t->k_row % 2); /* a pair lies across two rows */
-    for (size_t b = t->first; b < t->end; b += 2) {
-        const size_t blocks = t->end - b < 2 ? 1 : 2;
-        const void *k[2] = {t->packed, t->packed + t->d * ATTN_KEYS};
-        for (size_t i = 0; i < blocks; i++) {
-            const void *rows[ATTN_KEYS];
-            for (size_t j = 0; j < ATTN_KEYS; j++) {
-                const bool exists = (b + i) * ATTN_KEYS + j < t->keys;
-                const ptrdiff_t row = (ptrdiff_t)(j * element) * t->k_row;
-                rows[j] = exists ? (const char *)t->k[b + i] + row : NULL;
-                for (size_t at = 0; at < t->d * element; at += 64) fetch((const char *)t->next_k[b + i] + row, at, 64);
-                if (!pad || !exists) continue;
-                float *copy = t->padded + j * pairs;
-                copy[pairs - 1] = 0.0f;
-                memcpy(copy, rows[j], t->d * element);
-                rows[j] = copy;
-            }
-            attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows, fast ? ATTN_F32 : t->dtype,
-                           fast ? pairs : t->d);
-        }
-        fast ? scores_pairs(t, k, b, blocks) : scores_f32(t, k, b, blocks);
+/* ---- scores of keys that lie in rows ----------------------------------------------------------------- */
+
+/* n columns of a row: of keys, or of values, where they lie as rows; SPLIT: of the lower halves. */
+V_FN V load_row(const enum lay lay, const void *row, size_t column, size_t n) {
+    switch (lay) {
+    case LAY_I8: return v_load_i8((const int8_t *)row + column);
+    case LAY_SPLIT: return v_low_bf16(part_load((const void *)((const uint16_t *)row + 2 * column), n));
+    case LAY_F16: return load_any(ATTN_F16, row, column, n);
+    case LAY_BF16: return load_any(ATTN_BF16, row, column, n);
+    default: return part_load((const float *)row + column, n);
     }
 }
+
+/* The keys of the blocks first … end−1. Past the last one it stands again: nobody sees its scores. True if they are
+ * copies. */
+V_FN bool key_rows(const void **rows, const enum lay lay, const attn_decode_tile *t, size_t first, size_t end) {
+    const size_t element = lay == LAY_F32 ? 4 : 2, pairs = (t->d + 1) / 2;
+    const ptrdiff_t step = (ptrdiff_t)element * t->k_row;
+    for (size_t b = first; b < end; b++, rows += ATTN_KEYS) {
+        const size_t last = t->keys - b * ATTN_KEYS - 1;
+        const char *key = t->k[b];
+        if (last >= ATTN_KEYS - 1)
+            for (size_t j = 0; j < ATTN_KEYS; j++, key += step) rows[j] = key;
+        else
+            for (size_t j = 0; j < ATTN_KEYS; j++, key += j < last ? step : 0) rows[j] = key;
+    }
+    if (lay != LAY_PAIRS || (t->d % 2 == 0 && t->k_row % 2 == 0)) return false;
+    rows -= (end - first) * ATTN_KEYS;
+    for (size_t j = 0; j < (end - first) * ATTN_KEYS; j++) { /* a pair would lie across two rows */
+        float *copy = t->padded + j * pairs;
+        copy[pairs - 1] = 0.0f;
+        memcpy(copy, rows[j], t->d * element);
+        rows[j] = copy;
+    }
+    return true;
+}
+
+/* Rows that fit into the registers beside a vector of keys that is turned there. */
+V_FN size_t turned_rows(const enum lay lay) { return DECODE_CHAINS / 3 < most_rows(lay) ? DECODE_CHAINS / 3 : most_rows(lay); }
+
+/* V_TURNED terms from `at` on of a vector of keys, turned in the registers, into a chain of each row. */
+V_FN void add_turned(const enum lay lay, const int rows, const int vector, V chain[][2], const void *const *keys,
+                     size_t at, const float *q, ptrdiff_t q_row) {
+    V key[V_TURNED];
+    v_load_turned(key, keys, at);
+    ATTN_UNROLL for (int i = 0; i < V_TURNED; i++) {
+        ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][vector] =
+            multiply_add(lay, key[i], v_set(q[r * q_row + (ptrdiff_t)at + i]), chain[r][vector]);
+    }
+}
+/* The same for n terms of any kind. */
+V_FN void add_some(const enum lay lay, const int rows, const int vector, V chain[][2], const void *const *keys, size_t at,
+                   size_t n, const float *q, ptrdiff_t q_row) {
+    V key[V_LANES];
+    ATTN_UNROLL for (int i = 0; i < V_LANES; i++) key[i] = load_row(lay, keys[i], at, n);
+    v_transpose(key);
+    ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
+        if (i >= n) break;
+        ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][vector] =
+            multiply_add(lay, key[i], v_set(q[r * q_row + (ptrdiff_t)(at + i)]), chain[r][vector]);
+    }
+}
+
+/* A line of each row of a vector of keys of the next tile. */
+V_FN void fetch_rows(const void *const *keys, ptrdiff_t ahead, size_t at) {
+    ATTN_UNROLL for (int i = 0; i < V_LANES; i++) fetch((const char *)keys[i] + ahead, at, 64);
+}
+
+/* Some rows by some vectors of keys; while one is turned, the chains of the other wait. ahead: from a key to that of the
+ * next tile, 0: it is not fetched. Always inlined with constant lay, rows and vectors. */
+V_FN void scores_turned(const enum lay lay, const int rows, const int vectors, const void *const *keys,
+                        const ptrdiff_t *ahead, size_t terms, const float *q, ptrdiff_t q_row, float *s) {
+    const size_t element = element_bytes(lay);
+    for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
+        const size_t end = terms - first < ATTN_CHAIN ? terms : first + ATTN_CHAIN;
+        V chain[8][2];
+        ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][0] = chain[r][1] = v_zero();
+        size_t at = first;
+        for (; element == 4 && at + V_TURNED <= end; at += V_TURNED) {
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                if (ahead[j] != 0 && at * 4 % 64 == 0) fetch_rows(keys + j * V_LANES, ahead[j], at * 4);
+                add_turned(lay, rows, j, chain, keys + j * V_LANES, at, q, q_row);
+            }
+        }
+        for (; at < end; at += V_LANES) {
+            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+                if (ahead[j] != 0 && at * element % 64 == 0) fetch_rows(keys + j * V_LANES, ahead[j], at * element);
+                add_some(lay, rows, j, chain, keys + j * V_LANES, at, end - at < V_LANES ? end - at : V_LANES, q, q_row);
+            }
+        }
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
+            ATTN_UNROLL for (int r = 0; r < rows; r++) {
+                float *to = s + r * ATTN_TILE + j * V_LANES;
+                v_store(to, first > 0 ? v_add(v_load(to), chain[r][j]) : chain[r][j]);
+            }
+        }
+    }
+}
+
+/* All vectors of keys. */
+V_FN void turned_rows_by(const enum lay lay, const int rows, const attn_decode_tile *t, const void *const *keys,
+                         const ptrdiff_t *ahead, size_t row) {
+    const size_t terms = lay == LAY_PAIRS ? (t->d + 1) / 2 : t->d, vectors = (t->end - t->first) * KEY_VECTORS;
+    const float *q = t->q + (ptrdiff_t)row * t->q_row;
+    float *s = t->s + row * ATTN_TILE + t->first * ATTN_KEYS;
+    size_t j = 0;
+    if (rows <= 2) /* one would wait for its chains */
+        for (; j + 2 <= vectors; j += 2)
+            scores_turned(lay, rows, 2, keys + j * V_LANES, ahead + j, terms, q, t->q_row, s + j * V_LANES);
+    for (; j < vectors; j++)
+        scores_turned(lay, rows, 1, keys + j * V_LANES, ahead + j, terms, q, t->q_row, s + j * V_LANES);
+}
+
+V_FN void scores_of_rows(const enum lay lay, const attn_decode_tile *t) {
+    const void *keys[ATTN_TILE];
+    ptrdiff_t ahead[ATTN_TILE_BLOCKS * KEY_VECTORS];
+    const size_t most = turned_rows(lay), vectors = (t->end - t->first) * KEY_VECTORS;
+    const bool copied = key_rows(keys, lay, t, t->first, t->end);
+    for (size_t j = 0; j < vectors; j++) {
+        const size_t block = t->first + j / KEY_VECTORS;
+        ahead[j] = copied ? 0 : (const char *)t->next_k[block] - (const char *)t->k[block];
+    }
+    for (size_t row = 0, groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
+        const size_t rows = (t->rows - row + groups - 1) / groups;
+#define SCORES(n) turned_rows_by(lay, n, t, keys, ahead, row)
+        WITH_ROWS(most, rows, SCORES)
+#undef SCORES
+        row += rows;
+        memset(ahead, 0, sizeof ahead);
+    }
+}
+static void scores_of_rows_f32(const attn_decode_tile *t) { scores_of_rows(LAY_F32, t); }
+static void scores_of_rows_f16(const attn_decode_tile *t) { scores_of_rows(LAY_F16, t); }
+static void scores_of_rows_bf16(const attn_decode_tile *t) { scores_of_rows(LAY_BF16, t); }
+#ifndef ATTN_TILES_HEADER
+static void scores_of_rows_pairs(const attn_decode_tile *t) { scores_of_rows(LAY_PAIRS, t); }
+#else
+/* By tiles: two blocks at a time are turned into scratch first. */
+static void scores_of_rows_pairs(const attn_decode_tile *t) {
+    for (size_t b = t->first; b < t->end; b += 2) {
+        const size_t blocks = t->end - b < 2 ? 1 : 2;
+        const void *k[2] = {t->packed, t->packed + t->d * ATTN_KEYS}, *rows[2 * ATTN_KEYS];
+        key_rows(rows, LAY_PAIRS, t, b, b + blocks);
+        for (size_t i = 0; i < blocks * ATTN_KEYS; i++) {
+            const char *next = t->next_k[b + i / ATTN_KEYS];
+            for (size_t at = 0; at < 2 * t->d; at += 64) fetch(next + (ptrdiff_t)(i % ATTN_KEYS * 2) * t->k_row, at, 64);
+        }
+        for (size_t i = 0; i < blocks; i++)
+            attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows + i * ATTN_KEYS, ATTN_F32, (t->d + 1) / 2);
+        scores_pairs(t, k, b, blocks);
+    }
+}
+#endif
 
 /* s[row][key] of the blocks first … end−1. */
 static void decode_scores(const attn_decode_tile *t) {
     const void *const *k = t->k + t->first;
     const size_t blocks = t->end - t->first;
-    if (t->k_row != 0) scores_of_rows(false, t);
+    if (t->k_row != 0)
+        t->dtype == ATTN_BF16 ? scores_of_rows_bf16(t) : t->dtype == ATTN_F16 ? scores_of_rows_f16(t) : scores_of_rows_f32(t);
     else if (t->dtype == ATTN_BF16) scores_split(t, k, t->first, blocks);
     else if (t->dtype == ATTN_F16) scores_f16(t, k, t->first, blocks);
     else scores_f32(t, k, t->first, blocks);
@@ -171,7 +305,7 @@ static void decode_scores(const attn_decode_tile *t) {
 
 /* The same by products of pairs. */
 static void decode_scores_bf16(const attn_decode_tile *t) {
-    if (t->k_row != 0) scores_of_rows(true, t);
+    if (t->k_row != 0) scores_of_rows_pairs(t);
     else scores_pairs(t, t->k + t->first, t->first, t->end - t->first);
 }
 
@@ -298,19 +432,9 @@ static void decode_sums_bf16(const attn_decode_tile *t) {
 
 /* ---- output --------------------------------------------------------------------------------------- */
 
-/* n columns of the value of a key, from its row; SPLIT: of the lower halves. */
-V_FN V load_value(const enum lay lay, const void *row, size_t column, size_t n) {
-    switch (lay) {
-    case LAY_I8: return v_load_i8((const int8_t *)row + column);
-    case LAY_SPLIT: return v_low_bf16(part_load((const void *)((const uint16_t *)row + 2 * column), n));
-    case LAY_F16: return load_any(ATTN_F16, row, column, n);
-    case LAY_BF16: return load_any(ATTN_BF16, row, column, n);
-    default: return part_load((const float *)row + column, n);
-    }
-}
 /* A term is a key; PAIRS: two keys. SPLIT: terms 2i and 2i+1 are the halves of one row. */
 V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t term) {
-    const size_t key = lay == LAY_PAIRS ? 2 * term : term, in_block = key % ATTN_KEYS;
+    const size_t key = in_pairs(lay) ? 2 * term : term, in_block = key % ATTN_KEYS;
     const char *block = t->v[key / ATTN_KEYS];
     if (lay == LAY_PAIRS) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row;
     if (lay == LAY_SPLIT) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row + in_block % 2 * 2;
@@ -320,15 +444,37 @@ V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t
 /* What o becomes at the end of a tile. */
 V_FN V scale_add(V o, V rescale, V chain) { return v_add(v_mul(o, rescale), chain); }
 
+V_FN V zip_of(const uint16_t *a, const uint16_t *b, size_t n) {
+    return v_pair_bf16(load_any(ATTN_BF16, a, 0, n), load_any(ATTN_BF16, b, 0, n));
+}
+/* Vectors of columns of a term's values. ZIP: `upper` is the other row of the pair. */
+V_FN void load_values(V *value, const enum lay lay, const int vectors, const char *from, const char *upper, size_t column,
+                      size_t n) {
+    if (lay != LAY_ZIP) {
+        ATTN_UNROLL for (int j = 0; j < vectors; j++) value[j] =
+            load_row(lay, from, column + (size_t)(j * V_LANES), j + 1 < vectors ? V_LANES : n);
+        return;
+    }
+    const uint16_t *a = (const uint16_t *)(const void *)from + column, *b = (const uint16_t *)(const void *)upper + column;
+    ATTN_UNROLL for (int j = 0; j + 1 < vectors; j += 2) {
+        if (j + 2 < vectors || n == V_LANES) v_zip_bf16(value + j, a + j * V_LANES, b + j * V_LANES);
+        else {
+            value[j] = zip_of(a + j * V_LANES, b + j * V_LANES, V_LANES);
+            value[j + 1] = zip_of(a + (j + 1) * V_LANES, b + (j + 1) * V_LANES, n);
+        }
+    }
+    if (vectors % 2) value[vectors - 1] = zip_of(a + (vectors - 1) * V_LANES, b + (vectors - 1) * V_LANES, n);
+}
+
 /* Some rows by some vectors of columns; n: columns of the last vector. sums: the weights' too, as of a column of ones.
  */
 V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int vectors, const attn_decode_tile *t,
                  size_t row, size_t column, size_t n) {
-    const float *p = lay == LAY_PAIRS ? t->pairs + row * (ATTN_TILE / 2) : t->s + row * ATTN_TILE;
-    const size_t p_row = lay == LAY_PAIRS ? ATTN_TILE / 2 : ATTN_TILE;
-    const size_t in_block = lay == LAY_PAIRS ? ATTN_KEYS / 2 : ATTN_KEYS;
-    size_t term = lay == LAY_PAIRS ? t->from / 2 : t->from;
-    const size_t all = lay == LAY_PAIRS ? (t->to + 1) / 2 : t->to;
+    const bool pairs = in_pairs(lay);
+    const float *p = pairs ? t->pairs + row * (ATTN_TILE / 2) : t->s + row * ATTN_TILE;
+    const size_t p_row = pairs ? ATTN_TILE / 2 : ATTN_TILE, in_block = pairs ? ATTN_KEYS / 2 : ATTN_KEYS;
+    size_t term = pairs ? t->from / 2 : t->from;
+    const size_t all = pairs ? (t->to + 1) / 2 : t->to;
     const size_t width = lay == LAY_SPLIT ? 4 : element_bytes(lay); /* bytes of a column */
     const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
     V chain[8][8], sum[8];
@@ -339,21 +485,22 @@ V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int 
     while (term < all) {
         const size_t block_end = (term / in_block + 1) * in_block, end = block_end < all ? block_end : all;
         const char *v = value_row(lay, t, term), *next = t->next_v[term / in_block], *now = t->v[term / in_block];
-        const ptrdiff_t step = t->v_row * (ptrdiff_t)element_bytes(lay), ahead = row > 0 ? 0 : next - now;
+        const ptrdiff_t step = t->v_row * (ptrdiff_t)(lay == LAY_ZIP ? 4 : element_bytes(lay));
+        const ptrdiff_t ahead = row > 0 ? 0 : next - now;
         for (; term < end; term++, v += step) {
-            const char *from = lay == LAY_SPLIT ? value_row(lay, t, term) : v;
+            const char *from = lay == LAY_SPLIT ? value_row(lay, t, term) : v, *upper = v;
+            if (lay == LAY_ZIP) upper = 2 * term + 1 < t->keys ? v + step / 2 : (const char *)t->zeros;
             V value[8];
             if (lay != LAY_SPLIT || term % 2 == 0)
                 fetch(v + ahead, column * width, (size_t)(vectors * V_LANES) * width);
-            ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-                value[j] = load_value(lay, from, column + (size_t)(j * V_LANES), j + 1 < vectors ? V_LANES : n);
-            }
+            if (lay == LAY_ZIP) fetch(v + step / 2 + ahead, column * width, (size_t)(vectors * V_LANES) * width);
+            load_values(value, lay, vectors, from, upper, column, n);
             ATTN_UNROLL for (int r = 0; r < rows; r++) {
                 const V x = v_set(p[(size_t)r * p_row + term]);
                 ATTN_UNROLL for (int j = 0; j < vectors; j++) {
                     chain[r][j] = multiply_add(lay, value[j], x, chain[r][j]);
                 }
-                if (sums) sum[r] = lay == LAY_PAIRS ? v_dot_bf16(x, ones, sum[r]) : v_add(sum[r], x);
+                if (sums) sum[r] = pairs ? v_dot_bf16(x, ones, sum[r]) : v_add(sum[r], x);
             }
         }
     }
@@ -365,7 +512,7 @@ V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int 
         }
         if (!sums) continue;
         float lane[V_LANES], *total = t->sum + row + (size_t)r, *rounded = to - column + t->rounded;
-        if (lay == LAY_PAIRS) {
+        if (pairs) {
             v_store(rounded, v_fma(v_load(rounded), rescale, sum[r]));
             if (!t->exact) *total = *rounded;
         } else {
@@ -377,7 +524,7 @@ V_FN void mix_of(const enum lay lay, const bool sums, const int rows, const int 
 /* Whether the registers hold the sums beside so much, DECODE_CHAINS being three quarters of them. */
 V_FN bool sums_fit(const int rows, const int vectors) { return 3 * (rows + 1) * (vectors + 1) <= 4 * DECODE_CHAINS; }
 V_FN bool sums_beside(const enum lay lay, const attn_decode_tile *t) {
-    return (lay == LAY_F32 || lay == LAY_PAIRS) && !t->summed && t->dv >= 4 * V_LANES;
+    return (lay == LAY_F32 || in_pairs(lay)) && !t->summed && t->dv >= 4 * V_LANES;
 }
 
 /* All columns of some rows, as many vectors at a time as the registers hold. */
@@ -411,20 +558,13 @@ V_FN void mix_rows(const enum lay lay, const int rows, const attn_decode_tile *t
 V_FN void mix_all(const enum lay lay, const attn_decode_tile *t) {
     size_t row = 0;
     const size_t most = most_rows(lay);
-    if (!t->summed && !sums_beside(lay, t) && lay != LAY_I8) lay == LAY_PAIRS ? decode_sums_bf16(t) : decode_sums(t);
-    else if (lay == LAY_PAIRS && !t->summed && t->exact) decode_sums(t);
+    if (!t->summed && !sums_beside(lay, t) && lay != LAY_I8) in_pairs(lay) ? decode_sums_bf16(t) : decode_sums(t);
+    else if (in_pairs(lay) && !t->summed && t->exact) decode_sums(t);
     for (size_t groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
         const size_t rows = (t->rows - row + groups - 1) / groups;
-        switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {
-        case 1: mix_rows(lay, 1, t, row); break;
-        case 2: mix_rows(lay, 2, t, row); break;
-        case 3: mix_rows(lay, 3, t, row); break;
-        case 4: mix_rows(lay, 4, t, row); break;
-        case 5: mix_rows(lay, 5, t, row); break;
-        case 6: mix_rows(lay, 6, t, row); break;
-        case 7: mix_rows(lay, 7, t, row); break;
-        default: mix_rows(lay, 8, t, row); break;
-        }
+#define MIX(n) mix_rows(lay, n, t, row)
+        WITH_ROWS(most, rows, MIX)
+#undef MIX
         row += rows;
     }
 }
@@ -434,6 +574,7 @@ static void mix_bf16(const attn_decode_tile *t) { mix_all(LAY_BF16, t); }
 static void mix_split(const attn_decode_tile *t) { mix_all(LAY_SPLIT, t); }
 #ifndef ATTN_TILES_HEADER
 static void mix_pairs(const attn_decode_tile *t) { mix_all(LAY_PAIRS, t); }
+static void mix_zip(const attn_decode_tile *t) { mix_all(LAY_ZIP, t); }
 #endif
 
 /* Weights of I8 take the scale of their value. What is not visible stays 0, whatever its scale is. */
@@ -465,16 +606,17 @@ V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, si
     V chain = v_zero();
     for (uint64_t word = t->visible[row]; word;) {
         const size_t key = (size_t)__builtin_ctzll(word);
-        if (lay != LAY_PAIRS) {
+        if (!in_pairs(lay)) {
             const V p = v_set(t->s[row * ATTN_TILE + key]);
-            chain = v_fma(load_value(lay, value_row(lay, t, key), column, n), p, chain);
+            chain = v_fma(load_row(lay, value_row(lay, t, key), column, n), p, chain);
             word &= word - 1;
             continue;
         }
-        const char *v = value_row(LAY_PAIRS, t, key / 2);
+        const char *v = value_row(lay, t, key / 2), *upper = v + (lay == LAY_ZIP ? 2 * t->v_row : 2);
+        const enum lay half = lay == LAY_ZIP ? LAY_BF16 : LAY_SPLIT;
         const uint64_t both = word >> (key & ~(size_t)1) & 3;
-        const V low = both & 1 ? load_value(LAY_SPLIT, v, column, n) : v_zero(),
-                high = both & 2 ? load_value(LAY_SPLIT, v + 2, column, n) : v_zero();
+        const V low = both & 1 ? load_row(half, v, column, n) : v_zero(),
+                high = both & 2 ? load_row(half, upper, column, n) : v_zero();
         chain = v_dot_bf16(v_pair_bf16(low, high), v_set(t->pairs[row * (ATTN_TILE / 2) + key / 2]), chain);
         word &= ~((uint64_t)3 << (key & ~(size_t)1));
     }
@@ -496,14 +638,22 @@ static void decode_mix_bf16(const attn_decode_tile *t) {
 #ifdef ATTN_TILES_HEADER
     if (!t->summed) decode_sums_bf16(t);
 #endif
+#ifndef ATTN_TILES_HEADER
+    if (!t->paired) {
+        mix_zip(t);
+        return;
+    }
+#endif
     mix_pairs(t);
 }
 static void decode_mix_row_bf16(const attn_decode_tile *t, size_t row) {
 #ifdef ATTN_TILES_HEADER
     mix_pairs_seen(t, row);
 #else
-    for (size_t column = 0; column < t->dv; column += V_LANES)
-        mix_seen(LAY_PAIRS, t, row, column, t->dv - column < V_LANES ? t->dv - column : V_LANES);
+    for (size_t column = 0; column < t->dv; column += V_LANES) {
+        const size_t n = t->dv - column < V_LANES ? t->dv - column : V_LANES;
+        t->paired ? mix_seen(LAY_PAIRS, t, row, column, n) : mix_seen(LAY_ZIP, t, row, column, n);
+    }
 #endif
 }
 

@@ -86,20 +86,30 @@ V_FN float v_max_of(V a) {
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* 4 × 4 within each half of 4 vectors. */
+V_FN void v_transpose_halves(V x[4]) {
+    V low0 = _mm256_unpacklo_ps(x[0], x[1]), low1 = _mm256_unpacklo_ps(x[2], x[3]);
+    V high0 = _mm256_unpackhi_ps(x[0], x[1]), high1 = _mm256_unpackhi_ps(x[2], x[3]);
+    x[0] = _mm256_shuffle_ps(low0, low1, 0x44);
+    x[1] = _mm256_shuffle_ps(low0, low1, 0xee);
+    x[2] = _mm256_shuffle_ps(high0, high1, 0x44);
+    x[3] = _mm256_shuffle_ps(high0, high1, 0xee);
+}
 V_FN void v_transpose(V x[V_LANES]) {
-    V y[V_LANES];
-    for (int i = 0; i < 8; i += 4) { /* 4 × 4 within each half */
-        V low0 = _mm256_unpacklo_ps(x[i], x[i + 1]), low1 = _mm256_unpacklo_ps(x[i + 2], x[i + 3]);
-        V high0 = _mm256_unpackhi_ps(x[i], x[i + 1]), high1 = _mm256_unpackhi_ps(x[i + 2], x[i + 3]);
-        y[i] = _mm256_shuffle_ps(low0, low1, 0x44);
-        y[i + 1] = _mm256_shuffle_ps(low0, low1, 0xee);
-        y[i + 2] = _mm256_shuffle_ps(high0, high1, 0x44);
-        y[i + 3] = _mm256_shuffle_ps(high0, high1, 0xee);
-    }
+    v_transpose_halves(x), v_transpose_halves(x + 4);
     for (int i = 0; i < 4; i++) {
-        x[i] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x20);
-        x[i + 4] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x31);
+        V low = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
+        x[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
+        x[i] = low;
     }
+}
+#define V_TURNED 4
+V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) {
+    for (int i = 0; i < 4; i++) { /* loads put quarters of two rows together, which spares shuffles */
+        const float *low = (const float *)rows[i] + at, *high = (const float *)rows[i + 4] + at;
+        x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+    }
+    v_transpose_halves(x);
 }
 
 V_FN V v_bf16_widen(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
@@ -135,6 +145,10 @@ V_FN V v_load_bf16_n(const uint16_t *p, size_t n) {
     uint16_t part[V_LANES] = {0};
     memcpy(part, p, n * sizeof *p);
     return v_load_bf16(part);
+}
+V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) {
+    for (size_t i = 0; i < 2; i++)
+        two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
 }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     uint16_t part[V_LANES];

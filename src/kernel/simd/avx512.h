@@ -82,25 +82,40 @@ V_FN float v_max_of(V a) {
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* 4 × 4 within each quarter of 4 vectors. */
+V_FN void v_transpose_quarters(V x[4]) {
+    __m512d low0 = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1]));
+    __m512d low1 = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
+    __m512d high0 = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1]));
+    __m512d high1 = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
+    x[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low0, low1));
+    x[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low0, low1));
+    x[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high0, high1));
+    x[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high0, high1));
+}
 V_FN void v_transpose(V x[V_LANES]) {
-    V y[V_LANES];
-    for (int i = 0; i < 16; i += 4) { /* 4 × 4 within each quarter */
-        __m512d low0 = _mm512_castps_pd(_mm512_unpacklo_ps(x[i], x[i + 1]));
-        __m512d low1 = _mm512_castps_pd(_mm512_unpacklo_ps(x[i + 2], x[i + 3]));
-        __m512d high0 = _mm512_castps_pd(_mm512_unpackhi_ps(x[i], x[i + 1]));
-        __m512d high1 = _mm512_castps_pd(_mm512_unpackhi_ps(x[i + 2], x[i + 3]));
-        y[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low0, low1));
-        y[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low0, low1));
-        y[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high0, high1));
-        y[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high0, high1));
-    }
+    for (int i = 0; i < 16; i += 4) v_transpose_quarters(x + i);
     for (int i = 0; i < 4; i++) { /* 4 × 4 of the quarters */
-        V a = _mm512_shuffle_f32x4(y[i], y[i + 4], 0x88), b = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0x88);
-        V c = _mm512_shuffle_f32x4(y[i], y[i + 4], 0xdd), d = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0xdd);
+        V a = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x88), b = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x88);
+        V c = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xdd), d = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xdd);
         x[i] = _mm512_shuffle_f32x4(a, b, 0x88);
         x[i + 4] = _mm512_shuffle_f32x4(c, d, 0x88);
         x[i + 8] = _mm512_shuffle_f32x4(a, b, 0xdd);
         x[i + 12] = _mm512_shuffle_f32x4(c, d, 0xdd);
+    }
+}
+#define V_TURNED 8
+V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) {
+    V y[8];
+    for (int i = 0; i < 8; i++) { /* loads put halves of two rows together, which spares shuffles */
+        const float *low = (const float *)rows[i / 4 * 8 + i % 4] + at,
+                    *high = (const float *)rows[i / 4 * 8 + i % 4 + 4] + at;
+        y[i] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
+    }
+    v_transpose_quarters(y), v_transpose_quarters(y + 4);
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm512_shuffle_f32x4(y[i], y[i + 4], 0x88);
+        x[i + 4] = _mm512_shuffle_f32x4(y[i], y[i + 4], 0xdd);
     }
 }
 
@@ -141,6 +156,14 @@ V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) {
     _mm256_storeu_si256((__m256i *)high, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
 }
 V_FN V v_load_bf16(const uint16_t *p) { return v_bf16_widen(_mm256_loadu_si256((const __m256i *)p)); }
+V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) {
+    const __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
+    __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); /* i and 32 + i */
+    first = _mm512_or_si512(first, _mm512_slli_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(32)), 16));
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    two[0] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, first, y));
+    two[1] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(x, second, y));
+}
 V_FN void v_store_bf16(uint16_t *p, V a) { _mm256_storeu_si256((__m256i *)p, v_bf16_narrow(a)); }
 V_FN V v_load_bf16_n(const uint16_t *p, size_t n) { return v_bf16_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) { _mm256_mask_storeu_epi16(p, v_first(n), v_bf16_narrow(a)); }

@@ -105,6 +105,12 @@ V_FN void v_transpose(V x[V_LANES]) {
     x[3] = vreinterpretq_f32_f64(vtrn2q_f64(high0, high1));
 }
 
+#define V_TURNED V_LANES
+V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) {
+    for (int i = 0; i < V_LANES; i++) x[i] = v_load((const float *)rows[i] + at);
+    v_transpose(x);
+}
+
 V_FN V v_bf16_widen(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
 V_FN uint16x4_t v_bf16_narrow(V a) {
     uint32x4_t bits = vreinterpretq_u32_f32(a), high = vshrq_n_u32(bits, 16);
@@ -131,6 +137,10 @@ V_FN V v_load_bf16_n(const uint16_t *p, size_t n) {
     uint16_t part[V_LANES] = {0};
     memcpy(part, p, n * sizeof *p);
     return v_load_bf16(part);
+}
+V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) {
+    for (size_t i = 0; i < 2; i++)
+        two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
 }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     uint16_t part[V_LANES];
