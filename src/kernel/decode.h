@@ -24,12 +24,13 @@ typedef struct attn_decode_tile {
                 */
     ptrdiff_t v_row; /* elements from key to key, or with `paired` from pair to pair in floats */
     const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
-    const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs; q_row apart */
+    const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs, with zeros to whole vectors; q_row apart */
     ptrdiff_t q_row;
     const int8_t *q8; /* I8: [row][D], zeros up to q8_row, a multiple of 4 */
     ptrdiff_t q8_row;
     const float *q_scale;
-    float *packed, *padded; /* where k_row is not 0: scratch, tiles: [2][D][16]; fast: [64][⌈D/2⌉] */
+    float *packed, *padded; /* scratch where k_row is not 0: tiles: [2][D][16]; [64][padded_row] */
+    size_t padded_row;      /* as q_row, in whole vectors */
     const float *zeros;     /* fast and not paired: as long as a row of values */
     float *s, *pairs;       /* [row][ATTN_TILE] scores, then weights; fast: [row][ATTN_TILE/2] those as pairs of bf16 */
     float factor;

@@ -49,7 +49,7 @@ static decode_part part_of(attn_scratch *scratch, size_t rows, size_t columns) {
 }
 
 /* Floats of a query: its elements, or pairs of them. */
-static size_t q_floats(const attn_attention *at) { return at->fast ? (at->d + 1) / 2 : attn_whole(at, at->d); }
+static size_t q_floats(const attn_attention *at) { return attn_whole(at, at->fast ? (at->d + 1) / 2 : at->d); }
 static size_t d_fours(const attn_attention *at) { return (at->d + 3) / 4 * 4; }
 static bool is_i8(const attn_attention *at) { return at->cache && at->cache->options.dtype == ATTN_I8; }
 
@@ -69,7 +69,7 @@ static size_t decode_layout(const decode_job *job, void *base) {
     f->pairs = attn_scratch_floats(&scratch, rows, at->fast ? ATTN_TILE / 2 : 0);
     const bool fast_rows = at->fast && !at->cache, by_tiles = fast_rows && attn_by_tiles(at);
     f->packed = attn_scratch_floats(&scratch, 2 * ATTN_KEYS, by_tiles ? at->d : 0);
-    f->padded = attn_scratch_floats(&scratch, ATTN_TILE, fast_rows ? q_floats(at) : 0);
+    f->padded = attn_scratch_floats(&scratch, ATTN_TILE, at->cache ? 0 : q_floats(at));
     f->values = attn_scratch_floats(&scratch, ATTN_TILE / 2, by_tiles ? job->columns : 0);
     f->zeros = attn_scratch_floats(&scratch, 1, fast_rows ? job->columns : 0);
     f->clean = attn_scratch_floats(&scratch, 2, job->columns);
@@ -106,6 +106,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .q_scale = f->q_scale,
                               .packed = f->packed,
                               .padded = f->padded,
+                              .padded_row = q_floats(at),
                               .zeros = f->zeros,
                               .s = f->s,
                               .pairs = f->pairs,
@@ -120,7 +121,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                                      x->q_first + (ptrdiff_t)attn_block_query(block, at, r));
         float *wide = f->q + r * q_floats(at);
         if (at->fast) {
-            wide[q_floats(at) - 1] = 0.0f;
+            memset(wide, 0, q_floats(at) * sizeof *wide);
             memcpy(wide, q, at->d * sizeof(uint16_t));
             continue;
         }

@@ -59,7 +59,6 @@ static void test_arithmetic(void **state) {
         CHECK(v_round(A), rintf(a));
         CHECK(v_sqrt(A), sqrtf(a));
         CHECK(v_select(v_lt(A, B), A, C), a < b ? a : c);
-        CHECK(v_select(v_le(A, B), A, C), a <= b ? a : c);
         CHECK(v_select(v_gt(A, B), A, C), a > b ? a : c);
         CHECK(v_select(v_eq(A, B), A, C), a == b ? a : c);
         CHECK(v_select(v_is_nan(A), B, C), isnan(a) ? b : c);
@@ -79,7 +78,6 @@ static void test_powers(void **state) {
         float x[V_LANES], y[V_LANES], z[V_LANES], expected[V_LANES];
         for (size_t i = 0; i < V_LANES; i++) x[i] = (float)((n + 126 + 37 * (int)i) % 254 - 126), y[i] = z[i] = 1.25f;
         CHECK(v_pow2i(v_load(x)), ldexpf(1.0f, (int)a));
-        CHECK(v_scale(v_load(y), v_load(x)), ldexpf(b, (int)a));
     }
 }
 

@@ -26,26 +26,28 @@ enum {
 
 /* ---- scores --------------------------------------------------------------------------------------- */
 
-/* How keys or values lie, and what is made of them. SPLIT, PAIRS: two bf16 to a float's place, taken apart, or multiplied
- * as pairs; ZIP: such pairs, of rows that lie one after the other. */
+/* How keys or values lie, and what is made of them. SPLIT, PAIRS: two bf16 to a float's place, taken apart, or
+ * multiplied as pairs; ZIP: such pairs, of rows that lie one after the other. */
 enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS, LAY_ZIP };
 V_FN bool in_pairs(const enum lay lay) { return lay == LAY_PAIRS || lay == LAY_ZIP; }
 
-/* Rows that are done at once: fewer of kinds that are rare, since each number of them is code of its own. */
+/* Rows that are done at once: fewer of kinds that are rare, or slow anyway, as each number of them is code of its own.
+ */
 V_FN size_t most_rows(const enum lay lay) {
+    if (in_pairs(lay) && !V_FAST_BF16) return 1;
     return lay == LAY_F32 || in_pairs(lay) || DECODE_ROWS < 4 ? DECODE_ROWS : 4;
 }
 /* call(n) with a constant for the number of rows. */
-#define WITH_ROWS(most, rows, call)                               \
-    switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) {     \
-    case 1: call(1); break;                                       \
-    case 2: call(2); break;                                       \
-    case 3: call(3); break;                                       \
-    case 4: call(4); break;                                       \
-    case 5: call(5); break;                                       \
-    case 6: call(6); break;                                       \
-    case 7: call(7); break;                                       \
-    default: call(8); break;                                      \
+#define WITH_ROWS(most, rows, call)                           \
+    switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) { \
+    case 1: call(1); break;                                   \
+    case 2: call(2); break;                                   \
+    case 3: call(3); break;                                   \
+    case 4: call(4); break;                                   \
+    case 5: call(5); break;                                   \
+    case 6: call(6); break;                                   \
+    case 7: call(7); break;                                   \
+    default: call(8); break;                                  \
     }
 
 /* Vector `at` floats on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
@@ -55,9 +57,7 @@ V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
         return v_low_bf16(v_load((const void *)((const uint16_t *)k + term / 2 * 2 * ATTN_KEYS + 2 * lane + term % 2)));
     return v_load((const float *)k + term * ATTN_KEYS + lane);
 }
-V_FN V multiply_add(const enum lay lay, V a, V b, V c) {
-    return in_pairs(lay) ? v_dot_bf16(a, b, c) : v_fma(a, b, c);
-}
+V_FN V multiply_add(const enum lay lay, V a, V b, V c) { return in_pairs(lay) ? v_dot_bf16(a, b, c) : v_fma(a, b, c); }
 
 /* Bytes `at` … at + bytes − 1 are fetched, so that they are in L2 when the next tile begins: streams through memory end
  * at every page for a processor that guesses them, and at every change from keys to values. */
@@ -151,54 +151,29 @@ V_FN V load_row(const enum lay lay, const void *row, size_t column, size_t n) {
     }
 }
 
-/* The keys of the blocks first … end−1. Past the last one it stands again: nobody sees its scores. True if they are
- * copies. */
-V_FN bool key_rows(const void **rows, const enum lay lay, const attn_decode_tile *t, size_t first, size_t end) {
-    const size_t element = lay == LAY_F32 ? 4 : 2, pairs = (t->d + 1) / 2;
-    const ptrdiff_t step = (ptrdiff_t)element * t->k_row;
-    for (size_t b = first; b < end; b++, rows += ATTN_KEYS) {
-        const size_t last = t->keys - b * ATTN_KEYS - 1;
-        const char *key = t->k[b];
-        if (last >= ATTN_KEYS - 1)
-            for (size_t j = 0; j < ATTN_KEYS; j++, key += step) rows[j] = key;
-        else
-            for (size_t j = 0; j < ATTN_KEYS; j++, key += j < last ? step : 0) rows[j] = key;
+/* The keys of the blocks first … end−1, as rows of whole steps of V_TURNED floats, or pairs. Past the last one it
+ * stands again: nobody sees its scores. True if they are copies: widened, or filled up with zeros. */
+V_FN bool key_rows(const void **rows, const bool pairs, const attn_decode_tile *t, size_t first, size_t end) {
+    const size_t element = t->dtype == ATTN_F32 ? 4 : 2, count = (end - first) * ATTN_KEYS;
+    for (size_t j = 0; j < count; j++) {
+        const size_t key = first * ATTN_KEYS + j, seen = key < t->keys ? key : t->keys - 1;
+        rows[j] = (const char *)t->k[first + j / ATTN_KEYS] + (ptrdiff_t)(seen % ATTN_KEYS * element) * t->k_row;
     }
-    if (lay != LAY_PAIRS || (t->d % 2 == 0 && t->k_row % 2 == 0)) return false;
-    rows -= (end - first) * ATTN_KEYS;
-    for (size_t j = 0; j < (end - first) * ATTN_KEYS; j++) { /* a pair would lie across two rows */
-        float *copy = t->padded + j * pairs;
-        copy[pairs - 1] = 0.0f;
-        memcpy(copy, rows[j], t->d * element);
+    const size_t terms = pairs ? (t->d + 1) / 2 : t->d, whole = (terms + V_TURNED - 1) / V_TURNED * V_TURNED;
+    if (terms == whole && (pairs ? t->d % 2 == 0 && t->k_row % 2 == 0 : element == 4)) return false;
+    for (size_t j = 0; j < count; j++) {
+        float *copy = t->padded + j * t->padded_row;
+        memset(copy, 0, whole * sizeof *copy);
+        if (pairs) memcpy(copy, rows[j], t->d * element);
+        else attention_copy(copy, 0, rows[j], t->dtype, 0, 1, t->d, false);
         rows[j] = copy;
     }
     return true;
 }
 
-/* Rows that fit into the registers beside a vector of keys that is turned there. */
-V_FN size_t turned_rows(const enum lay lay) { return DECODE_CHAINS / 3 < most_rows(lay) ? DECODE_CHAINS / 3 : most_rows(lay); }
-
-/* V_TURNED terms from `at` on of a vector of keys, turned in the registers, into a chain of each row. */
-V_FN void add_turned(const enum lay lay, const int rows, const int vector, V chain[][2], const void *const *keys,
-                     size_t at, const float *q, ptrdiff_t q_row) {
-    V key[V_TURNED];
-    v_load_turned(key, keys, at);
-    ATTN_UNROLL for (int i = 0; i < V_TURNED; i++) {
-        ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][vector] =
-            multiply_add(lay, key[i], v_set(q[r * q_row + (ptrdiff_t)at + i]), chain[r][vector]);
-    }
-}
-/* The same for n terms of any kind. */
-V_FN void add_some(const enum lay lay, const int rows, const int vector, V chain[][2], const void *const *keys, size_t at,
-                   size_t n, const float *q, ptrdiff_t q_row) {
-    V key[V_LANES];
-    ATTN_UNROLL for (int i = 0; i < V_LANES; i++) key[i] = load_row(lay, keys[i], at, n);
-    v_transpose(key);
-    ATTN_UNROLL for (size_t i = 0; i < V_LANES; i++) {
-        if (i >= n) break;
-        ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][vector] =
-            multiply_add(lay, key[i], v_set(q[r * q_row + (ptrdiff_t)(at + i)]), chain[r][vector]);
-    }
+/* Those beside which the registers hold keys that are being turned. */
+V_FN size_t most_turned(const enum lay lay) {
+    return DECODE_CHAINS / 3 < most_rows(lay) ? DECODE_CHAINS / 3 : most_rows(lay);
 }
 
 /* A line of each row of a vector of keys of the next tile. */
@@ -206,30 +181,27 @@ V_FN void fetch_rows(const void *const *keys, ptrdiff_t ahead, size_t at) {
     ATTN_UNROLL for (int i = 0; i < V_LANES; i++) fetch((const char *)keys[i] + ahead, at, 64);
 }
 
-/* Some rows by some vectors of keys; while one is turned, the chains of the other wait. ahead: from a key to that of the
- * next tile, 0: it is not fetched. Always inlined with constant lay, rows and vectors. */
+/* Some rows by some vectors of keys; while one is turned, the chains of the other wait. ahead: from a key to that of
+ * the next tile, 0: it is not fetched. Always inlined with constant lay, rows and vectors. */
 V_FN void scores_turned(const enum lay lay, const int rows, const int vectors, const void *const *keys,
                         const ptrdiff_t *ahead, size_t terms, const float *q, ptrdiff_t q_row, float *s) {
-    const size_t element = element_bytes(lay);
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
         const size_t end = terms - first < ATTN_CHAIN ? terms : first + ATTN_CHAIN;
-        V chain[8][2];
+        V chain[8][2], key[V_TURNED];
         ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][0] = chain[r][1] = v_zero();
-        size_t at = first;
-        for (; element == 4 && at + V_TURNED <= end; at += V_TURNED) {
+        for (size_t at = first; at < end; at += V_TURNED) { /* what lies past the end is 0 */
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-                if (ahead[j] != 0 && at * 4 % 64 == 0) fetch_rows(keys + j * V_LANES, ahead[j], at * 4);
-                add_turned(lay, rows, j, chain, keys + j * V_LANES, at, q, q_row);
+                if (ahead[j] != 0 && at * sizeof(float) % 64 == 0)
+                    fetch_rows(keys + j * V_LANES, ahead[j], at * sizeof(float));
+                v_load_turned(key, keys + j * V_LANES, at);
+                ATTN_UNROLL for (int i = 0; i < V_TURNED; i++) {
+                    ATTN_UNROLL for (int r = 0; r < rows; r++) chain[r][j] =
+                        multiply_add(lay, key[i], v_set(q[r * q_row + (ptrdiff_t)at + i]), chain[r][j]);
+                }
             }
         }
-        for (; at < end; at += V_LANES) {
+        ATTN_UNROLL for (int r = 0; r < rows; r++) {
             ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-                if (ahead[j] != 0 && at * element % 64 == 0) fetch_rows(keys + j * V_LANES, ahead[j], at * element);
-                add_some(lay, rows, j, chain, keys + j * V_LANES, at, end - at < V_LANES ? end - at : V_LANES, q, q_row);
-            }
-        }
-        ATTN_UNROLL for (int j = 0; j < vectors; j++) {
-            ATTN_UNROLL for (int r = 0; r < rows; r++) {
                 float *to = s + r * ATTN_TILE + j * V_LANES;
                 v_store(to, first > 0 ? v_add(v_load(to), chain[r][j]) : chain[r][j]);
             }
@@ -254,12 +226,12 @@ V_FN void turned_rows_by(const enum lay lay, const int rows, const attn_decode_t
 V_FN void scores_of_rows(const enum lay lay, const attn_decode_tile *t) {
     const void *keys[ATTN_TILE];
     ptrdiff_t ahead[ATTN_TILE_BLOCKS * KEY_VECTORS];
-    const size_t most = turned_rows(lay), vectors = (t->end - t->first) * KEY_VECTORS;
-    const bool copied = key_rows(keys, lay, t, t->first, t->end);
-    for (size_t j = 0; j < vectors; j++) {
+    const bool copied = key_rows(keys, lay == LAY_PAIRS, t, t->first, t->end);
+    for (size_t j = 0; j < (t->end - t->first) * KEY_VECTORS; j++) {
         const size_t block = t->first + j / KEY_VECTORS;
         ahead[j] = copied ? 0 : (const char *)t->next_k[block] - (const char *)t->k[block];
     }
+    const size_t most = most_turned(lay);
     for (size_t row = 0, groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
         const size_t rows = (t->rows - row + groups - 1) / groups;
 #define SCORES(n) turned_rows_by(lay, n, t, keys, ahead, row)
@@ -270,8 +242,6 @@ V_FN void scores_of_rows(const enum lay lay, const attn_decode_tile *t) {
     }
 }
 static void scores_of_rows_f32(const attn_decode_tile *t) { scores_of_rows(LAY_F32, t); }
-static void scores_of_rows_f16(const attn_decode_tile *t) { scores_of_rows(LAY_F16, t); }
-static void scores_of_rows_bf16(const attn_decode_tile *t) { scores_of_rows(LAY_BF16, t); }
 #ifndef ATTN_TILES_HEADER
 static void scores_of_rows_pairs(const attn_decode_tile *t) { scores_of_rows(LAY_PAIRS, t); }
 #else
@@ -280,10 +250,11 @@ static void scores_of_rows_pairs(const attn_decode_tile *t) {
     for (size_t b = t->first; b < t->end; b += 2) {
         const size_t blocks = t->end - b < 2 ? 1 : 2;
         const void *k[2] = {t->packed, t->packed + t->d * ATTN_KEYS}, *rows[2 * ATTN_KEYS];
-        key_rows(rows, LAY_PAIRS, t, b, b + blocks);
+        key_rows(rows, true, t, b, b + blocks);
         for (size_t i = 0; i < blocks * ATTN_KEYS; i++) {
             const char *next = t->next_k[b + i / ATTN_KEYS];
-            for (size_t at = 0; at < 2 * t->d; at += 64) fetch(next + (ptrdiff_t)(i % ATTN_KEYS * 2) * t->k_row, at, 64);
+            for (size_t at = 0; at < 2 * t->d; at += 64)
+                fetch(next + (ptrdiff_t)(i % ATTN_KEYS * 2) * t->k_row, at, 64);
         }
         for (size_t i = 0; i < blocks; i++)
             attention_pack(t->packed + i * t->d * ATTN_KEYS, ATTN_KEYS, rows + i * ATTN_KEYS, ATTN_F32, (t->d + 1) / 2);
@@ -296,8 +267,7 @@ static void scores_of_rows_pairs(const attn_decode_tile *t) {
 static void decode_scores(const attn_decode_tile *t) {
     const void *const *k = t->k + t->first;
     const size_t blocks = t->end - t->first;
-    if (t->k_row != 0)
-        t->dtype == ATTN_BF16 ? scores_of_rows_bf16(t) : t->dtype == ATTN_F16 ? scores_of_rows_f16(t) : scores_of_rows_f32(t);
+    if (t->k_row != 0) scores_of_rows_f32(t);
     else if (t->dtype == ATTN_BF16) scores_split(t, k, t->first, blocks);
     else if (t->dtype == ATTN_F16) scores_f16(t, k, t->first, blocks);
     else scores_f32(t, k, t->first, blocks);
@@ -448,14 +418,15 @@ V_FN V zip_of(const uint16_t *a, const uint16_t *b, size_t n) {
     return v_pair_bf16(load_any(ATTN_BF16, a, 0, n), load_any(ATTN_BF16, b, 0, n));
 }
 /* Vectors of columns of a term's values. ZIP: `upper` is the other row of the pair. */
-V_FN void load_values(V *value, const enum lay lay, const int vectors, const char *from, const char *upper, size_t column,
-                      size_t n) {
+V_FN void load_values(V *value, const enum lay lay, const int vectors, const char *from, const char *upper,
+                      size_t column, size_t n) {
     if (lay != LAY_ZIP) {
         ATTN_UNROLL for (int j = 0; j < vectors; j++) value[j] =
             load_row(lay, from, column + (size_t)(j * V_LANES), j + 1 < vectors ? V_LANES : n);
         return;
     }
-    const uint16_t *a = (const uint16_t *)(const void *)from + column, *b = (const uint16_t *)(const void *)upper + column;
+    const uint16_t *a = (const uint16_t *)(const void *)from + column,
+                   *b = (const uint16_t *)(const void *)upper + column;
     ATTN_UNROLL for (int j = 0; j + 1 < vectors; j += 2) {
         if (j + 2 < vectors || n == V_LANES) v_zip_bf16(value + j, a + j * V_LANES, b + j * V_LANES);
         else {

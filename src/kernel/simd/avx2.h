@@ -55,13 +55,11 @@ V_FN V v_sqrt(V a) { return _mm256_sqrt_ps(a); }
 V_FN V v_pow2i(V n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-V_FN V v_scale(V a, V n) { return _mm256_mul_ps(a, v_pow2i(n)); }
 V_FN V v_raise(V a, V t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
 
 V_FN VM v_lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
-V_FN VM v_le(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 V_FN VM v_gt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 V_FN VM v_eq(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 V_FN VM v_is_nan(V a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
@@ -147,8 +145,7 @@ V_FN V v_load_bf16_n(const uint16_t *p, size_t n) {
     return v_load_bf16(part);
 }
 V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) {
-    for (size_t i = 0; i < 2; i++)
-        two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
+    for (size_t i = 0; i < 2; i++) two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
 }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     uint16_t part[V_LANES];

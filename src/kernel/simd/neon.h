@@ -51,7 +51,6 @@ V_FN void v_store_n(float *p, V a, size_t n) {
 }
 
 V_FN VM v_lt(V a, V b) { return vcltq_f32(a, b); }
-V_FN VM v_le(V a, V b) { return vcleq_f32(a, b); }
 V_FN VM v_gt(V a, V b) { return vcgtq_f32(a, b); }
 V_FN VM v_eq(V a, V b) { return vceqq_f32(a, b); }
 V_FN VM v_is_nan(V a) { return vmvnq_u32(vceqq_f32(a, a)); }
@@ -80,7 +79,6 @@ V_FN V v_copysign(V a, V sign) { return vbslq_f32(vdupq_n_u32(0x80000000), sign,
 V_FN V v_round(V a) { return vrndnq_f32(a); }
 V_FN V v_sqrt(V a) { return vsqrtq_f32(a); }
 V_FN V v_pow2i(V n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)); }
-V_FN V v_scale(V a, V n) { return vmulq_f32(a, v_pow2i(n)); }
 V_FN V v_raise(V a, V t) {
     return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(a), vshlq_n_u32(vreinterpretq_u32_f32(t), 23)));
 }
@@ -139,8 +137,7 @@ V_FN V v_load_bf16_n(const uint16_t *p, size_t n) {
     return v_load_bf16(part);
 }
 V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) {
-    for (size_t i = 0; i < 2; i++)
-        two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
+    for (size_t i = 0; i < 2; i++) two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
 }
 V_FN void v_store_bf16_n(uint16_t *p, V a, size_t n) {
     uint16_t part[V_LANES];

@@ -67,7 +67,6 @@ V_FN V v_pow2i(V n) { /* 2ⁿ for an integral n in −126 … 127 */
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-V_FN V v_scale(V a, V n) { return a * v_pow2i(n); } /* a · 2ⁿ, the same n */
 V_FN V v_raise(V a, V t) { /* a · 2ⁿ for t = n + 1.5·2^23: n is added to the bits of the exponent */
     uint32_t a_bits, t_bits;
     memcpy(&a_bits, &a, sizeof a_bits);
@@ -78,7 +77,6 @@ V_FN V v_raise(V a, V t) { /* a · 2ⁿ for t = n + 1.5·2^23: n is added to the
 }
 
 V_FN VM v_lt(V a, V b) { return a < b; }
-V_FN VM v_le(V a, V b) { return a <= b; }
 V_FN VM v_gt(V a, V b) { return a > b; }
 V_FN VM v_eq(V a, V b) { return a == b; }
 V_FN VM v_is_nan(V a) { return a != a; }
@@ -105,16 +103,13 @@ V_FN float v_max_of(V a) { return a; }
 
 V_FN void v_transpose(V x[V_LANES]) { (void)x; } /* lane i of x[j] ↔ lane j of x[i] */
 #define V_TURNED 1 /* vectors that v_load_turned makes: lane j of x[i] = rows[j][at + i] */
-V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) {
-    x[0] = ((const float *)rows[0])[at];
-}
+V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) { x[0] = ((const float *)rows[0])[at]; }
 
 V_FN V v_load_bf16(const uint16_t *p) { return attn_float_of_bf16(*p); }
 V_FN void v_store_bf16(uint16_t *p, V a) { *p = attn_bf16_of(a); } /* to nearest, ties to even; NaN stays NaN */
 V_FN V v_pair_bf16(V low, V high) { return attn_float_of_bits((uint32_t)attn_bf16_of(high) << 16 | attn_bf16_of(low)); }
 V_FN void v_zip_bf16(V two[2], const uint16_t *a, const uint16_t *b) { /* pairs a[i], b[i] of two vectors of columns */
-    for (size_t i = 0; i < 2; i++)
-        two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
+    for (size_t i = 0; i < 2; i++) two[i] = v_pair_bf16(v_load_bf16(a + i * V_LANES), v_load_bf16(b + i * V_LANES));
 }
 V_FN void v_split_bf16(uint16_t *low, uint16_t *high, V pairs) { /* the halves of pairs, each in its row */
     const uint32_t bits = attn_float_bits(pairs);
