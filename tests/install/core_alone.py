@@ -3,7 +3,7 @@
 
 usage: core_alone.py BUILD SOURCE
 
-The program may need nothing but libc, libm and threads besides the library, and so may the library; its stripped size is
+The installed attn finds the models that ship. The program may need nothing but libc, libm and threads besides the library, and so may the library; its stripped size is
 below 2 MB. Exit status 77 where a tool is missing or the build has sanitizers.
 """
 import glob
@@ -64,6 +64,12 @@ def main():
         run("cc", "-std=c17", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", program)
         environment = dict(os.environ, LD_LIBRARY_PATH=libraries)
         print(run(program, env=environment).strip())
+
+        attn = os.path.join(prefix, "bin", "attn")
+        if os.path.exists(attn):
+            alone = {name: value for name, value in environment.items() if name != "ATTN_SHARE"}
+            print(run(attn, "translate", "-q", "Das ist gut.", env=alone, cwd=folder).strip())
+            run(attn, "train", "-q", "--sample", "--steps", "1", "--limit", "50", "-o", os.path.join(folder, "out"), env=alone)
 
         library = os.path.join(libraries, "libattn-core.so")
         only_allowed("the program", needed(program))
