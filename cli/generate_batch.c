@@ -1,6 +1,7 @@
 /* generate_batch.c: attn generate --batch: several prompts at a time. A text that has ended makes room for the next
  * prompt; what is printed is in the order of the prompts. A prompt that the context cannot hold is said, gets no
- * continuation, and leaves the others alone. */
+ * continuation, and leaves the others alone. After an interrupt or a failure all that was begun is printed as far as it
+ * came. */
 #include "generate.h"
 
 #include <stdlib.h>
@@ -169,6 +170,9 @@ static int run(work *w) {
         put(w);
         if (!cli_flush() || (w->all_read && !w->active)) break;
     }
+    for (size_t i = 0; i < w->active; i++)
+        if (finish(w, w->answer[w->which[i]]) != EXIT_DONE) code = EXIT_FAILED;
+    put(w);
     return w->failed ? EXIT_FAILED : code;
 }
 

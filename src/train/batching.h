@@ -35,11 +35,11 @@ typedef struct attn_example {
 } attn_example;
 
 /* A sequence that examples.c makes: ids[offset …], of which the prompt comes first; label −1: none. */
-typedef struct attn_sequence {
+typedef struct attn_learned_text {
     size_t offset, pair; /* of the corpus */
     uint32_t prompt, count;
     int32_t label;
-} attn_sequence;
+} attn_learned_text;
 
 typedef struct attn_epoch {
     attn_context *ctx;
@@ -60,8 +60,8 @@ typedef struct attn_epoch {
     int32_t *document; /* (id_count) */
     size_t document_capacity;
     size_t links_capacity;
-    bool examples;           /* of examples.c: an example's offset is its first sequence, it has `each` of them */
-    attn_sequence *sequence; /* (sequences) */
+    bool examples;               /* of examples.c: an example's offset is its first sequence, it has `each` of them */
+    attn_learned_text *sequence; /* (sequences) */
     size_t sequences, sequence_capacity, each;
     attn_preferences preferences; /* of the batch: PREFERENCES */
     float *reference;             /* (sequences) of all of them; NULL until it is known */

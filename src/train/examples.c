@@ -41,7 +41,7 @@ static attn_status add_sequence(attn_epoch *epoch, const attn_tokenizer *tokeniz
     const attn_pair *pair = attn_corpus_at(corpus, index);
     const bool classify = options->task == ATTN_TASK_CLASSIFY;
     const size_t first = epoch->id_count;
-    attn_sequence sequence = {.offset = first, .pair = index, .label = -1};
+    attn_learned_text sequence = {.offset = first, .pair = index, .label = -1};
     if (classify) ATTN_TRY(find_label(epoch, options, pair, &sequence.label));
     ATTN_TRY(attn_language_tokenize(tokenizer, tokens, pair->source, pair->source_bytes));
     if (classify) tokens->count = ATTN_MIN(tokens->count, options->most);
@@ -105,7 +105,7 @@ attn_status attn_epoch_examples(attn_epoch *epoch, const attn_tokenizer *tokeniz
     for (size_t i = 0; i < n; i++) {
         uint32_t longest = 0;
         for (size_t k = 0; k < each; k++) {
-            const attn_sequence *s = &epoch->sequence[i * each + k];
+            const attn_learned_text *s = &epoch->sequence[i * each + k];
             longest = ATTN_MAX(longest, s->count);
             epoch->target_tokens += s->label >= 0 ? 1 : s->count - s->prompt;
         }
@@ -124,7 +124,7 @@ attn_status attn_epoch_examples(attn_epoch *epoch, const attn_tokenizer *tokeniz
 }
 
 /* Column b of the batch: the sequence's tokens, and what is learned at each. */
-static void put_sequence(const attn_epoch *epoch, const attn_sequence *s, size_t b, size_t B, size_t T, int32_t *in,
+static void put_sequence(const attn_epoch *epoch, const attn_learned_text *s, size_t b, size_t B, size_t T, int32_t *in,
                          int32_t *out) {
     const int32_t *ids = epoch->ids + s->offset;
     const size_t steps = s->count - (s->label < 0);
@@ -157,14 +157,14 @@ attn_status attn_epoch_example_batch(attn_epoch *epoch, size_t index, attn_pair_
     const size_t B = epoch->each * epoch->batch_count[index];
     size_t T = 0, cells;
     for (size_t b = 0; b < B; b++) {
-        const attn_sequence *s = &epoch->sequence[attn_epoch_sequence(epoch, index, b)];
+        const attn_learned_text *s = &epoch->sequence[attn_epoch_sequence(epoch, index, b)];
         T = ATTN_MAX(T, s->count - (s->label < 0));
     }
     if (!attn_size_mul(&cells, 2 * T + 1, B)) return attn_fail(epoch->ctx, ATTN_E_SHAPE, "a batch is too large");
     ATTN_TRY(attn_grow(epoch->ctx, &epoch->buffer, &epoch->buffer_capacity, cells, 0, sizeof *epoch->buffer));
     int32_t *in = epoch->buffer, *out = in + T * B, *lengths = out + T * B;
     for (size_t b = 0; b < B; b++) {
-        const attn_sequence *s = &epoch->sequence[attn_epoch_sequence(epoch, index, b)];
+        const attn_learned_text *s = &epoch->sequence[attn_epoch_sequence(epoch, index, b)];
         lengths[b] = (int32_t)(s->count - (s->label < 0));
         put_sequence(epoch, s, b, B, T, in, out);
     }

@@ -51,7 +51,7 @@ static attn_status read_answers(attn_trainer *trainer, attn_answer *answer) {
     for (size_t i = 0; i < attn_corpus_count(trainer->valid); i++) answer[i] = (attn_answer){0, 0};
     ATTN_TRY(attn_reference_make(trainer, epoch, trainer->valid));
     for (size_t i = 0; i < epoch->sequences; i++) {
-        const attn_sequence *s = &epoch->sequence[i];
+        const attn_learned_text *s = &epoch->sequence[i];
         answer[s->pair] = (attn_answer){(double)epoch->reference[i], s->count - s->prompt};
     }
     return ATTN_OK;

@@ -1,8 +1,11 @@
 /* generate.c: attn with language models that are one file: continuing, conversations, converting, describing. */
 #include "cli/program.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *golden(const char *name) {
@@ -177,9 +180,37 @@ static void test_batch(void **state) {
     assert_says(o, "/nonexistent: cannot open");
 }
 
+/* Prompts that go on for ever, after a blank one, which is printed at once and says that it runs. */
+static void test_batch_interrupted(void **state) {
+    (void)state;
+    static char out[4 << 20];
+    size_t bytes = 0;
+    int pipes[2], status;
+    const char *file = golden("llama");
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    pid_t process = start_program((const int[]){-1, pipes[1], -1}, NULL,
+                                  (const char *const[]){"generate", "-m", file, "-n", "900000000", "--slide", "--temp",
+                                                        "0", "--batch", "3", "--json", "", "the ", "in", NULL});
+    close(pipes[1]);
+    bool sent = false;
+    for (ssize_t n; bytes + 1 < sizeof out && (n = read(pipes[0], out + bytes, sizeof out - 1 - bytes)) > 0;) {
+        out[bytes += (size_t)n] = 0;
+        if (!sent) kill(process, SIGINT);
+        sent = true;
+    }
+    close(pipes[0]);
+    assert_int_equal(waitpid(process, &status, 0), process);
+    assert_true(WIFEXITED(status) && sent);
+    assert_non_null(strstr(out, "\"end\":\"blank prompt\""));
+    assert_non_null(strstr(out, "{\"prompt\":\"the \",\"text\":\""));
+    assert_non_null(strstr(out, "{\"prompt\":\"in\",\"text\":\""));
+    assert_non_null(strstr(out, "\"end\":\"interrupted\""));
+    assert_int_equal(count_lines(out), 3);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convert), cmocka_unit_test(test_gguf),
-                                       cmocka_unit_test(test_prompts_that_are_none), cmocka_unit_test(test_chat),
-                                       cmocka_unit_test(test_batch)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_convert), cmocka_unit_test(test_gguf),  cmocka_unit_test(test_prompts_that_are_none),
+        cmocka_unit_test(test_chat),    cmocka_unit_test(test_batch), cmocka_unit_test(test_batch_interrupted)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
