@@ -1,5 +1,5 @@
 /* How near the attention operator comes on usual shapes (docs/numerics.md has the figures), rows that see nothing, and
- * finite biases as great as they get. */
+ * finite biases as great as they get, and strided ones. */
 #include "kern/attention_case.h"
 
 #include <float.h>
@@ -231,8 +231,35 @@ static void great_bias(void **state) {
         }
 }
 
+/* A bias whose keys lie apart is copied first; as great as blocks and tiles get, so that a write past the copy shows.
+ */
+static void strided_bias(void **state) {
+    (void)state;
+    enum { QUERIES = 64, KEYS = 64, APART = 3 };
+    FOR_LEVELS(level) {
+        struct attention_case c = plain_call(ATTN_F32, H, 1, QUERIES, KEYS, D, DV, 0), apart = c;
+        uint64_t random = 6;
+        attn_tensor bias = normal_tensor(&random, ATTN_F32, (size_t[]){1, 1, QUERIES, KEYS}, 0);
+        attn_tensor wide = case_tensor(&random, ATTN_F32, 4, (size_t[]){1, 1, QUERIES, KEYS * APART}, LAYOUT_PLAIN);
+        wide.shape[3] = KEYS, wide.stride[3] = APART;
+        for (ptrdiff_t i = 0; i < QUERIES * KEYS; i++) ref_store(&wide, i * APART, ref_load(&bias, i));
+        c.options.bias = &bias, apart.options.bias = &wide;
+        attn_context *ctx = case_context(*level, 1);
+        case_results(&c, LAYOUT_PLAIN), case_results(&apart, LAYOUT_PLAIN);
+        assert_ok(ctx, case_run(ctx, &c));
+        assert_ok(ctx, case_run(ctx, &apart));
+        for (int x = 0; x <= CASE_DV; x++)
+            for (size_t i = 0; i < attn_tensor_count(&c.result[x]); i++)
+                if (ref_load(&c.result[x], (ptrdiff_t)i) != ref_load(&apart.result[x], (ptrdiff_t)i))
+                    fail_msg("%s: %s[%zu] is %g, and %g where the bias lies apart", *level, case_result_names[x], i,
+                             ref_load(&c.result[x], (ptrdiff_t)i), ref_load(&apart.result[x], (ptrdiff_t)i));
+        case_release();
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rms), cmocka_unit_test(no_bias), cmocka_unit_test(empty_rows),
-                                       cmocka_unit_test(weightless_key), cmocka_unit_test(great_bias)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rms),        cmocka_unit_test(no_bias),
+                                       cmocka_unit_test(empty_rows), cmocka_unit_test(weightless_key),
+                                       cmocka_unit_test(great_bias), cmocka_unit_test(strided_bias)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
