@@ -75,7 +75,7 @@ static int begin(work *w, char *prompt, size_t line) {
         free(a);
         return cli_fail_memory(w->c);
     }
-    *a = (answer){.prompt = prompt, .line = line, .end = "blank prompt"};
+    *a = (answer){.prompt = prompt, .line = line, .end = *prompt ? "refused" : "blank prompt"};
     w->answer[w->count++] = a;
     if (!*prompt) return EXIT_DONE;
     if (w->s->prompt_template >= 0 && !(a->prompt = generate_instruction(w->c, w->s, prompt))) return EXIT_FAILED;
@@ -87,7 +87,6 @@ static int begin(work *w, char *prompt, size_t line) {
         else cli_fail_status(w->c);
         attn_generator_free(a->g);
         a->g = NULL;
-        a->end = "refused";
         w->failed = true;
         return EXIT_DONE;
     }
@@ -152,6 +151,10 @@ static void clear(answer *a) {
 static void put(work *w) {
     for (; w->put < w->count && !w->answer[w->put]->g; w->put++) {
         answer *a = w->answer[w->put];
+        if (!a->prompt) { /* it never began, which was said */
+            clear(a);
+            continue;
+        }
         if (w->s->json) generate_put_json(a->prompt, a->given, a->text, a->bytes, a->end);
         else {
             if (!w->s->no_prompt && !w->chat) fputs(a->prompt, stdout);

@@ -19,9 +19,8 @@ typedef struct attn_decode_tile {
     size_t keys;                                           /* of the tile that exist */
     const void *k[ATTN_TILE_BLOCKS], *v[ATTN_TILE_BLOCKS]; /* of each block */
     const void *next_k[ATTN_TILE_BLOCKS], *next_v[ATTN_TILE_BLOCKS]; /* of the next tile, which is fetched meanwhile */
-    ptrdiff_t
-        k_row; /* elements from key to key; 0: k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128
-                */
+    bool in_rows;    /* keys lie k_row elements apart; else k[i] are blocks */
+    ptrdiff_t k_row; /* [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128 */
     ptrdiff_t v_row; /* elements from key to key, or with `paired` from pair to pair in floats */
     const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
     const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs, with zeros to whole vectors; q_row apart */
@@ -29,7 +28,7 @@ typedef struct attn_decode_tile {
     const int8_t *q8; /* I8: [row][D], zeros up to q8_row, a multiple of 4 */
     ptrdiff_t q8_row;
     const float *q_scale;
-    float *packed, *padded; /* scratch where k_row is not 0: tiles: [2][D][16]; [64][padded_row] */
+    float *packed, *padded; /* scratch for in_rows: tiles: [2][D][16]; [64][padded_row] */
     size_t padded_row;      /* as q_row, in whole vectors */
     const float *zeros;     /* fast and not paired: as long as a row of values */
     float *s, *pairs;       /* [row][ATTN_TILE] scores, then weights; fast: [row][ATTN_TILE/2] those as pairs of bf16 */

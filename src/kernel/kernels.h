@@ -22,8 +22,9 @@
 #define ATTN_UNROLL _Pragma("GCC unroll 64")
 #endif
 
-/* Columns of a packed panel, at every level. */
+/* Columns of a packed panel, and multiply-adds in a chain along k, at every level. */
 #define ATTN_PANEL 16
+#define ATTN_GEMM_CHAIN 256
 
 /* How B lies in its panels. */
 typedef enum attn_panel_form {

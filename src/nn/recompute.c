@@ -4,7 +4,8 @@
  * Forward: the part runs on stand-ins of its inputs, its result is copied out, and the memory of all that it made is
  * taken back. Backward: it runs again, with the same numbers of operations and so the same dropout masks, what it
  * records is differentiated at once, weights included, and the memory is taken back again. Every sum has the same terms
- * in the same order as without: the same bits. */
+ * in the same order as without: the same bits, but for a weight of several parts whose rows, being few, are gathered
+ * into one product without. */
 #include "nn/tape.h"
 
 #include <string.h>

@@ -167,7 +167,7 @@ static void find_keys(decode_scratch *f, const decode_job *job, size_t key) {
         find_next(f, job, key);
         return;
     }
-    t->k_row = at->k.row, t->v_row = at->v.row;
+    t->in_rows = true, t->k_row = at->k.row, t->v_row = at->v.row;
     for (size_t b = t->first; b < t->end; b++) {
         const ptrdiff_t row = x->k_first + (ptrdiff_t)(key + b * ATTN_KEYS);
         t->k[b] = attn_view_at(&at->k, x->index, f->block.key_head, row);

@@ -132,7 +132,7 @@ size_t attn_kv_cache_bytes(const attn_kv_cache *cache) { return cache->pages * c
 void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t sequence, size_t head, size_t key) {
     const attn_cached *x = cache->sequences + sequence;
     const bool i8 = cache->options.dtype == ATTN_I8;
-    tile->k_row = 0, tile->paired = cache->options.dtype == ATTN_BF16;
+    tile->in_rows = false, tile->paired = cache->options.dtype == ATTN_BF16;
     tile->v_row = (ptrdiff_t)(i8 ? cache->v_bytes : cache->options.dv);
     for (size_t b = tile->first; b < tile->end; b++) {
         const size_t position = key + b * ATTN_KEYS, within = position % cache->page_keys;

@@ -238,12 +238,16 @@ static void run_worker(void *arg, size_t worker) {
     if (job->pairs) job->kernels->tiles_end();
 }
 
+static attn_status check_epilogue(attn_context *ctx, const attn_gemm *g) {
+    if (!g->accumulate || (!g->bias && !g->residual && g->act == ATTN_IDENTITY)) return ATTN_OK;
+    return attn_fail(ctx, ATTN_E_ARGUMENT, "gemm: accumulate excludes bias, residual and activation");
+}
+
 static attn_status run_job(attn_context *ctx, struct gemm_job *job) {
     for (size_t i = 0; i < job->n; i++) {
         struct cut *cut = &job->cuts[i];
         const attn_gemm *g = cut->gemm;
-        if (g->accumulate && (g->bias || g->residual || g->act != ATTN_IDENTITY))
-            return attn_fail(ctx, ATTN_E_ARGUMENT, "gemm: accumulate excludes bias, residual and activation");
+        ATTN_TRY(check_epilogue(ctx, g));
         make_cut(ctx, cut);
         job->pairs |= cut->b.form == ATTN_PANEL_PAIRS;
         cut->end = job->units += cut->down * cut->across;
@@ -275,6 +279,7 @@ attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return att
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n) {
     const bool chunks = gemm->m <= CHUNK_ROWS || (double)k * (double)n * sizeof(float) > MOST_SPARE;
+    ATTN_TRY(check_epilogue(ctx, gemm));
     if (gemm->m > STRIP_ROWS && chunks && gemm->a_column == 1 && k && n)
         return attn_gemm_run_chunks(ctx, gemm, b, row, column, k, n);
     if (gemm->m > STRIP_ROWS || k > STRIP_DEPTH) {

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 enum {
-    CHAIN = 256,
+    CHAIN = ATTN_GEMM_CHAIN,
     LEAST_ROWS = 96,
     ROWS_ALIGN = 12, /* tiles of the levels with many registers */
     CHUNK_PANELS = 8,

@@ -257,9 +257,32 @@ static void strided_bias(void **state) {
     }
 }
 
+/* Keys of one row that stands again and again, by the path of few queries and by that of many. */
+static void repeated_key(void **state) {
+    (void)state;
+    static const size_t queries[] = {1, 40};
+    for (int i = 0; i < 2; i++) FOR_LEVELS(level) {
+            struct attention_case c = plain_call(ATTN_F32, H, 1, queries[i], S, D, DV, 0), again = c;
+            again.k.stride[2] = 0;
+            for (ptrdiff_t s = 1; s < S; s++)
+                for (ptrdiff_t d = 0; d < D; d++) ref_store(&c.k, s * D + d, ref_load(&c.k, d));
+            attn_context *ctx = case_context(*level, 1);
+            case_results(&c, LAYOUT_PLAIN), case_results(&again, LAYOUT_PLAIN);
+            assert_ok(ctx, case_run(ctx, &c));
+            assert_ok(ctx, case_run(ctx, &again));
+            for (size_t x = 0; x < attn_tensor_count(&c.result[CASE_OUT]); x++)
+                if (ref_load(&c.result[CASE_OUT], (ptrdiff_t)x) != ref_load(&again.result[CASE_OUT], (ptrdiff_t)x))
+                    fail_msg("%s, T %zu: out[%zu] is %g, and %g with a stride of 0", *level, c.t, x,
+                             ref_load(&c.result[CASE_OUT], (ptrdiff_t)x),
+                             ref_load(&again.result[CASE_OUT], (ptrdiff_t)x));
+            case_release();
+        }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rms),        cmocka_unit_test(no_bias),
-                                       cmocka_unit_test(empty_rows), cmocka_unit_test(weightless_key),
-                                       cmocka_unit_test(great_bias), cmocka_unit_test(strided_bias)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rms),         cmocka_unit_test(no_bias),
+                                       cmocka_unit_test(empty_rows),  cmocka_unit_test(weightless_key),
+                                       cmocka_unit_test(great_bias),  cmocka_unit_test(strided_bias),
+                                       cmocka_unit_test(repeated_key)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* decode.h: attention for few queries: lanes are keys, rows are queries.
  *
- *     scores   s[row][key] = Σ_d q[row][d] · k[d][key]         packed blocks of 16 keys, or rows turned into such
+ *     scores   s[row][key] = Σ_d q[row][d] · k[d][key]         blocks of 16 keys, or rows that are turned
  *     output   o[row][c]  (+)= Σ_key p[row][key] · v[key][c]
  *
  * Every number is made by the operations of body/attention.h in their order, so a row's bits are those of the path
@@ -37,20 +37,23 @@ V_FN size_t most_rows(const enum lay lay) {
     if (in_pairs(lay) && !V_FAST_BF16) return 1;
     return lay == LAY_F32 || in_pairs(lay) || DECODE_ROWS < 4 ? DECODE_ROWS : 4;
 }
-/* call(n) with a constant for the number of rows. */
+/* call(n) with a constant for the number of rows, at most `most`, which is constant. */
 #define WITH_ROWS(most, rows, call)                           \
     switch (most < 2 ? 1 : most < 5 && rows > 3 ? 4 : rows) { \
     case 1: call(1); break;                                   \
     case 2: call(2); break;                                   \
     case 3: call(3); break;                                   \
     case 4: call(4); break;                                   \
-    case 5: call(5); break;                                   \
-    case 6: call(6); break;                                   \
-    case 7: call(7); break;                                   \
-    default: call(8); break;                                  \
+    case 5: WITH_MANY(most, 5, call);                         \
+    case 6: WITH_MANY(most, 6, call);                         \
+    case 7: WITH_MANY(most, 7, call);                         \
+    default: WITH_MANY(most, 8, call);                        \
     }
+#define WITH_MANY(most, n, call) \
+    if (most >= n) call(n);      \
+    break
 
-/* Vector `at` floats on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
+/* A vector of a term, from a lane on; SPLIT: its lower halves, or from 2 bytes further its upper ones. */
 V_FN V load_key(const enum lay lay, const void *k, size_t term, size_t lane) {
     if (lay == LAY_F16) return v_load_f16((const uint16_t *)k + term * ATTN_KEYS + lane);
     if (lay == LAY_SPLIT)
@@ -66,7 +69,7 @@ V_FN void fetch(const void *p, size_t at, size_t bytes) {
 }
 V_FN size_t element_bytes(const enum lay lay) { return lay == LAY_F32 || lay == LAY_PAIRS ? 4 : lay == LAY_I8 ? 1 : 2; }
 
-/* Some rows by some blocks. Always inlined with constant dtype, rows and blocks. */
+/* Some rows by some blocks. Always inlined with constant lay, rows and blocks. */
 V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const void *const *k, const void *const *next,
                     size_t terms, const float *q, ptrdiff_t q_row, float *s) {
     for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
@@ -267,7 +270,7 @@ static void scores_of_rows_pairs(const attn_decode_tile *t) {
 static void decode_scores(const attn_decode_tile *t) {
     const void *const *k = t->k + t->first;
     const size_t blocks = t->end - t->first;
-    if (t->k_row != 0) scores_of_rows_f32(t);
+    if (t->in_rows) scores_of_rows_f32(t);
     else if (t->dtype == ATTN_BF16) scores_split(t, k, t->first, blocks);
     else if (t->dtype == ATTN_F16) scores_f16(t, k, t->first, blocks);
     else scores_f32(t, k, t->first, blocks);
@@ -275,7 +278,7 @@ static void decode_scores(const attn_decode_tile *t) {
 
 /* The same by products of pairs. */
 static void decode_scores_bf16(const attn_decode_tile *t) {
-    if (t->k_row != 0) scores_of_rows_pairs(t);
+    if (t->in_rows) scores_of_rows_pairs(t);
     else scores_pairs(t, t->k + t->first, t->first, t->end - t->first);
 }
 

@@ -16,10 +16,9 @@
 #include "kernel/body/partial.h"
 #include "kernel/kernels.h"
 
-#define GEMM_CHAIN 256
 #define GEMM_AHEAD 16 /* rows that lie apart are prefetched so many before they are copied */
 #define GEMM_BEAT 16  /* k between two groups of prefetches: few at a time, or they hold up the loads */
-#define GEMM_BEATS (GEMM_CHAIN / GEMM_BEAT)
+#define GEMM_BEATS (ATTN_GEMM_CHAIN / GEMM_BEAT)
 #define GEMM_PANEL_VECTORS (ATTN_PANEL / V_LANES)
 #define GEMM_MOST_VECTORS (V_GEMM_FEW_PANELS * GEMM_PANEL_VECTORS)
 
@@ -328,7 +327,7 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     const size_t tiles = (rows + V_GEMM_ROWS - 1) / V_GEMM_ROWS, parts = tiles > panels ? tiles / panels : 1;
     const size_t next_lines = (GEMM_BEAT * bytes / 64 + parts - 1) / parts;
     const size_t part_bytes = next_lines * 64 * GEMM_BEATS;
-    const size_t beats = tiles * (lines / GEMM_CHAIN + 1) * GEMM_BEATS;
+    const size_t beats = tiles * (lines / ATTN_GEMM_CHAIN + 1) * GEMM_BEATS;
     const size_t each = (g->next_bytes / 64 + beats - 1) / beats; /* a block with `next` is one strip */
     const char *next = g->next;
     /* The far rows: as many as a tile has beats with each tile, a part of their bytes at a time. */
@@ -340,7 +339,7 @@ static void gemm_strip(const attn_gemm_block *g, size_t row, size_t rows, size_t
     t.n = columns < panels * ATTN_PANEL ? columns : panels * ATTN_PANEL;
     if (g->scratch) t.a_row = 1, t.a_column = V_GEMM_ROWS;
     for (size_t done = 0; done < depth; done += t.lines) {
-        t.lines = depth - done < GEMM_CHAIN ? depth - done : GEMM_CHAIN;
+        t.lines = depth - done < ATTN_GEMM_CHAIN ? depth - done : ATTN_GEMM_CHAIN;
         t.add = g->accumulate || line + done > 0;
         /* After this part of the strip comes its next chain, or the first one of the next strip. */
         const bool last = done + t.lines == depth;
@@ -477,9 +476,9 @@ static void gemm_pack_pairs(void *to, const float *b, ptrdiff_t row, ptrdiff_t c
 
 /* sums[j] += Σ_i x[i][j]: chains of 256 rows, added in order. */
 static void column_sums(float *sums, const float *x, ptrdiff_t x_row, size_t rows, size_t n) {
-    for (size_t first = 0; first < rows; first += GEMM_CHAIN) {
+    for (size_t first = 0; first < rows; first += ATTN_GEMM_CHAIN) {
         const float *chain = x + (ptrdiff_t)first * x_row;
-        const size_t length = rows - first < GEMM_CHAIN ? rows - first : GEMM_CHAIN;
+        const size_t length = rows - first < ATTN_GEMM_CHAIN ? rows - first : ATTN_GEMM_CHAIN;
         size_t j = 0;
         for (; j + 4 * V_LANES <= n; j += 4 * V_LANES) { /* 4: the latency of an addition */
             V sum[4] = {v_zero(), v_zero(), v_zero(), v_zero()};

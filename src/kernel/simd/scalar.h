@@ -103,7 +103,9 @@ V_FN float v_max_of(V a) { return a; }
 
 V_FN void v_transpose(V x[V_LANES]) { (void)x; } /* lane i of x[j] ↔ lane j of x[i] */
 #define V_TURNED 1 /* vectors that v_load_turned makes: lane j of x[i] = rows[j][at + i] */
-V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) { x[0] = ((const float *)rows[0])[at]; }
+V_FN void v_load_turned(V x[V_TURNED], const void *const *rows, size_t at) {
+    x[0] = v_load((const float *)rows[0] + at);
+}
 
 V_FN V v_load_bf16(const uint16_t *p) { return attn_float_of_bf16(*p); }
 V_FN void v_store_bf16(uint16_t *p, V a) { *p = attn_bf16_of(a); } /* to nearest, ties to even; NaN stays NaN */
