@@ -90,8 +90,8 @@ ATTN_API attn_status attn_tape_precision(attn_tape *tape, attn_dtype dtype);
 /* y = part(tape, arg, x), where y has as many elements as x[0]; n ≤ 4 inputs. After attn_tape_recompute(tape, true) a
  * recording tape keeps x and y alone, and backward runs the part again: the memory of one part instead of all of them
  * for the time of one more forward pass (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), and the
- * same bits, but for the gradient of a weight that several parts use with fewer than 192 rows. So a part reads no variables but x, leaves none, does the same both times, and what arg points to stays until
- * backward ends. */
+ * same bits, but for the gradient of a weight that several parts use with fewer than 192 rows. So a part reads no
+ * variables but x, leaves none, does the same both times, and what arg points to stays until backward ends. */
 typedef attn_var *attn_tape_part(attn_tape *tape, void *arg, attn_var *const *x);
 ATTN_API attn_var *attn_tape_run(attn_tape *tape, attn_tape_part *part, void *arg, attn_var *const *x, size_t n);
 ATTN_API void attn_tape_recompute(attn_tape *tape, bool on); /* stays */
