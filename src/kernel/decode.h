@@ -19,8 +19,8 @@ typedef struct attn_decode_tile {
     size_t keys;                                           /* of the tile that exist */
     const void *k[ATTN_TILE_BLOCKS], *v[ATTN_TILE_BLOCKS]; /* of each block */
     const void *next_k[ATTN_TILE_BLOCKS], *next_v[ATTN_TILE_BLOCKS]; /* of the next tile, which is fetched meanwhile */
-    bool in_rows;    /* keys lie k_row elements apart; else k[i] are blocks */
-    ptrdiff_t k_row; /* [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128 */
+    bool in_rows;    /* or k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128 */
+    ptrdiff_t k_row; /* in_rows: elements from key to key */
     ptrdiff_t v_row; /* elements from key to key, or with `paired` from pair to pair in floats */
     const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
     const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs, with zeros to whole vectors; q_row apart */

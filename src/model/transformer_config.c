@@ -71,22 +71,23 @@ attn_status attn_transformer_configure(attn_model *model, const char *config_jso
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
+static attn_parameter *add_part(attn_builder *b, const char *prefix, const char *name, const char *part, attn_init init,
+                                float scale, size_t rows, size_t columns) {
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s.%s", prefix, name, part);
+    return attn_builder_add(b, full, init, scale, rows, columns);
+}
+
 static attn_transformer_linear add_linear(attn_builder *b, const char *prefix, const char *name, size_t out,
                                           size_t in) {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    attn_transformer_linear l = {attn_builder_add(b, full, ATTN_INIT_XAVIER, 1, out, in), NULL};
-    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    l.b = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, out, 0);
+    attn_transformer_linear l = {add_part(b, prefix, name, "weight", ATTN_INIT_XAVIER, 1, out, in), NULL};
+    l.b = add_part(b, prefix, name, "bias", ATTN_INIT_ZERO, 0, out, 0);
     return l;
 }
 
 static attn_transformer_norm add_norm(attn_builder *b, const char *prefix, const char *name, size_t d) {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
-    attn_transformer_norm n = {attn_builder_add(b, full, ATTN_INIT_ONE, 0, d, 0), NULL};
-    snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
-    n.bias = attn_builder_add(b, full, ATTN_INIT_ZERO, 0, d, 0);
+    attn_transformer_norm n = {add_part(b, prefix, name, "weight", ATTN_INIT_ONE, 0, d, 0), NULL};
+    n.bias = add_part(b, prefix, name, "bias", ATTN_INIT_ZERO, 0, d, 0);
     return n;
 }
 

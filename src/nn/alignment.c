@@ -68,11 +68,6 @@ static attn_var *attend(attn_tape *tape, attention_node *own, attn_operation ope
     return c;
 }
 
-static const attn_var *root(const attn_var *var) {
-    while (var->parent) var = var->parent;
-    return var;
-}
-
 /* The keys' and annotations' gradients gather over all steps of a decoder: they are cleared once and then added to, and
  * so, for the sake of one flag, is the query's. */
 static attn_status attend_backward(attn_tape *tape, attn_node *node) {
@@ -85,7 +80,8 @@ static attn_status attend_backward(attn_tape *tape, attn_node *node) {
         if (!vars[i]->needs_grad) continue;
         /* The operator's outputs may not overlap: of several that lie in one variable all but the first go beside it.
          */
-        bool again = (i > 0 && root(vars[i]) == root(vars[0])) || (i > 1 && root(vars[i]) == root(vars[1]));
+        bool again = (i > 0 && attn_var_root(vars[i]) == attn_var_root(vars[0])) ||
+                     (i > 1 && attn_var_root(vars[i]) == attn_var_root(vars[1]));
         float *data = again ? attn_grad_shadow(tape, vars[i], i - 1) : attn_grad_zeroed(tape, vars[i]);
         if (!data) return ATTN_E_NOMEM;
         grad[i] = batch_major(&vars[i]->value, data);

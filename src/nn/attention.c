@@ -166,11 +166,6 @@ attn_var *attn_tape_attention(attn_tape *tape, const attn_attention_inputs *inpu
 
 /* ---- backward --------------------------------------------------------------------------------------- */
 
-static const attn_var *root(const attn_var *var) {
-    while (var->parent) var = var->parent;
-    return var;
-}
-
 enum { Q, K, V, BIAS, SINKS, INPUTS };
 
 /* Where each input's gradient goes; whether all are to be added to. The operator has one flag for all its outputs:
@@ -180,7 +175,7 @@ static attn_status gradients_of(attn_tape *tape, attn_var *const var[INPUTS], fl
     for (int i = 0; i < INPUTS; i++) {
         if (!var[i] || !var[i]->needs_grad) continue;
         /* The operator's outputs may not overlap: of several in one variable all but the first go beside it. */
-        for (int j = 0; j < i; j++) again[i] |= i < BIAS && root(var[j]) == root(var[i]);
+        for (int j = 0; j < i; j++) again[i] |= i < BIAS && attn_var_root(var[j]) == attn_var_root(var[i]);
         some |= again[i] || var[i]->parent || var[i]->parameter || var[i]->grad_written;
     }
     *accumulate = some;

@@ -164,6 +164,11 @@ float *attn_grad_shadow(attn_tape *tape, attn_var *var, int index);
 attn_status attn_grad_pass(attn_tape *tape, attn_var *var, float *grad);
 /* The same for memory that is still needed: copied if it is the first. */
 attn_status attn_grad_add(attn_tape *tape, attn_var *var, const float *grad);
+/* What var is a part of, at last. */
+static inline const attn_var *attn_var_root(const attn_var *var) {
+    while (var->parent) var = var->parent;
+    return var;
+}
 /* Memory for a gradient of n floats, and back: the next one may take it. */
 float *attn_grad_memory(attn_tape *tape, size_t n);
 void attn_grad_release(attn_tape *tape, void *memory, size_t n);

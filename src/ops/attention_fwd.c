@@ -4,6 +4,7 @@
  * while it is in the cache, and the next one is fetched meanwhile. For each block it keeps, until the split of 512 keys
  * ends, Oᵀ with maximum and sum (see body/attention.h), then merges them into the total. A block whose keys fit into
  * one split needs no total. */
+#include "base/half.h"
 #include "ops/attention.h"
 
 #include <math.h>
@@ -198,10 +199,8 @@ static void inspect_values(forward_scratch *f, forward_keys *keys, size_t rows, 
 static void widen_weights(float *s, const float *pairs, size_t keys, size_t lanes) {
     for (size_t j = 0; j < keys; j++)
         for (size_t lane = 0; lane < lanes; lane++) {
-            uint32_t bits;
-            memcpy(&bits, pairs + j / 2 * lanes + lane, sizeof bits);
-            bits = j % 2 ? bits & 0xffff0000u : bits << 16;
-            memcpy(s + j * lanes + lane, &bits, sizeof bits);
+            const uint32_t pair = attn_float_bits(pairs[j / 2 * lanes + lane]);
+            s[j * lanes + lane] = attn_float_of_bits(j % 2 ? pair & 0xffff0000u : pair << 16);
         }
 }
 

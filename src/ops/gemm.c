@@ -13,19 +13,16 @@ enum {
     UNITS_PER_THREAD = 4, /* so that a thread that lost its processor for a while is waited for less */
     ALONE = 2 << 20,      /* multiply-adds not worth a second thread */
     READ_COST = 8,        /* multiply-adds in the time that it takes to read an element of B */
-    ROWS_ALIGN = 12,      /* a cut between rows falls on whole tiles of most levels, */
-    PAIR_ROWS_ALIGN = 32, /* or where pairs are multiplied by tiles on two of them */
-    LEAST_ROWS = 96,      /* that share what is read of A; fewer read B too often */
+    PAIR_ROWS_ALIGN = 32, /* as ROWS_ALIGN, where pairs are multiplied by tiles: two of them */
     MOST_ROWS = 384,
     STREAM_BYTES = 1 << 19,
     LARGE_L1 = 44 << 10,     /* has room for a chain of a strip (32 KB) and of a tile of A, if nothing else comes in */
-    STRIP_ROWS = 96,         /* B is packed as a whole for more rows of A */
-    CHUNK_ROWS = 512,        /* and in chunks for fewer than that */
+    STRIP_ROWS = 96,         /* B is packed before, or in chunks, for more rows of A */
+    CHUNK_ROWS = 512,        /* in chunks for at most so many, or if B is large */
     STRIP_PANELS = 2,        /* packed at a time where B is not packed as a whole */
     STRIP_DEPTH = 8192,      /* and the k it may have for that */
     COPY_COLUMNS = 64,       /* an A whose rows are not contiguous is copied if at least so many columns read it */
-    SET_COLUMNS = 256,       /* so is one whose rows lie a multiple of SET_ELEMENTS apart: a tile's rows would */
-    SET_ELEMENTS = 1024,     /* share a set of the L1 cache (4 KB) */
+    SET_COLUMNS = 256,       /* so is one whose rows lie a multiple of SET_ELEMENTS apart: see gemm_chunks.h */
     PACK_ELEMENTS = 1 << 14, /* packed on one thread */
     PACK_PANELS = 8,         /* packed together: 512 bytes of a row */
     MOST_SPARE = 64 << 20,   /* bytes of a packed right side that a context keeps for the next one */
@@ -279,9 +276,10 @@ attn_status attn_gemm_run(attn_context *ctx, const attn_gemm *gemm) { return att
 attn_status attn_gemm_run_unpacked(attn_context *ctx, const attn_gemm *gemm, const float *b, ptrdiff_t row,
                                    ptrdiff_t column, size_t k, size_t n) {
     const bool chunks = gemm->m <= CHUNK_ROWS || (double)k * (double)n * sizeof(float) > MOST_SPARE;
-    ATTN_TRY(check_epilogue(ctx, gemm));
-    if (gemm->m > STRIP_ROWS && chunks && gemm->a_column == 1 && k && n)
+    if (gemm->m > STRIP_ROWS && chunks && gemm->a_column == 1 && k && n) {
+        ATTN_TRY(check_epilogue(ctx, gemm));
         return attn_gemm_run_chunks(ctx, gemm, b, row, column, k, n);
+    }
     if (gemm->m > STRIP_ROWS || k > STRIP_DEPTH) {
         attn_packed packed = {.data = ctx->spare, .bytes = ctx->spare_bytes};
         ctx->spare = NULL, ctx->spare_bytes = 0;

@@ -9,15 +9,11 @@
 #include <stdatomic.h>
 
 enum {
-    CHAIN = ATTN_GEMM_CHAIN,
-    LEAST_ROWS = 96,
-    ROWS_ALIGN = 12, /* tiles of the levels with many registers */
     CHUNK_PANELS = 8,
     UNIT_CHUNKS = 3,
     UNITS_PER_THREAD = 3,
     COPYING_UNITS = 2, /* where a unit begins with copies */
     PACK_PANELS = 4,
-    SET_ELEMENTS = 1024, /* rows of A so far apart share a set of the L1 cache: A is copied first */
 };
 
 struct chunk_job {
@@ -51,9 +47,9 @@ static size_t chunks_of(const struct chunk_job *job, size_t unit) {
 
 static struct place place_of(const struct chunk_job *job, size_t unit, size_t step) {
     const size_t chunks = chunks_of(job, unit), chain = step / chunks, chunk = step % chunks;
-    struct place p = {.row = unit % job->blocks * job->rows, .line = chain * CHAIN};
+    struct place p = {.row = unit % job->blocks * job->rows, .line = chain * ATTN_GEMM_CHAIN};
     p.rows = ATTN_MIN(job->rows, job->gemm->m - p.row);
-    p.depth = ATTN_MIN((size_t)CHAIN, job->k - p.line);
+    p.depth = ATTN_MIN((size_t)ATTN_GEMM_CHAIN, job->k - p.line);
     p.column = (unit / job->blocks * job->chunks + chunk) * job->columns;
     p.columns = ATTN_MIN(job->columns, job->n - p.column);
     p.first = chunk == 0;
@@ -111,7 +107,7 @@ static void run_worker(void *arg, size_t worker) {
             const struct place p = place_of(job, unit, step);
             attn_gemm_block block = block_of(job, &p);
             block.b = scratch;
-            if (job->copies) block.scratch = scratch + job->columns * CHAIN, block.copied = !p.first;
+            if (job->copies) block.scratch = scratch + job->columns * ATTN_GEMM_CHAIN, block.copied = !p.first;
             if (step + 1 == steps) upcoming = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
             if (step + 1 < steps || upcoming < job->units) {
                 const struct place next = step + 1 < steps ? place_of(job, unit, step + 1) : place_of(job, upcoming, 0);
@@ -125,12 +121,12 @@ static void run_worker(void *arg, size_t worker) {
 
 /* A block's chain of A has half of the L2 cache. */
 static void make_cut(struct chunk_job *job, const attn_context *ctx) {
-    const size_t m = job->gemm->m, fit = ctx->l2_bytes / 2 / (CHAIN * sizeof(float));
+    const size_t m = job->gemm->m, fit = ctx->l2_bytes / 2 / (ATTN_GEMM_CHAIN * sizeof(float));
     const size_t wanted = (size_t)ctx->threads * (job->copies ? COPYING_UNITS : UNITS_PER_THREAD);
     const size_t blocks = parts_of(m, ATTN_MAX(fit, (size_t)LEAST_ROWS));
     job->rows = parts_of(parts_of(m, blocks), ROWS_ALIGN) * ROWS_ALIGN;
     job->blocks = parts_of(m, job->rows);
-    job->chains = parts_of(job->k, CHAIN);
+    job->chains = parts_of(job->k, ATTN_GEMM_CHAIN);
     const size_t panels = parts_of(job->n, ATTN_PANEL), share = parts_of(panels, parts_of(wanted, job->blocks));
     job->chunks = ATTN_MIN(parts_of(share, CHUNK_PANELS), (size_t)UNIT_CHUNKS);
     job->columns = ATTN_MIN(parts_of(parts_of(share, job->chunks), 2) * 2, (size_t)CHUNK_PANELS) * ATTN_PANEL;
@@ -149,7 +145,8 @@ attn_status attn_gemm_run_chunks(attn_context *ctx, const attn_gemm *gemm, const
                             .copies = gemm->a_row % SET_ELEMENTS == 0};
     make_cut(&job, ctx);
     const size_t workers = ATTN_MIN((size_t)ctx->threads, job.units);
-    job.scratch_each = job.columns * CHAIN + (job.copies ? attn_gemm_scratch(job.rows, gemm->m, CHAIN) : 0);
+    job.scratch_each =
+        job.columns * ATTN_GEMM_CHAIN + (job.copies ? attn_gemm_scratch(job.rows, gemm->m, ATTN_GEMM_CHAIN) : 0);
     job.scratch = attn_alloc(ctx, workers * job.scratch_each, sizeof *job.scratch);
     if (!job.scratch) return ATTN_E_NOMEM;
     attn_parallel_for(ctx, workers, run_worker, &job);
