@@ -102,6 +102,38 @@ static void threads(void **state) {
     if (!getenv("ATTN_CASE_SEED")) assert_true(host_jobs > 6); /* the work was worth dividing */
 }
 
+/* A dQ that underflows to −0 is added to −0 that was there, where threads make the tasks' first keys invisible ones or
+ * not: one query, which sees keys 64 and 65 of 1024, with values 1 and −1. */
+static void zeros(void **state) {
+    (void)state;
+    enum { S = 1024, D = 16 };
+    static float q[D], k[S][D], v[S][D], dout[D], out[D], lse[1], dq[2][D];
+    static uint8_t mask[S];
+    memset(k, 0, sizeof k), memset(v, 0, sizeof v);
+    mask[64] = mask[65] = 1;
+    for (size_t i = 0; i < D; i++) k[64][i] = -1e-20f, v[64][i] = 1.0f, v[65][i] = -1.0f, dout[i] = 1e-30f;
+#define ROWS(x, n) attn_tensor_of(x, ATTN_F32, 4, (size_t[]){1, 1, n, D})
+    const attn_tensor tq = ROWS(q, 1), tk = ROWS(k, S), tv = ROWS(v, S), tdout = ROWS(dout, 1), tout = ROWS(out, 1),
+                      tlse = attn_tensor_of(lse, ATTN_F32, 3, (size_t[]){1, 1, 1}),
+                      tmask = attn_tensor_of(mask, ATTN_U8, 4, (size_t[]){1, 1, 1, S});
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.mask = &tmask;
+    FOR_LEVELS(level) {
+        for (int i = 0; i < 2; i++) {
+            attn_context *ctx = case_context(*level, i ? 8 : 1);
+            const attn_tensor tdq = ROWS(dq[i], 1);
+            attn_attention_grads grads = ATTN_ATTENTION_GRADS_INIT;
+            grads.dq = &tdq, grads.accumulate = true;
+            for (size_t j = 0; j < D; j++) dq[i][j] = -0.0f;
+            assert_ok(ctx, attn_attention_fwd(ctx, &tout, &tlse, &tq, &tk, &tv, &options));
+            assert_ok(ctx, attn_attention_bwd(ctx, &grads, &tdout, NULL, &tq, &tk, &tv, &tout, &tlse, &options));
+        }
+        if (memcmp(dq[0], dq[1], sizeof dq[0]) != 0)
+            fail_msg("%s: %g with 1 thread, %g with 8", *level, dq[0][0], dq[1][0]);
+    }
+#undef ROWS
+}
+
 /* ---- strides ------------------------------------------------------------------------------------------ */
 
 static const attn_tensor *copy_kept(const attn_tensor *t, uint64_t *random) {
@@ -407,7 +439,8 @@ static void masked(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(threads), cmocka_unit_test(strides), cmocka_unit_test(batches),
-                                       cmocka_unit_test(packing), cmocka_unit_test(chunks),  cmocka_unit_test(masked)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(threads), cmocka_unit_test(zeros),   cmocka_unit_test(strides),
+                                       cmocka_unit_test(batches), cmocka_unit_test(packing), cmocka_unit_test(chunks),
+                                       cmocka_unit_test(masked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

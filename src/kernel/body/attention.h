@@ -270,7 +270,8 @@ static void attention_pair_rows(float *to, ptrdiff_t to_row, const void *from, a
     }
 }
 
-/* to = factor · from, or to += it, for rows × columns. */
+/* to = factor · from, or to += it, for rows × columns. −0 is taken for 0, since which of them a sum in parts comes to
+ * depends on the parts. */
 static void attention_put(void *to, attn_dtype dtype, ptrdiff_t to_row, const float *from, ptrdiff_t from_row,
                           size_t rows, size_t columns, float factor, bool accumulate) {
     const V f = v_set(factor);
@@ -279,7 +280,8 @@ static void attention_put(void *to, attn_dtype dtype, ptrdiff_t to_row, const fl
         for (size_t j = 0; j < columns; j += V_LANES) {
             const size_t n = columns - j < V_LANES ? columns - j : V_LANES;
             V old = accumulate ? load_any(dtype, row, j, n) : v_zero();
-            store_any(dtype, row, j, v_fma(part_load(from + (ptrdiff_t)i * from_row + j, n), f, old), n);
+            const V x = v_add(part_load(from + (ptrdiff_t)i * from_row + j, n), v_zero());
+            store_any(dtype, row, j, v_fma(x, f, old), n);
         }
     }
 }
