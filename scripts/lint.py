@@ -259,6 +259,13 @@ def check_shell():
         problems.append(done.stdout.decode("utf-8", "replace").strip())
 
 
+def check_scripts():
+    """A document may name a script as a command."""
+    for path in files_in(("scripts", "bench", "tests"), (".py", ".sh")):
+        if read(path).startswith("#!") != os.access(path, os.X_OK):
+            report(path, 0, "begins with #! or is executable, not both")
+
+
 def check_tidy():
     tool = shutil.which("clang-tidy")
     database = os.environ.get("ATTN_BUILD", os.path.join(ROOT, "build"))
@@ -274,7 +281,7 @@ def check_tidy():
 
 CHECKS = {"includes": check_includes, "lengths": check_lengths, "banned": check_banned, "space": check_space,
           "headers": check_headers, "public": check_public, "vocabulary": check_vocabulary, "format": check_format, "shell": check_shell,
-          "tidy": check_tidy}
+          "scripts": check_scripts, "tidy": check_tidy}
 
 
 def main():
