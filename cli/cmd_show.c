@@ -6,6 +6,8 @@
 #include <string.h>
 
 enum { KIND_ALIGNMENT, KIND_ENCODER, KIND_DECODER, KIND_CROSS };
+static const attn_look_kind looks[] = {
+    [KIND_ENCODER] = ATTN_LOOK_ENCODER, [KIND_DECODER] = ATTN_LOOK_DECODER, [KIND_CROSS] = ATTN_LOOK_CROSS};
 static const char *const kind_names[] = {"alignment", "encoder", "decoder", "cross", NULL};
 
 typedef struct settings {
@@ -21,7 +23,10 @@ static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE",
-     "x.png, x.svg, x.npy (the weights alone, rows by columns), or - for text (the default)", 0, 0, NULL},
+     "x.png, x.svg, x.html (a page of every head, or of those chosen), x.npy (the weights alone, rows by columns), or "
+     "- "
+     "for text (the default)",
+     0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
      "of a transformer: its alignment (the default), or the attention of the encoder, of the decoder, of the decoder "
@@ -95,10 +100,7 @@ static bool look_at_head(const command *c, const settings *s, const translator *
     attn_context *ctx = cli_context();
     const attn_hypothesis *h = tr->hypothesis;
     picture p = {0};
-    attn_look where = {s->kind == KIND_ENCODER   ? ATTN_LOOK_ENCODER
-                       : s->kind == KIND_DECODER ? ATTN_LOOK_DECODER
-                                                 : ATTN_LOOK_CROSS,
-                       s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER, (size_t)s->head};
+    attn_look where = {looks[s->kind], s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER, (size_t)s->head};
     int32_t *ids = malloc((tr->source.count + 1) * sizeof *ids);
     if (!ids) return cli_fail_memory(c) == EXIT_DONE;
     for (size_t i = 0; i < tr->source.count; i++) ids[i] = tr->source.token[i].id;
@@ -115,12 +117,23 @@ static bool look_at_head(const command *c, const settings *s, const translator *
     return fine;
 }
 
+static bool is_page(const settings *s) { return s->output && cli_ends_with(s->output, ".html"); }
+
+static gallery_choice choice_of(const settings *s, const attn_look_kind *kind, const char *text, const char *about) {
+    return (gallery_choice){kind, (size_t)s->layer, (size_t)s->head, s->title ? s->title : text, about};
+}
+
 static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
     const attn_hypothesis *h = tr->hypothesis;
     picture p;
     if (!h->alignment) {
         cli_fail(c, "the text is blank: there is nothing to look at");
         return false;
+    }
+    if (is_page(s)) {
+        const gallery_choice choice =
+            choice_of(s, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], tr->source.text, h->text);
+        return gallery_of_pair(c, t, tr, &choice, s->output);
     }
     if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
     if (!(s->tokens ? picture_make_tokens(c, &p, t->tokenizer, tr, h) : picture_make(c, &p, tr, h))) return false;
@@ -166,6 +179,10 @@ static bool look_at_text(const command *c, const settings *s, const translator *
     if (s->max_source && tokens->count > (size_t)s->max_source)
         return cli_fail(c, "the text: found %zu tokens, expected at most %lld (--max-source)", tokens->count,
                         s->max_source) == EXIT_DONE;
+    if (is_page(s)) {
+        const gallery_choice choice = choice_of(s, NULL, tokens->text, s->model);
+        return gallery_of_text(c, t, tokens, &choice, s->output);
+    }
     int32_t *ids = malloc((tokens->count + 1) * sizeof *ids);
     if (!ids) return cli_fail_memory(c) == EXIT_DONE;
     for (size_t i = 0; i < tokens->count; i++) ids[i] = tokens->token[i].id;
@@ -206,13 +223,20 @@ static int check_kind(const command *c, const settings *s, const attn_model *mod
     return GO_ON;
 }
 
+static int check_output(const command *c, const char *path) {
+    static const char *const ends[] = {".png", ".svg", ".html", ".npy"};
+    if (!path || !strcmp(path, "-")) return GO_ON;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (cli_ends_with(path, ends[i])) return GO_ON;
+    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png, .svg, .html or .npy, or -", path);
+}
+
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
-    if (!(s.output && cli_ends_with(s.output, ".npy")) && (code = cli_check_picture_name(c, s.output)) != GO_ON)
-        return code;
+    if ((code = check_output(c, s.output)) != GO_ON) return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
@@ -237,10 +261,11 @@ const command command_show = {
         "It is made before a word is chosen; with --posterior it is weighed by how well each source word explains the\n"
         "word that came. --kind draws any head of any layer of a transformer, or the mean of a layer's heads: what is\n"
         "read along the top, who reads it along the left. So it draws a language model or an encoder on one text,\n"
-        "without --kind.",
+        "without --kind. A page, x.html, is one file for a browser with all heads beside one another.",
     .example =
         "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
         "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Die Katze, die auf der Matte saß, sprang\"\n"
+        "  attn show -o heads.html \"Die Katze, die auf der Matte saß, sprang\"\n"
         "  attn show -m smollm2.gguf --layer 3 --head 5 \"The cat that was sitting on the mat jumped\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

@@ -60,23 +60,15 @@ bool picture_make_tokens(const command *c, picture *out, const attn_tokenizer *k
 
 /* ---- a head ------------------------------------------------------------------------------------------------ */
 
-/* What one side of a head's picture shows: tokens put together to words, special tokens and the start alone. */
-typedef struct axis {
-    size_t *group; /* of each token */
-    size_t tokens, groups;
-    char **label; /* (groups) */
-} axis;
-
-static void axis_free(axis *a) {
+void axis_free(axis *a) {
     for (size_t i = 0; a->label && i < a->groups; i++) free(a->label[i]);
     free(a->label);
     free(a->group);
     *a = (axis){0};
 }
 
-/* `start`: the tokens are those read, </s> first and the last one not. Each token alone where not `words`. */
-static bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n, bool start,
-                      bool words) {
+bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n, bool start,
+               bool words) {
     *a = (axis){calloc(n + 1, sizeof *a->group), n, 0, calloc(n + 1, sizeof *a->label)};
     bool fine = a->group && a->label;
     for (size_t i = 0; i < n && fine; i++) {

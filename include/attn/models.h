@@ -169,11 +169,14 @@ typedef enum attn_look_kind {
     ATTN_LOOK_CROSS,   /* target to source; row i wrote token i */
 } attn_look_kind;
 #define ATTN_LAST_LAYER SIZE_MAX
+#define ATTN_EVERY_HEAD SIZE_MAX /* all of a layer, one behind the other: weights (heads, rows, columns) */
 typedef struct attn_look {
     attn_look_kind kind;
     size_t layer; /* from 0, or ATTN_LAST_LAYER */
-    size_t head;  /* from 1; 0: the mean of all */
+    size_t head;  /* from 1; 0: the mean of all; or ATTN_EVERY_HEAD */
 } attn_look;
+/* How many there are; 0: nothing to look at. A language model's are of DECODER, an encoder's of ENCODER. */
+ATTN_API void attn_model_heads(const attn_model *model, attn_look_kind kind, size_t *layers, size_t *heads);
 /* The weights of a head of a "transformer" while it reads source and writes target (ids with </s>), or the mean of a
  * layer's heads. Gives *weights (*rows, *columns), released with attn_text_free. Other models: ATTN_E_UNSUPPORTED; a
  * layer or head that there is not: ATTN_E_ARGUMENT. */
@@ -182,8 +185,7 @@ ATTN_API attn_status attn_look_at_pair(const attn_model *model, float **weights,
                                        const int32_t *target, size_t target_count);
 
 /* The same for one text of n tokens that a language model or an encoder (attn/encoder.h) reads: weights (n, n), row i
- * of token i. layer from 0, or ATTN_LAST_LAYER; head from 1, 0: the mean of all. types: of an encoder's tokens, or
- * NULL. Gives *weights (attn_text_free). */
+ * of token i. layer and head as above. types: of an encoder's tokens, or NULL. Gives *weights (attn_text_free). */
 ATTN_API attn_status attn_look_at_text(const attn_model *model, float **weights, size_t layer, size_t head,
                                        const int32_t *ids, const int32_t *types, size_t n);
 

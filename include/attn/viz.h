@@ -1,4 +1,5 @@
-/* attn/viz.h: pictures of attention and of learning: terminal, SVG, PNG. One drawing, three surfaces; deterministic. */
+/* attn/viz.h: pictures of attention and of learning: terminal, SVG, PNG, one drawing on three surfaces; a page of many
+ * heads. All deterministic. */
 #ifndef ATTN_VIZ_H
 #define ATTN_VIZ_H
 
@@ -71,6 +72,42 @@ ATTN_API attn_status attn_diagram_png(attn_context *ctx, char **out, size_t *byt
                                       double scale);
 /* As a flow chart in the language of Mermaid, a weight on each arrow; weights of 0 have none. */
 ATTN_API attn_status attn_diagram_mermaid(attn_context *ctx, char **out, size_t *bytes, const attn_diagram *diagram);
+
+/* ---- a page ----------------------------------------------------------------------------------------------------- */
+
+/* What a side of a page's matrices is: tokens, and the words that they are pieces of. */
+typedef struct attn_page_axis {
+    const char *name; /* "source" */
+    const char *const *tokens;
+    size_t n;
+    const char *const *words; /* NULL: each token is one */
+    const size_t *word;       /* (n) of each token, rising by 0 or 1 */
+    size_t n_words;
+} attn_page_axis;
+
+/* The heads of some layers over the same texts: each row says how much its token looked at each column's. */
+typedef struct attn_page_view {
+    const char *name;                     /* "encoder" */
+    const attn_page_axis *rows, *columns; /* the same axis: a text that looks at itself */
+    const float *weights;                 /* (layers, heads, rows, columns) */
+    size_t layers, heads;
+    size_t first_layer, first_head; /* their numbers, from 1; 0: 1 */
+    bool whole;                     /* all layers and heads that the model has */
+} attn_page_view;
+
+typedef struct attn_page {
+    const char *title, *about; /* a line above the rest; or NULL */
+    const attn_page_view *views;
+    size_t n;    /* 1 … 16 */
+    size_t open; /* the view that is seen at first */
+} attn_page;
+enum { ATTN_PAGE_WEIGHTS = 1 << 28 }; /* at most */
+
+/* One HTML file that needs nothing else and may load nothing: every head small, one of them large, as a heat map with
+ * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by entropy and distance. Weights are
+ * kept as bytes, to within 0.004. Gives text as those above; labels and values that are no weights as there. Errors:
+ * besides, ATTN_E_SHAPE for more than ATTN_PAGE_WEIGHTS. */
+ATTN_API attn_status attn_page_html(attn_context *ctx, char **out, size_t *bytes, const attn_page *page);
 
 #ifdef __cplusplus
 }

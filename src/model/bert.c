@@ -124,17 +124,15 @@ attn_var *attn_bert_pool(const attn_bert *m, attn_tape *tape, attn_var *states) 
 static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
                                 const int32_t *ids, const int32_t *types, size_t n) {
     const attn_bert *m = (const attn_bert *)model;
-    attn_look seen = *look;
-    ATTN_TRY(attn_look_resolve(model->ctx, &seen, m->config.num_layers, m->config.heads));
     const int32_t cu[2] = {0, (int32_t)n};
     int32_t *position = attn_tape_memory(tape, n, 2 * sizeof *position), *type = position + n;
     if (!position) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) position[i] = (int32_t)i, type[i] = types ? types[i] : 0;
     const attn_bert_rows rows = {n, ids, position, type, 1, cu};
     const attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
-    attn_head_of head = {.heads = m->config.heads, .key_heads = m->config.heads, .head = seen.head};
-    attn_var *h = states_before(m, tape, &rows, seen.layer);
-    attend(m, tape, &m->layer[seen.layer], h, &rows, &head);
+    attn_head_of head = {.heads = m->config.heads, .key_heads = m->config.heads, .head = look->head};
+    attn_var *h = states_before(m, tape, &rows, look->layer);
+    attend(m, tape, &m->layer[look->layer], h, &rows, &head);
     *weights = attn_tape_head_weights(tape, &head, &options);
     return attn_tape_status(tape);
 }
@@ -259,6 +257,7 @@ static attn_status configure_root(attn_bert *m, json_t *root) {
     m->has_pooler = true;
     m->base.vocab_size = c->vocab_size;
     m->base.max_positions = c->context;
+    m->base.layers[ATTN_LOOK_ENCODER] = c->num_layers, m->base.heads = c->heads;
     return attn_config_write(ctx, &m->base.config, type, c, fields, ATTN_COUNT(fields));
 }
 

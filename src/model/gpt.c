@@ -361,13 +361,11 @@ static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_v
                                 const int32_t *ids, const int32_t *types, size_t n) {
     const attn_gpt *m = (const attn_gpt *)model;
     const int32_t cu[2] = {0, (int32_t)n};
-    attn_look seen = *look;
     if (types) return attn_fail(model->ctx, ATTN_E_ARGUMENT, "a %s model has no token types", model->class->type);
-    ATTN_TRY(attn_look_resolve(model->ctx, &seen, m->config.num_layers, m->config.heads));
     int64_t *position = attn_tape_memory(tape, n, sizeof *position);
     if (!position) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) position[i] = (int64_t)i;
-    const attn_gpt_rows rows = {.count = n, .id = ids, .position = position, .sequences = 1, .cu = cu, .look = &seen};
+    const attn_gpt_rows rows = {.count = n, .id = ids, .position = position, .sequences = 1, .cu = cu, .look = look};
     *weights = attn_gpt_states(m, tape, &rows);
     return attn_tape_status(tape);
 }

@@ -316,6 +316,7 @@ static attn_status read_root(reader *r) {
     ATTN_TRY(read_labels(r));
     m->base.vocab_size = m->config.vocab_size;
     m->base.max_positions = m->config.context;
+    m->base.layers[ATTN_LOOK_DECODER] = m->config.num_layers, m->base.heads = m->config.heads;
     return attn_gpt_write_config(m);
 }
 

@@ -14,12 +14,24 @@ static attn_tensor heads_of(const attn_var *x, size_t heads) {
         t->data, ATTN_F32, 4, {batch, heads, steps, columns / heads}, {(ptrdiff_t)steps * row, size, row, 1}};
 }
 
+static bool see(attn_tape *tape, attn_var *out, const int32_t *heads, size_t n, const attn_tensor *q,
+                const attn_tensor *k, const attn_tensor *lse, const attn_attention_options *options) {
+    attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
+    look.weights = attn_var_value(out);
+    look.heads = heads, look.head_count = n;
+    return attn_tape_check(tape, attn_attention_weights(tape->ctx, &look, q, k, lse, options));
+}
+
 attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, const attn_attention_options *options) {
     if (!from->q || !from->k || !from->lse) return NULL;
     const attn_tensor q = heads_of(from->q, from->heads), k = heads_of(from->k, from->key_heads);
     const size_t batch = q.shape[0], T = q.shape[2], S = k.shape[2], seen = from->head ? 1 : from->heads;
     const attn_tensor lse =
         attn_tensor_of(attn_var_value(from->lse)->data, ATTN_F32, 3, (const size_t[]){batch, from->heads, T});
+    if (from->head == ATTN_EVERY_HEAD) {
+        attn_var *all = attn_tape_zeros(tape, 4, (const size_t[]){batch, from->heads, T, S});
+        return all && see(tape, all, NULL, 0, &q, &k, &lse, options) ? all : NULL;
+    }
     attn_var *out = attn_tape_zeros(tape, 3, (const size_t[]){batch, T, S});
     attn_var *one = attn_tape_zeros(tape, 4, (const size_t[]){batch, 1, T, S});
     if (!out || !one) return NULL;
@@ -27,29 +39,34 @@ attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, cons
     float *mean = attn_var_value(out)->data;
     for (size_t h = 0; h < seen; h++) { /* one at a time, so that memory is that of one */
         const int32_t chosen = (int32_t)(from->head ? from->head - 1 : h);
-        attn_attention_look look = ATTN_ATTENTION_LOOK_INIT;
-        look.weights = attn_var_value(one);
-        look.heads = &chosen, look.head_count = 1;
-        if (!attn_tape_check(tape, attn_attention_weights(tape->ctx, &look, &q, &k, &lse, options))) return NULL;
+        if (!see(tape, one, &chosen, 1, &q, &k, &lse, options)) return NULL;
         for (size_t i = 0; i < batch * T * S; i++) mean[i] += weights[i] / (float)seen;
     }
     return out;
 }
 
-attn_status attn_look_resolve(attn_context *ctx, attn_look *look, size_t layers, size_t heads) {
+void attn_model_heads(const attn_model *model, attn_look_kind kind, size_t *layers, size_t *heads) {
+    *layers = model->layers[kind];
+    *heads = *layers ? model->heads : 0;
+}
+
+/* Puts a number in the place of ATTN_LAST_LAYER. */
+static attn_status resolve(const attn_model *model, attn_look *look) {
+    const size_t layers = model->layers[look->kind], heads = model->heads;
     if (look->layer == ATTN_LAST_LAYER) look->layer = layers - 1;
-    if (look->layer < layers && look->head <= heads) return ATTN_OK;
-    return attn_fail(ctx, ATTN_E_ARGUMENT, "layer %zu, head %zu: the model has %zu layers of %zu heads",
+    if (look->layer < layers && (look->head <= heads || look->head == ATTN_EVERY_HEAD)) return ATTN_OK;
+    return attn_fail(model->ctx, ATTN_E_ARGUMENT, "layer %zu, head %zu: the model has %zu layers of %zu heads",
                      look->layer + 1, look->head, layers, heads);
 }
 
 /* The variable's value as memory of its own. */
 static attn_status give(attn_context *ctx, float **weights, size_t *rows, size_t *columns, const attn_var *seen) {
     const attn_tensor *t = attn_var_value(seen);
-    *rows = t->shape[1], *columns = t->shape[2];
-    *weights = attn_alloc(ctx, *rows * *columns, sizeof **weights);
+    const size_t n = attn_tensor_count(t);
+    *rows = t->shape[t->rank - 2], *columns = t->shape[t->rank - 1];
+    *weights = attn_alloc(ctx, n, sizeof **weights);
     if (!*weights) return ATTN_E_NOMEM;
-    memcpy(*weights, t->data, *rows * *columns * sizeof **weights);
+    memcpy(*weights, t->data, n * sizeof **weights);
     return ATTN_OK;
 }
 
@@ -63,10 +80,12 @@ attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *
     if (!source_count || !target_count)
         return attn_fail(ctx, ATTN_E_SHAPE, "%zu source and %zu target tokens, expected at least one of each",
                          source_count, target_count);
+    attn_look where = *look;
     attn_tape *tape;
     attn_var *seen;
+    ATTN_TRY(resolve(model, &where));
     ATTN_TRY(attn_tape_create(&tape, ctx, false));
-    attn_status status = model->class->look(model, tape, &seen, look, source, source_count, target, target_count);
+    attn_status status = model->class->look(model, tape, &seen, &where, source, source_count, target, target_count);
     if (status == ATTN_OK) status = give(ctx, weights, rows, columns, seen);
     attn_tape_free(tape);
     return status;
@@ -75,7 +94,7 @@ attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *
 attn_status attn_look_at_text(const attn_model *model, float **weights, size_t layer, size_t head, const int32_t *ids,
                               const int32_t *types, size_t n) {
     attn_context *ctx = model->ctx;
-    attn_look look = {.layer = layer, .head = head};
+    attn_look look = {model->class->loss ? ATTN_LOOK_DECODER : ATTN_LOOK_ENCODER, layer, head};
     attn_var *seen;
     size_t rows, columns;
     *weights = NULL;
@@ -87,6 +106,7 @@ attn_status attn_look_at_text(const attn_model *model, float **weights, size_t l
         return attn_fail(ctx, ATTN_E_SHAPE, "the text has %zu tokens, the model's context length is %zu: shorten it", n,
                          model->max_positions);
     attn_tape *tape;
+    ATTN_TRY(resolve(model, &look));
     ATTN_TRY(attn_tape_create(&tape, ctx, false));
     attn_status status = model->class->look_at_text(model, tape, &seen, &look, ids, types, n);
     if (status == ATTN_OK) status = attn_tape_status(tape);

@@ -24,10 +24,11 @@ struct attn_model {
     bool keeps_integers;               /* matrices that are stored as integers stay so */
     char *config;                      /* JSON text, every key with its value */
     size_t vocab_size;
-    float coverage_penalty; /* what a search takes that is told none */
-    bool alignment_follows; /* a token's alignment is the one seen by the step that reads the token, not writes it */
-    attn_adapter *adapter;  /* NULL: all weights are saved */
-    size_t max_positions;   /* tokens that a source or a target may have, with </s>; 0: any number */
+    float coverage_penalty;  /* what a search takes that is told none */
+    bool alignment_follows;  /* a token's alignment is the one seen by the step that reads the token, not writes it */
+    attn_adapter *adapter;   /* NULL: all weights are saved */
+    size_t layers[3], heads; /* of each attn_look_kind, that can be looked at; 0: there are none */
+    size_t max_positions;    /* tokens that a source or a target may have, with </s>; 0: any number */
 };
 
 /* The most beams a sentence may have. */
@@ -85,7 +86,8 @@ typedef struct attn_model_class {
     /* The fixed parts are (S, B, ·): all of the source that a step reads, and each position of it can be given alone.
      */
     bool source_by_position;
-    /* The weights (1, rows, columns) of one head on a pair of id sequences; NULL: the model has no such heads. */
+    /* The weights (1, rows, columns) of one head on a pair of id sequences, of every head (1, heads, rows, columns);
+     * there are such a layer and head. NULL: the model has no such heads. */
     attn_status (*look)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count);
     /* The same (1, n, n) while the model reads one text; look->kind says nothing. types may be NULL. */
@@ -133,12 +135,10 @@ attn_status attn_weights_take(const attn_weights *weights, attn_model *model, at
 typedef struct attn_head_of {
     const attn_var *q, *k, *lse;
     size_t heads, key_heads;
-    size_t head; /* from 1; 0: the mean of all */
+    size_t head; /* from 1; 0: the mean of all; ATTN_EVERY_HEAD */
 } attn_head_of;
-/* Its weights (B, T, S), without gradient. */
+/* Its weights (B, T, S), of every head (B, heads, T, S), without gradient. */
 attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, const attn_attention_options *options);
-/* Puts a number in the place of ATTN_LAST_LAYER; fails with a layer or head that there is not. */
-attn_status attn_look_resolve(attn_context *ctx, attn_look *look, size_t layers, size_t heads);
 
 /* ---- configuration: a table of fields makes reader, writer and checks ------------------------ */
 

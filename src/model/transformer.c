@@ -486,16 +486,13 @@ static attn_var *look_at_pair(const translator *m, attn_tape *tape, const attn_l
 static attn_status look(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count) {
     const translator *m = (const translator *)model;
-    const size_t layers = look->kind == ATTN_LOOK_ENCODER ? m->config.encoder_layers : m->config.decoder_layers;
-    attn_look seen = *look;
-    ATTN_TRY(attn_look_resolve(model->ctx, &seen, layers, m->config.heads));
     const size_t most = ATTN_MAX(source_count, target_count);
     int32_t *positions = attn_alloc(model->ctx, most + target_count, sizeof *positions), *in = positions + most;
     if (!positions) return ATTN_E_NOMEM;
     for (size_t i = 0; i < most; i++) positions[i] = (int32_t)i;
     for (size_t i = 0; i < target_count; i++) in[i] = i ? target[i - 1] : ATTN_ID_EOS;
     const sequences x = one_sentence(source, positions, source_count), y = one_sentence(in, positions, target_count);
-    *weights = look_at_pair(m, tape, &seen, &x, &y);
+    *weights = look_at_pair(m, tape, look, &x, &y);
     attn_release(model->ctx, positions);
     return attn_tape_status(tape);
 }

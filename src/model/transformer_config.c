@@ -64,6 +64,8 @@ attn_status attn_transformer_configure(attn_model *model, const char *config_jso
     ATTN_TRY(attn_config_write(model->ctx, &model->config, type, &m->config, fields, ATTN_COUNT(fields)));
     model->vocab_size = m->config.vocab_size;
     model->max_positions = m->config.max_positions;
+    model->layers[ATTN_LOOK_ENCODER] = m->config.encoder_layers, model->heads = m->config.heads;
+    model->layers[ATTN_LOOK_DECODER] = model->layers[ATTN_LOOK_CROSS] = m->config.decoder_layers;
     model->alignment_follows = m->config.alignment_follows;
     model->coverage_penalty = m->config.coverage_penalty;
     return ATTN_OK;

@@ -134,6 +134,9 @@ attn_status viz_plot_layout(viz_drawing *drawing, viz_font *font, const attn_plo
 /* Every backend gives its bytes. */
 attn_status viz_write_svg(const viz_drawing *drawing, char **out, size_t *bytes);
 attn_status viz_write_png(const viz_drawing *drawing, viz_font *font, double scale, char **out, size_t *bytes);
+/* For content and attributes of XML and HTML alike. */
+void viz_escape(attn_buffer *out, const char *text, size_t bytes);
+void viz_base64(attn_buffer *out, const uint8_t *data, size_t bytes);
 /* An 8-bit RGB image (rows of 3·width bytes) as a PNG file into a buffer. */
 attn_status viz_encode_png(attn_buffer *out, const uint8_t *rgb, size_t width, size_t height);
 

@@ -40,8 +40,7 @@ static void add_colour(attn_buffer *out, const char *name, viz_colour colour) {
     attn_buffer_text(out, text);
 }
 
-/* For content and for attributes alike. */
-static void add_escaped(attn_buffer *out, const char *text, size_t bytes) {
+void viz_escape(attn_buffer *out, const char *text, size_t bytes) {
     size_t from = 0;
     for (size_t i = 0; i < bytes; i++) {
         const char *escape = text[i] == '&'    ? "&amp;"
@@ -83,7 +82,7 @@ static void add_text(attn_buffer *out, const viz_item *item, const char *text) {
     if (item->anchor != VIZ_START) attn_buffer_printf(out, " text-anchor=\"%s\"", anchors[item->anchor]);
     add_colour(out, "fill", item->colour);
     attn_buffer_text(out, ">");
-    add_escaped(out, text + item->first, item->n);
+    viz_escape(out, text + item->first, item->n);
     attn_buffer_text(out, "</text>\n");
 }
 
@@ -100,7 +99,7 @@ static void add_polyline(attn_buffer *out, const viz_item *item, const double *p
     attn_buffer_text(out, "\"/>\n");
 }
 
-static void add_base64(attn_buffer *out, const uint8_t *data, size_t bytes) {
+void viz_base64(attn_buffer *out, const uint8_t *data, size_t bytes) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < bytes; i += 3) {
         size_t left = bytes - i;
@@ -130,7 +129,7 @@ static void add_cell_image(attn_buffer *out, const viz_item *item, const viz_cel
         add_attribute(out, "width", item->w);
         add_attribute(out, "height", item->h);
         attn_buffer_text(out, " xlink:href=\"data:image/png;base64,");
-        add_base64(out, (const uint8_t *)png.data, png.bytes);
+        viz_base64(out, (const uint8_t *)png.data, png.bytes);
         attn_buffer_text(out, "\"/>\n");
     } else if (out->status == ATTN_OK) out->status = png.status;
     attn_release(out->ctx, rgb);
@@ -157,9 +156,9 @@ static void add_cells(attn_buffer *out, const viz_item *item, const viz_cells *c
         char number[VIZ_NUMBER_BYTES];
         viz_number(number, value, 2);
         attn_buffer_text(out, "><title>");
-        add_escaped(out, cells->tips + cells->row_tips[row].text, cells->row_tips[row].bytes);
+        viz_escape(out, cells->tips + cells->row_tips[row].text, cells->row_tips[row].bytes);
         attn_buffer_text(out, " \xE2\x86\x90 ");
-        add_escaped(out, cells->tips + cells->column_tips[column].text, cells->column_tips[column].bytes);
+        viz_escape(out, cells->tips + cells->column_tips[column].text, cells->column_tips[column].bytes);
         attn_buffer_printf(out, " %s</title></rect>\n", number);
     }
     attn_buffer_text(out, "</g>\n");
@@ -230,10 +229,10 @@ attn_status viz_write_svg(const viz_drawing *drawing, char **out, size_t *bytes)
     attn_buffer_text(&svg, " ");
     add_number(&svg, drawing->height);
     attn_buffer_text(&svg, "\" role=\"img\" aria-label=\"");
-    add_escaped(&svg, drawing->summary.data, drawing->summary.bytes);
+    viz_escape(&svg, drawing->summary.data, drawing->summary.bytes);
     attn_buffer_text(
         &svg, "\" font-family=\"'DejaVu Sans', Verdana, 'Noto Sans', 'Noto Sans CJK SC', sans-serif\">\n<title>");
-    add_escaped(&svg, drawing->summary.data, drawing->summary.bytes);
+    viz_escape(&svg, drawing->summary.data, drawing->summary.bytes);
     attn_buffer_text(&svg, "</title>\n");
     add_definitions(&svg);
     add_box(&svg, 0.0, 0.0, drawing->width, drawing->height);

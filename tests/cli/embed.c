@@ -146,6 +146,32 @@ static void test_show_encoder(void **state) {
     assert_code(RUN("show", "-m", encoder, "-o", in_folder("bert.png"), "a b"), 0);
 }
 
+/* The view of a page on a b: how many layers and heads, and which are the first. */
+static void check_page(const char *option, const char *number, int layers, int heads, int first, int first_head) {
+    char *path = strdup(in_folder("bert.html"));
+    assert_code(RUN("show", "-m", encoder, "-o", path, "a b", option, number), 0);
+    char *page = read_file(path, NULL), *words = strstr(page, "id=\"data\">") + 10;
+    *strstr(words, "</script>") = 0;
+    json_t *root = json_loads(words, 0, NULL), *view = json_array_get(json_object_get(root, "views"), 0);
+    const int expected[] = {layers, heads, first, first_head};
+    static const char *const keys[] = {"layers", "heads", "first", "firstHead"};
+    for (size_t i = 0; i < 4; i++) assert_int_equal(json_integer_value(json_object_get(view, keys[i])), expected[i]);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(view, "rows"), "tokens")), 4);
+    json_decref(root);
+    free(page);
+    free(path);
+}
+
+static void test_page_of_encoder(void **state) {
+    (void)state;
+    check_page(NULL, NULL, 2, 3, 1, 1);
+    check_page("--layer", "2", 1, 3, 2, 1);
+    check_page("--head", "3", 2, 1, 1, 3);
+    const outcome *o = RUN("show", "-m", encoder, "-o", in_folder("none.html"), "--head", "4", "a b");
+    assert_code(o, 1);
+    assert_says(o, "layer 0, head 4: the model has 2 layers of 3 heads");
+}
+
 static void test_show_language_model(void **state) {
     (void)state;
     static const char text[] = "the dog and the cat sing and the dog and the cat laugh\n", *words[] = {"the", "dog"};
@@ -172,13 +198,10 @@ static void test_show_language_model(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_info),
-        cmocka_unit_test(test_convert),
-        cmocka_unit_test(test_show_encoder),
-        cmocka_unit_test(test_show_language_model),
+        cmocka_unit_test(test_operands),        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_convert),         cmocka_unit_test(test_show_encoder),
+        cmocka_unit_test(test_page_of_encoder), cmocka_unit_test(test_show_language_model),
     };
     return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

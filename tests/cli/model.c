@@ -369,6 +369,32 @@ static void test_pictures(void **state) {
     assert_says(o, "none/x.png");
 }
 
+/* A page of all there is, or of what was chosen. */
+static void test_page(void **state) {
+    (void)state;
+    assert_code(RUN("show", "-m", attends, "-o", in_folder("x.html"), "--target", "The dog", "--title", "</script>",
+                    "Der Hund"),
+                0);
+    size_t bytes;
+    char *page = read_file(in_folder("x.html"), &bytes), *words = strstr(page, "id=\"data\">") + 10;
+    assert_memory_equal(page, "<!doctype html>", 15);
+    assert_string_equal(page + bytes - 8, "</html>\n");
+    *strstr(words, "</script>") = 0;
+    json_t *root = json_loads(words, 0, NULL), *view = json_array_get(json_object_get(root, "views"), 0);
+    assert_string_equal(json_string_value(json_object_get(root, "title")), "</script>");
+    assert_string_equal(json_string_value(json_object_get(root, "about")), "The dog");
+    assert_string_equal(json_string_value(json_object_get(view, "name")), "alignment");
+    const json_t *rows = json_object_get(json_object_get(view, "rows"), "words");
+    assert_string_equal(json_string_value(json_array_get(rows, 1)), "dog");
+    assert_string_equal(json_string_value(json_array_get(rows, 2)), "</s>");
+    json_decref(root);
+    free(page);
+    assert_code(RUN("show", "-m", attends, "-o", in_folder("none/x.html"), "Der Hund"), 1);
+    const outcome *o = RUN("show", "-m", attends, "-o", "x.htm", "Der Hund");
+    assert_code(o, 2);
+    assert_says(o, "expected a name that ends in .png, .svg, .html");
+}
+
 static void test_models_without_attention(void **state) {
     (void)state;
     assert_code(RUN("translate", "-m", fixed, "Der Hund"), 0);
@@ -540,6 +566,7 @@ int main(void) {
         cmocka_unit_test(test_eval_and_score),
         cmocka_unit_test(test_align),
         cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_page),
         cmocka_unit_test(test_models_without_attention),
         cmocka_unit_test(test_plot),
         cmocka_unit_test(test_info_and_convert),

@@ -98,6 +98,9 @@ static void check_weights(fixture *f) {
     }
     free(mean);
     float *none;
+    size_t have[2];
+    attn_model_heads(f->model, ATTN_LOOK_ENCODER, &have[0], &have[1]);
+    assert_true(have[0] == layers && have[1] == heads);
     assert_fails(f->ctx, attn_look_at_text(f->model, &none, layers, 0, f->ids, NULL, 2), ATTN_E_ARGUMENT, "layers of");
     assert_fails(f->ctx, attn_look_at_text(f->model, &none, 0, heads + 1, f->ids, NULL, 2), ATTN_E_ARGUMENT, "heads");
     assert_fails(f->ctx, attn_look_at_text(f->model, &none, 0, 0, f->ids, NULL, 41), ATTN_E_SHAPE, "length is 40");

@@ -103,6 +103,18 @@ static void test_greedy(void **state) {
 
 /* ---- weights -------------------------------------------------------------------------------------------- */
 
+/* All heads of a layer at once are each of them. */
+static void check_every_head(fixture *f, size_t layer, size_t heads, size_t n) {
+    float *all, *one;
+    assert_ok(attn_look_at_text(f->model, &all, layer, ATTN_EVERY_HEAD, f->ids, NULL, f->steps));
+    for (size_t h = 0; h < heads; h++) {
+        assert_ok(attn_look_at_text(f->model, &one, layer, h + 1, f->ids, NULL, f->steps));
+        assert_memory_equal(all + h * n, one, n * sizeof *one);
+        attn_text_free(f->ctx, one);
+    }
+    attn_text_free(f->ctx, all);
+}
+
 static void check_weights(fixture *f) {
     const attn_tensor *want = &attn_safetensors_find(f->expected, "weights")->tensor;
     const size_t layers = want->shape[0], heads = want->shape[1], n = f->steps * f->steps;
@@ -121,9 +133,15 @@ static void check_weights(fixture *f) {
             }
             attn_text_free(f->ctx, found);
         }
+        check_every_head(f, l, heads, n);
     }
     free(mean);
     float *none;
+    size_t have[2];
+    attn_model_heads(f->model, ATTN_LOOK_DECODER, &have[0], &have[1]);
+    assert_true(have[0] == layers && have[1] == heads);
+    attn_model_heads(f->model, ATTN_LOOK_CROSS, &have[0], &have[1]);
+    assert_true(have[0] == 0 && have[1] == 0);
     assert_fails(f->ctx, attn_look_at_text(f->model, &none, layers, 0, f->ids, NULL, 2), ATTN_E_ARGUMENT, "layers of");
     assert_fails(f->ctx, attn_look_at_text(f->model, &none, 0, 0, f->ids, f->ids, 2), ATTN_E_ARGUMENT, "token types");
 }

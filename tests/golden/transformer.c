@@ -1,6 +1,23 @@
 /* transformer.c: the transformer against PyTorch; scripts/make_transformer_goldens.py. */
 #include "support/golden_translator.h"
 
+/* All heads of a layer at once are each of them. */
+static void check_every_head(const attn_model *model, attn_context *ctx, attn_look look, const int32_t *x, size_t S,
+                             const int32_t *y, size_t T) {
+    float *all, *one;
+    size_t layers, heads, rows, columns;
+    attn_model_heads(model, look.kind, &layers, &heads);
+    assert_true(layers > look.layer && heads > 1);
+    look.head = ATTN_EVERY_HEAD;
+    assert_ok(attn_look_at_pair(model, &all, &rows, &columns, &look, x, S, y, T));
+    for (look.head = 1; look.head <= heads; look.head++) {
+        assert_ok(attn_look_at_pair(model, &one, &rows, &columns, &look, x, S, y, T));
+        assert_memory_equal(all + (look.head - 1) * rows * columns, one, rows * columns * sizeof *one);
+        attn_text_free(ctx, one);
+    }
+    attn_text_free(ctx, all);
+}
+
 /* What attn_look_at_pair sees is what the step-by-step decoder saw; rows are distributions, the decoder's causal. */
 static void check_look(const char *name) {
     attn_context *ctx = test_context(2);
@@ -33,6 +50,7 @@ static void check_look(const char *name) {
             }
             assert_true(fabsf(sum - 1) < 1e-5f);
         }
+        check_every_head(model, ctx, look, x, S, y, T);
         attn_text_free(ctx, weights);
     }
     float *none;

@@ -1,0 +1,185 @@
+/* page.c: every head there is, as a page or as arrays. See picture.h. */
+#include "picture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SOURCE, READ, TARGET, SIDES }; /* READ: what the decoder reads, a start and the target without its end */
+static const char *const side_names[SIDES] = {"source", "target read", "target"};
+
+typedef struct side {
+    axis tokens, words;
+    attn_page_axis axis;
+} side;
+
+enum { VIEWS = ATTN_LOOK_CROSS + 2 }; /* each kind, and the alignment */
+typedef struct gallery {
+    side side[SIDES];
+    attn_page_view view[VIEWS];
+    float *weights[VIEWS]; /* malloc'd */
+    size_t n;
+} gallery;
+
+static void gallery_free(gallery *g) {
+    for (int i = 0; i < SIDES; i++) axis_free(&g->side[i].tokens), axis_free(&g->side[i].words);
+    for (size_t i = 0; i < VIEWS; i++) free(g->weights[i]);
+}
+
+static bool make_side(const command *c, side *s, const attn_tokenizer *k, const char *text, const attn_token *token,
+                      size_t n, const char *name, bool start) {
+    if (!axis_make(&s->tokens, k, text, token, n, start, false) ||
+        !axis_make(&s->words, k, text, token, n, start, true))
+        return cli_fail_memory(c) == EXIT_DONE;
+    s->axis = (attn_page_axis){.name = name,
+                               .tokens = (const char *const *)s->tokens.label,
+                               .n = n,
+                               .words = (const char *const *)s->words.label,
+                               .word = s->words.group,
+                               .n_words = s->words.groups};
+    return true;
+}
+
+/* Room for the next view's weights, counted before anything is computed. */
+static float *add_view(const command *c, gallery *g, const attn_page_view *view) {
+    attn_page_view *v = &g->view[g->n];
+    const size_t of_head = view->rows->n * view->columns->n; /* lengths are those of texts in memory */
+    *v = *view;
+    size_t all = view->layers * view->heads;
+    for (size_t i = 0; i < g->n; i++) all += g->view[i].layers * g->view[i].heads;
+    if (of_head && all > ATTN_PAGE_WEIGHTS / of_head) {
+        cli_fail(c,
+                 "%zu heads on %zu and %zu tokens: found more than %d weights, expected fewer: --layer N takes one "
+                 "layer, --head N one head",
+                 all, view->rows->n, view->columns->n, ATTN_PAGE_WEIGHTS);
+        return NULL;
+    }
+    v->weights = g->weights[g->n] = malloc(view->layers * view->heads * of_head * sizeof(float) + 1);
+    if (!v->weights) cli_fail_memory(c);
+    else g->n++;
+    return g->weights[g->n - (v->weights != NULL)];
+}
+
+/* Weights of one layer's heads, or of one head: *got (attn_text_free). */
+typedef attn_status look_of(void *user, float **got, attn_look where);
+
+/* All chosen heads of a kind, layer by layer. */
+static bool add_kind(const command *c, gallery *g, const translator *t, const gallery_choice *choice,
+                     attn_look_kind kind, const char *name, const side *rows, const side *columns, look_of *look,
+                     void *user) {
+    size_t layers, heads;
+    attn_model_heads(t->model, kind, &layers, &heads);
+    if (!layers) return true;
+    if (choice->layer > layers || choice->head > heads)
+        return cli_fail(c, "layer %zu, head %zu: the model has %zu layers of %zu heads", choice->layer, choice->head,
+                        layers, heads) == EXIT_DONE;
+    const attn_page_view view = {.name = name,
+                                 .rows = &rows->axis,
+                                 .columns = &columns->axis,
+                                 .layers = choice->layer ? 1 : layers,
+                                 .heads = choice->head ? 1 : heads,
+                                 .first_layer = choice->layer,
+                                 .first_head = choice->head,
+                                 .whole = !choice->layer && !choice->head};
+    float *out = add_view(c, g, &view);
+    const size_t bytes = view.heads * rows->axis.n * columns->axis.n * sizeof *out;
+    for (size_t l = 0; l < view.layers && out; l++) {
+        const attn_look where = {kind, choice->layer ? choice->layer - 1 : l,
+                                 choice->head ? choice->head : ATTN_EVERY_HEAD};
+        float *got = NULL;
+        if (look(user, &got, where) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+        memcpy((char *)out + l * bytes, got, bytes);
+        attn_text_free(cli_context(), got);
+    }
+    return out != NULL;
+}
+
+static bool write_page(const command *c, const gallery *g, const gallery_choice *choice, const char *file) {
+    const attn_page page = {choice->title, choice->about, g->view, g->n, g->n - 1};
+    char *html;
+    size_t bytes;
+    if (attn_page_html(cli_context(), &html, &bytes, &page) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    const bool fine = cli_write(c, file, html, bytes);
+    attn_text_free(cli_context(), html);
+    return fine;
+}
+
+/* ---- a translation -------------------------------------------------------------------------------------------- */
+
+typedef struct pair {
+    const attn_model *model;
+    int32_t *source;
+    size_t count;
+    const attn_hypothesis *h;
+} pair;
+
+static attn_status look_at_pair(void *user, float **got, attn_look where) {
+    const pair *p = user;
+    size_t rows, columns;
+    return attn_look_at_pair(p->model, got, &rows, &columns, &where, p->source, p->count, p->h->id, p->h->count);
+}
+
+/* What the translator says looked at what, which needs no other look. */
+static bool add_alignment(const command *c, gallery *g, const attn_hypothesis *h) {
+    const side *rows = &g->side[TARGET], *columns = &g->side[SOURCE];
+    const attn_page_view view = {
+        .name = "alignment", .rows = &rows->axis, .columns = &columns->axis, .layers = 1, .heads = 1, .whole = true};
+    float *out = add_view(c, g, &view);
+    if (out) memcpy(out, h->alignment, rows->axis.n * columns->axis.n * sizeof *out);
+    return out != NULL;
+}
+
+bool gallery_of_pair(const command *c, const translator *t, const attn_translation *tr, const gallery_choice *choice,
+                     const char *file) {
+    static const struct {
+        const char *name;
+        int rows, columns;
+    } kinds[] = {{"encoder", SOURCE, SOURCE}, {"decoder", READ, READ}, {"cross", TARGET, SOURCE}};
+    gallery g = {0};
+    pair p = {t->model, malloc((tr->source.count + 1) * sizeof(int32_t)), tr->source.count, tr->hypothesis};
+    bool fine = p.source != NULL || cli_fail_memory(c) == EXIT_DONE;
+    for (size_t i = 0; i < p.count && fine; i++) p.source[i] = tr->source.token[i].id;
+    for (int i = 0; i < SIDES && fine; i++)
+        fine = i == SOURCE
+                   ? make_side(c, &g.side[i], t->tokenizer, tr->source.text, tr->source.token, p.count, side_names[i],
+                               false)
+                   : make_side(c, &g.side[i], t->tokenizer, p.h->text, p.h->span, p.h->count, side_names[i], i == READ);
+    for (attn_look_kind k = ATTN_LOOK_ENCODER; k <= ATTN_LOOK_CROSS && fine; k++)
+        if (!choice->kind || *choice->kind == k)
+            fine = add_kind(c, &g, t, choice, k, kinds[k].name, &g.side[kinds[k].rows], &g.side[kinds[k].columns],
+                            look_at_pair, &p);
+    if (fine && !choice->kind) fine = add_alignment(c, &g, p.h);
+    if (fine) fine = write_page(c, &g, choice, file);
+    gallery_free(&g);
+    free(p.source);
+    return fine;
+}
+
+/* ---- one text ------------------------------------------------------------------------------------------------- */
+
+typedef struct text {
+    const attn_model *model;
+    int32_t *id;
+    size_t count;
+} text;
+
+static attn_status look_at_text(void *user, float **got, attn_look where) {
+    const text *x = user;
+    return attn_look_at_text(x->model, got, where.layer, where.head, x->id, NULL, x->count);
+}
+
+bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,
+                     const char *file) {
+    gallery g = {0};
+    text x = {t->model, malloc((tokens->count + 1) * sizeof(int32_t)), tokens->count};
+    bool fine = x.id != NULL || cli_fail_memory(c) == EXIT_DONE;
+    for (size_t i = 0; i < x.count && fine; i++) x.id[i] = tokens->token[i].id;
+    side *own = &g.side[SOURCE];
+    if (fine) fine = make_side(c, own, t->tokenizer, tokens->text, tokens->token, x.count, "text", false);
+    if (fine)
+        fine = add_kind(c, &g, t, choice, attn_model_is_encoder(t->model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER,
+                        "self-attention", own, own, look_at_text, &x);
+    if (fine) fine = write_page(c, &g, choice, file);
+    gallery_free(&g);
+    free(x.id);
+    return fine;
+}

@@ -1,0 +1,161 @@
+/* The page of many heads: its weights and words come back as they were, and nothing of them is markup. */
+#include "viz_check.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <zlib.h>
+
+static attn_context *ctx;
+
+enum { ROWS = 3, COLUMNS = 5, LAYERS = 2, HEADS = 3, CELLS = ROWS * COLUMNS, ALL = LAYERS * HEADS * CELLS };
+static const char *const sources[COLUMNS] = {"</script><script>alert(1)</script>", "<!--", "\xE2\x80\xA8\xE2\x80\xAE",
+                                             "&amp;\"'\\u003c", "caf\xC3\xA9"};
+static const char *const targets[ROWS] = {"]]>", "", "\xFF\x01"}, *const target_words[2] = {"]]>\"", "</SCRIPT>"};
+static const size_t word[ROWS] = {0, 0, 1};
+static const attn_page_axis source = {.name = "<source>", .tokens = sources, .n = COLUMNS};
+static const attn_page_axis target = {"target", targets, ROWS, target_words, word, 2};
+static float weights[ALL], square[CELLS * CELLS];
+static const attn_page_view views[] = {
+    {"cross", &target, &source, weights, LAYERS, HEADS, 4, 0, false},
+    {"</title><b>", &source, &source, square, 1, 1, 0, 0, true},
+};
+static const attn_page plain = {"A & <title>", NULL, views, 2, 0};
+
+static attn_status draw(attn_context *c, char **out) { return attn_page_html(c, out, NULL, &plain); }
+
+static size_t count(const char *text, const char *part) {
+    size_t n = 0;
+    for (const char *at = text; (at = strstr(at, part)); at++) n++;
+    return n;
+}
+
+/* What lies between an element's start and the next "</script>"; free(). */
+static char *element(const char *page, const char *start) {
+    const char *at = strstr(page, start);
+    assert_non_null(at);
+    at += strlen(start);
+    return strndup(at, (size_t)(strstr(at, "</script>") - at));
+}
+
+static size_t unbase64(const char *text, uint8_t *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = 0;
+    unsigned bits = 0, held = 0;
+    for (; *text && *text != '='; text++) {
+        assert_non_null(strchr(digits, *text));
+        bits = bits << 6 | (unsigned)(strchr(digits, *text) - digits);
+        held += 6;
+        if (held >= 8) out[n++] = (uint8_t)(bits >> (held -= 8));
+    }
+    return n;
+}
+
+static void weights_come_back(void **state) {
+    (void)state;
+    char *page;
+    assert_int_equal(draw(ctx, &page), ATTN_OK);
+    char *text = element(page, "id=\"weights\">");
+    uint8_t *packed = malloc(strlen(text) + 1), codes[2 * ALL];
+    uLongf bytes = sizeof codes;
+    assert_int_equal(uncompress(codes, &bytes, packed, unbase64(text, packed)), Z_OK);
+    assert_int_equal(bytes, ALL + COLUMNS * COLUMNS);
+    for (size_t i = 0; i < bytes; i++) {
+        const float w = i < ALL ? weights[i] : square[i - ALL], seen = (float)codes[i] / 254;
+        if (!(w >= 0 && w <= 1)) assert_int_equal(codes[i], 255);
+        else if (codes[i] == 255 || fabsf(seen * seen - w) > 0.004f)
+            fail_msg("weight %zu: %u, %g", i, codes[i], (double)w);
+    }
+    free(packed);
+    free(text);
+    char *again;
+    assert_int_equal(draw(ctx, &again), ATTN_OK);
+    assert_string_equal(page, again);
+    attn_text_free(ctx, again);
+    attn_text_free(ctx, page);
+}
+
+static const char *at(const json_t *root, size_t view, const char *axis, const char *list, size_t i) {
+    const json_t *v = json_array_get(json_object_get(root, "views"), view);
+    return json_string_value(json_array_get(json_object_get(json_object_get(v, axis), list), i));
+}
+
+static void words_stay_words(void **state) {
+    (void)state;
+    char *page;
+    assert_int_equal(draw(ctx, &page), ATTN_OK);
+    check_harmless(page, strlen(page), false);
+    assert_int_equal(count(page, "<script"), 3);
+    assert_int_equal(count(page, "</script>"), 3);
+    assert_int_equal(count(page, "</title>"), 1);
+    assert_int_equal(count(page, "alert(1)"), 6); /* as a token and as a word of three axes */
+    assert_non_null(strstr(page, "<title>A &amp; &lt;title&gt;</title>"));
+    for (const char *p = strstr(page, "http"); p; p = strstr(p + 1, "http")) /* nothing is loaded */
+        assert_memory_equal(p, "http-equiv", 10);
+    char *text = element(page, "id=\"data\">");
+    assert_null(strpbrk(text, "<>&"));
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(root);
+    assert_string_equal(json_string_value(json_object_get(root, "title")), "A & <title>");
+    assert_string_equal(at(root, 0, "columns", "tokens", 0), sources[0]);
+    assert_string_equal(at(root, 0, "columns", "tokens", 2), "<U+2028><U+202E>");
+    assert_string_equal(at(root, 0, "columns", "words", 3), sources[3]);
+    assert_string_equal(at(root, 0, "rows", "tokens", 2), "<0xFF><U+0001>");
+    assert_string_equal(at(root, 0, "rows", "words", 1), "</SCRIPT>");
+    json_t *first = json_array_get(json_object_get(root, "views"), 0),
+           *second = json_array_get(json_object_get(root, "views"), 1);
+    assert_int_equal(json_integer_value(json_object_get(first, "first")), 4);
+    assert_int_equal(json_integer_value(json_object_get(first, "firstHead")), 1);
+    assert_int_equal(json_integer_value(json_object_get(second, "at")), ALL);
+    assert_true(json_is_false(json_object_get(first, "square")) && json_is_true(json_object_get(second, "square")));
+    json_decref(root);
+    free(text);
+    attn_text_free(ctx, page);
+}
+
+static void memory_may_fail_anywhere(void **state) {
+    (void)state;
+    check_failing_memory(draw);
+}
+
+static void refused(void **state) {
+    (void)state;
+    char *out;
+    attn_page p = plain;
+    p.open = 2;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    assert_string_equal(attn_error(ctx), "a page has 2 views, of which number 2 is open; expected 1 to 16");
+    assert_null(out);
+    assert_int_equal(attn_page_html(ctx, &out, NULL, NULL), ATTN_E_ARGUMENT);
+    attn_page_view v = views[0];
+    p = (attn_page){NULL, NULL, &v, 1, 0};
+    v.layers = (size_t)1 << 40, v.heads = (size_t)1 << 30;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_SHAPE);
+    assert_non_null(strstr(attn_error(ctx), "expected at most 268435456 in all"));
+    v = views[0], v.heads = 0;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    attn_page_axis beyond = target;
+    beyond.n_words = 1;
+    v = views[0], v.rows = &beyond;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    assert_string_equal(attn_error(ctx), "a page's \"cross\": token 2 is of word 1, expected less than 1");
+}
+
+static int setup(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ALL; i++) weights[i] = (float)(i % 97) / 96;
+    for (size_t i = 0; i < CELLS * CELLS; i++) square[i] = expf(-(float)i);
+    weights[7] = NAN, weights[8] = -1, weights[9] = INFINITY, weights[10] = 1e-4f;
+    return attn_context_create(&ctx, NULL) == ATTN_OK ? 0 : -1;
+}
+static int teardown(void **state) {
+    (void)state;
+    attn_context_free(ctx);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_come_back), cmocka_unit_test(words_stay_words),
+                                       cmocka_unit_test(memory_may_fail_anywhere), cmocka_unit_test(refused)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
