@@ -23,9 +23,9 @@ static const option_spec options[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "DIR", "the model's folder (default: the German-English one that ships)", 0,
      0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE",
-     "x.png, x.svg, x.html (a page of every head, or of those chosen), x.npy (the weights alone, rows by columns), or "
-     "- "
-     "for text (the default)",
+     "x.png, x.svg, x.npy (the weights alone, rows by columns), or - for text (the default); of every head, or of "
+     "those "
+     "chosen, a page x.html, or x.npz (arrays of layers by heads by rows by columns, and the tokens)",
      0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
@@ -117,7 +117,9 @@ static bool look_at_head(const command *c, const settings *s, const translator *
     return fine;
 }
 
-static bool is_page(const settings *s) { return s->output && cli_ends_with(s->output, ".html"); }
+static bool is_gallery(const settings *s) {
+    return s->output && (cli_ends_with(s->output, ".html") || cli_ends_with(s->output, ".npz"));
+}
 
 static gallery_choice choice_of(const settings *s, const attn_look_kind *kind, const char *text, const char *about) {
     return (gallery_choice){kind, (size_t)s->layer, (size_t)s->head, s->title ? s->title : text, about};
@@ -130,7 +132,7 @@ static bool look(const command *c, const settings *s, const translator *t, const
         cli_fail(c, "the text is blank: there is nothing to look at");
         return false;
     }
-    if (is_page(s)) {
+    if (is_gallery(s)) {
         const gallery_choice choice =
             choice_of(s, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], tr->source.text, h->text);
         return gallery_of_pair(c, t, tr, &choice, s->output);
@@ -179,7 +181,7 @@ static bool look_at_text(const command *c, const settings *s, const translator *
     if (s->max_source && tokens->count > (size_t)s->max_source)
         return cli_fail(c, "the text: found %zu tokens, expected at most %lld (--max-source)", tokens->count,
                         s->max_source) == EXIT_DONE;
-    if (is_page(s)) {
+    if (is_gallery(s)) {
         const gallery_choice choice = choice_of(s, NULL, tokens->text, s->model);
         return gallery_of_text(c, t, tokens, &choice, s->output);
     }
@@ -224,11 +226,12 @@ static int check_kind(const command *c, const settings *s, const attn_model *mod
 }
 
 static int check_output(const command *c, const char *path) {
-    static const char *const ends[] = {".png", ".svg", ".html", ".npy"};
+    static const char *const ends[] = {".png", ".svg", ".npy", ".html", ".npz"};
     if (!path || !strcmp(path, "-")) return GO_ON;
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
         if (cli_ends_with(path, ends[i])) return GO_ON;
-    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png, .svg, .html or .npy, or -", path);
+    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png, .svg, .npy, .html or .npz, or -",
+                         path);
 }
 
 static int run(const command *c, int argc, char **argv) {

@@ -1,6 +1,7 @@
 /* page.c: every head there is, as a page or as arrays. See picture.h. */
 #include "picture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@ enum { SOURCE, READ, TARGET, SIDES }; /* READ: what the decoder reads, a start a
 static const char *const side_names[SIDES] = {"source", "target read", "target"};
 
 typedef struct side {
-    axis tokens, words;
+    picture_axis tokens, words;
     attn_page_axis axis;
 } side;
 
@@ -103,6 +104,40 @@ static bool write_page(const command *c, const gallery *g, const gallery_choice 
     return fine;
 }
 
+/* A name that can be one in Python. */
+static void python_name(char out[32], const char *name) {
+    snprintf(out, 32, "%s", name);
+    for (char *at = out; *at; at++)
+        if (*at == ' ' || *at == '-') *at = '_';
+}
+
+static bool write_arrays(const command *c, const gallery *g, const char *file) {
+    attn_named_tensor tensors[VIEWS];
+    attn_named_words words[SIDES];
+    char names[VIEWS + SIDES][32];
+    size_t n_words = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        const attn_page_view *v = &g->view[i];
+        const size_t shape[] = {v->layers, v->heads, v->rows->n, v->columns->n};
+        const bool one = !strcmp(v->name, "alignment"); /* has no layers */
+        python_name(names[i], v->name);
+        tensors[i] = (attn_named_tensor){names[i],
+                                         attn_tensor_of(g->weights[i], ATTN_F32, one ? 2 : 4, one ? shape + 2 : shape)};
+    }
+    for (int i = 0; i < SIDES; i++) {
+        const attn_page_axis *axis = &g->side[i].axis;
+        if (!axis->name) continue;
+        python_name(names[VIEWS + i], axis->name);
+        words[n_words++] = (attn_named_words){names[VIEWS + i], axis->tokens, axis->n};
+    }
+    return attn_npz_save(cli_context(), file, tensors, g->n, words, n_words) == ATTN_OK ||
+           cli_fail_status(c) == EXIT_DONE;
+}
+
+static bool write_gallery(const command *c, const gallery *g, const gallery_choice *choice, const char *file) {
+    return cli_ends_with(file, ".npz") ? write_arrays(c, g, file) : write_page(c, g, choice, file);
+}
+
 /* ---- a translation -------------------------------------------------------------------------------------------- */
 
 typedef struct pair {
@@ -148,7 +183,7 @@ bool gallery_of_pair(const command *c, const translator *t, const attn_translati
             fine = add_kind(c, &g, t, choice, k, kinds[k].name, &g.side[kinds[k].rows], &g.side[kinds[k].columns],
                             look_at_pair, &p);
     if (fine && !choice->kind) fine = add_alignment(c, &g, p.h);
-    if (fine) fine = write_page(c, &g, choice, file);
+    if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
     free(p.source);
     return fine;
@@ -178,7 +213,7 @@ bool gallery_of_text(const command *c, const translator *t, const attn_tokens *t
     if (fine)
         fine = add_kind(c, &g, t, choice, attn_model_is_encoder(t->model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER,
                         "self-attention", own, own, look_at_text, &x);
-    if (fine) fine = write_page(c, &g, choice, file);
+    if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
     free(x.id);
     return fine;

@@ -60,16 +60,16 @@ bool picture_make_tokens(const command *c, picture *out, const attn_tokenizer *k
 
 /* ---- a head ------------------------------------------------------------------------------------------------ */
 
-void axis_free(axis *a) {
+void axis_free(picture_axis *a) {
     for (size_t i = 0; a->label && i < a->groups; i++) free(a->label[i]);
     free(a->label);
     free(a->group);
-    *a = (axis){0};
+    *a = (picture_axis){0};
 }
 
-bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n, bool start,
-               bool words) {
-    *a = (axis){calloc(n + 1, sizeof *a->group), n, 0, calloc(n + 1, sizeof *a->label)};
+bool axis_make(picture_axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n,
+               bool start, bool words) {
+    *a = (picture_axis){calloc(n + 1, sizeof *a->group), n, 0, calloc(n + 1, sizeof *a->label)};
     bool fine = a->group && a->label;
     for (size_t i = 0; i < n && fine; i++) {
         const attn_token *own = start ? i ? &token[i - 1] : NULL : &token[i];
@@ -88,7 +88,7 @@ bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_to
 }
 
 /* Sums over the keys of a group, means over its queries. */
-static void merge(float *out, const axis *row, const axis *column, const float *weights) {
+static void merge(float *out, const picture_axis *row, const picture_axis *column, const float *weights) {
     for (size_t i = 0, first = 0; i < row->tokens; i++) {
         if (i && row->group[i] != row->group[i - 1]) first = i;
         size_t n = 0;
@@ -99,7 +99,8 @@ static void merge(float *out, const axis *row, const axis *column, const float *
 }
 
 /* Takes both axes' labels, and frees the axes. */
-static bool make_head(const command *c, picture *out, axis *row, axis *column, const float *weights, bool fine) {
+static bool make_head(const command *c, picture *out, picture_axis *row, picture_axis *column, const float *weights,
+                      bool fine) {
     *out = (picture){0};
     if (fine) fine = (out->labels = calloc(row->groups + column->groups + 1, sizeof *out->labels)) != NULL;
     if (fine) fine = (out->merged = calloc(row->groups * column->groups, sizeof *out->merged)) != NULL;
@@ -122,7 +123,7 @@ bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, 
     static const char *const axes[] = {"source", "target read", "target"};
     const bool from_source = kind == ATTN_LOOK_ENCODER, to_source = kind != ATTN_LOOK_DECODER;
     const bool start = kind == ATTN_LOOK_DECODER;
-    axis row, column = {0};
+    picture_axis row, column = {0};
     bool fine = from_source ? axis_make(&row, k, t->source.text, t->source.token, t->source.count, false, words)
                             : axis_make(&row, k, h->text, h->span, h->count, start, words);
     if (fine)
@@ -135,7 +136,7 @@ bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, 
 
 bool picture_make_text(const command *c, picture *out, const attn_tokenizer *k, const attn_tokens *tokens,
                        const float *weights, bool words) {
-    axis row, column = {0};
+    picture_axis row, column = {0};
     bool fine = axis_make(&row, k, tokens->text, tokens->token, tokens->count, false, words) &&
                 axis_make(&column, k, tokens->text, tokens->token, tokens->count, false, words);
     if (!make_head(c, out, &row, &column, weights, fine)) return false;

@@ -27,16 +27,16 @@ bool picture_make_text(const command *c, picture *out, const attn_tokenizer *k, 
 void picture_free(picture *p);
 
 /* What one side of a head's picture shows: tokens put together to words, special tokens and the start alone. */
-typedef struct axis {
+typedef struct picture_axis {
     size_t *group; /* of each token */
     size_t tokens, groups;
     char **label; /* (groups) */
-} axis;
+} picture_axis;
 /* `start`: the tokens are those read, </s> first and the last one not. Each token alone where not `words`. False
  * without memory; to be freed all the same. */
-bool axis_make(axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n, bool start,
-               bool words);
-void axis_free(axis *a);
+bool axis_make(picture_axis *a, const attn_tokenizer *k, const char *text, const attn_token *token, size_t n,
+               bool start, bool words);
+void axis_free(picture_axis *a);
 
 /* page.c. Which heads: number 0 is all of them; kind NULL: all kinds, and the alignment. */
 typedef struct gallery_choice {
@@ -44,7 +44,7 @@ typedef struct gallery_choice {
     size_t layer, head; /* from 1 */
     const char *title, *about;
 } gallery_choice;
-/* Those of a translation in FILE.html. Prints why not. */
+/* Those of a translation in FILE.html or FILE.npz. Prints why not. */
 bool gallery_of_pair(const command *c, const translator *t, const attn_translation *tr, const gallery_choice *choice,
                      const char *file);
 bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,

@@ -51,6 +51,16 @@ ATTN_API attn_status attn_safetensors_save(attn_context *ctx, const char *path, 
 ATTN_API attn_status attn_npy_save(attn_context *ctx, const char *path,
                                    const attn_tensor *tensor); /* f32, i32, i64, u8, i8, f64 */
 
+typedef struct attn_named_words {
+    const char *name;
+    const char *const *word; /* (n) */
+    size_t n;
+} attn_named_words;
+/* Several arrays, contiguous, and lists of words (NumPy's str; what is not UTF-8 is U+FFFD) as one .npz, less than 4
+ * GB. The same input gives the same bytes. */
+ATTN_API attn_status attn_npz_save(attn_context *ctx, const char *path, const attn_named_tensor *tensors, size_t n,
+                                   const attn_named_words *words, size_t n_words);
+
 #ifdef __cplusplus
 }
 #endif

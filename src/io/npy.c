@@ -1,11 +1,13 @@
 /* npy.c: one array in NumPy's .npy format, version 1.0. */
+#include "io/npy.h"
+
 #include "io/file.h"
 #include <attn/io.h>
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *npy_type(attn_dtype dtype) {
+const char *attn_npy_type(attn_dtype dtype) {
     switch (dtype) {
     case ATTN_F32: return "<f4";
     case ATTN_F16: return "<f2";
@@ -33,25 +35,31 @@ static void put_elements(attn_writer *writer, const attn_tensor *tensor, int dim
     attn_writer_put(writer, row, n * size);
 }
 
-attn_status attn_npy_save(attn_context *ctx, const char *path, const attn_tensor *tensor) {
-    const char *type = npy_type(tensor->dtype);
-    if (!type) return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s: .npy has no %s", path, attn_dtype_name(tensor->dtype));
+size_t attn_npy_header(char header[ATTN_NPY_HEADER], const char *type, int rank, const size_t *shape) {
     /* Two bytes magic length and version, two of header length, then the header padded to 64 with a line end. */
-    char header[256] = "\x93NUMPY\x01";
-    int at = 10;
-    at += snprintf(header + at, sizeof header - (size_t)at, "{'descr': '%s', 'fortran_order': False, 'shape': (", type);
-    for (int i = 0; i < tensor->rank; i++)
-        at += snprintf(header + at, sizeof header - (size_t)at, "%zu%s", tensor->shape[i],
-                       tensor->rank == 1      ? ","
-                       : i + 1 < tensor->rank ? ", "
+    memcpy(header, "\x93NUMPY\x01", 8);
+    size_t at = 10;
+    at +=
+        (size_t)snprintf(header + at, ATTN_NPY_HEADER - at, "{'descr': '%s', 'fortran_order': False, 'shape': (", type);
+    for (int i = 0; i < rank; i++)
+        at += (size_t)snprintf(header + at, ATTN_NPY_HEADER - at, "%zu%s", shape[i],
+                               rank == 1      ? ","
+                               : i + 1 < rank ? ", "
                                               : "");
-    at += snprintf(header + at, sizeof header - (size_t)at, "), }");
-    size_t total = ((size_t)at + 1 + 63) / 64 * 64;
-    memset(header + at, ' ', total - (size_t)at);
+    at += (size_t)snprintf(header + at, ATTN_NPY_HEADER - at, "), }");
+    const size_t total = (at + 1 + 63) / 64 * 64;
+    memset(header + at, ' ', total - at);
     header[total - 1] = '\n';
     header[8] = (char)((total - 10) & 255);
     header[9] = (char)((total - 10) >> 8);
+    return total;
+}
 
+attn_status attn_npy_save(attn_context *ctx, const char *path, const attn_tensor *tensor) {
+    const char *type = attn_npy_type(tensor->dtype);
+    if (!type) return attn_fail(ctx, ATTN_E_UNSUPPORTED, "%s: .npy has no %s", path, attn_dtype_name(tensor->dtype));
+    char header[ATTN_NPY_HEADER];
+    const size_t total = attn_npy_header(header, type, tensor->rank, tensor->shape);
     bool contiguous = attn_tensor_is_contiguous(tensor);
     size_t size = attn_dtype_size(tensor->dtype);
     char *row = NULL;

@@ -392,7 +392,7 @@ static void test_page(void **state) {
     assert_code(RUN("show", "-m", attends, "-o", in_folder("none/x.html"), "Der Hund"), 1);
     const outcome *o = RUN("show", "-m", attends, "-o", "x.htm", "Der Hund");
     assert_code(o, 2);
-    assert_says(o, "expected a name that ends in .png, .svg, .html");
+    assert_says(o, "expected a name that ends in .png, .svg, .npy, .html or .npz");
 }
 
 static void test_models_without_attention(void **state) {

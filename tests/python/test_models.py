@@ -60,6 +60,31 @@ def translator():
     return attn.load(ROOT / "models/de-en")
 
 
+# ---- every head as arrays, written by the program ----------------------------------------------------------
+
+
+def test_arrays_of_a_text(tiny, language, tmp_path):
+    program("show", "-m", tiny, "-o", tmp_path / "x.npz", "the dog")
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert sorted(arrays) == ["self_attention", "text"] and "".join(arrays["text"]) == "the dog"
+        for layer, head in np.ndindex(2, 2):
+            np.testing.assert_array_equal(arrays["self_attention"][layer, head], language.attention("the dog", layer=layer, head=head))
+
+
+def test_arrays_of_a_translation(translator, tmp_path):
+    text = "Der Hund schläft."
+    program("show", "-o", tmp_path / "x.npz", text)
+    with np.load(tmp_path / "x.npz") as arrays:
+        want = translator.translate(text)
+        assert list(arrays["source"]) == list(want.source_tokens) and list(arrays["target"]) == list(want.tokens)
+        np.testing.assert_array_equal(arrays["alignment"], want.alignment)
+        t, s = want.alignment.shape
+        assert [arrays[kind].shape for kind in ("encoder", "decoder", "cross")] == [(3, 8, s, s), (3, 8, t, t), (3, 8, t, s)]
+        for kind in ("encoder", "decoder", "cross"):
+            np.testing.assert_allclose(arrays[kind].sum(-1), 1, atol=1e-5)
+        assert not np.triu(arrays["decoder"], 1).any() and arrays["target_read"][0] == "</s>"
+
+
 # ---- language models ------------------------------------------------------------------------------------
 
 
