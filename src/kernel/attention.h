@@ -10,7 +10,7 @@
 #define ATTN_TILE 64      /* keys in a tile; the grid begins at key 0 of a sequence, in every path */
 #define ATTN_SPLIT 512    /* keys in a split: what one chain of tiles adds up, and what decoding gives to a thread */
 #define ATTN_CHAIN 64     /* multiply-adds in a chain along D */
-#define ATTN_MAX_LANES 64 /* ≥ block_lanes of every level */
+#define ATTN_MAX_LANES 64 /* the most queries of a block, at any level */
 
 /* Memory that is wanted soon: a product fetches some of its lines into the L2 cache after every ATTN_AHEAD_TERMS terms
  * of a tile, few at a time, because a core waits for only so many. Pieces are spans of rows. */

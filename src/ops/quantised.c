@@ -251,7 +251,6 @@ bool attn_quantised_form_named(attn_quantised_form *out, const char *name) {
     return false;
 }
 
-size_t attn_quantised_bytes(const attn_quantised *w) { return w->bytes; }
 attn_quantised_form attn_quantised_form_of(const attn_quantised *w) { return w->form; }
 
 /* ---- back ------------------------------------------------------------------------------------------- */

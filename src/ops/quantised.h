@@ -30,7 +30,6 @@ void attn_quantised_free(attn_context *ctx, attn_quantised *w);
 
 /* The form of that name; false: there is none. */
 bool attn_quantised_form_named(attn_quantised_form *out, const char *name);
-size_t attn_quantised_bytes(const attn_quantised *w);
 attn_quantised_form attn_quantised_form_of(const attn_quantised *w);
 /* Row n as floats, with the roundings that the forms define: scale times integer, then the sum with the minimum. */
 void attn_quantised_row(float *out, const attn_quantised *w, size_t n);

@@ -2,7 +2,7 @@
 #include "model/gpt.h"
 #include "train/trainer.h"
 
-/* Tokens that a sequence may have. */
+/* Tokens of a window, or that an example of a task may have. */
 static size_t window_of(const attn_trainer *trainer) {
     return ATTN_MIN(trainer->options.max_tokens, trainer->model->max_positions);
 }
@@ -81,11 +81,12 @@ attn_status attn_train_begin_epoch(attn_trainer *trainer) {
 
 attn_status attn_train_note_epoch(attn_trainer *trainer) {
     const attn_epoch *epoch = &trainer->epoch;
+    const bool task = trainer->options.task != ATTN_TASK_NEXT;
     if (epoch->too_long || epoch->empty)
-        ATTN_TRY(attn_train_note(trainer, "left out: %zu pairs of more than %zu tokens, %zu empty ones",
-                                 epoch->too_long, trainer->continues ? window_of(trainer) : trainer->options.max_tokens,
+        ATTN_TRY(attn_train_note(trainer, "left out: %zu %s of more than %zu tokens, %zu empty ones", epoch->too_long,
+                                 task ? "examples" : "pairs", task ? window_of(trainer) : trainer->options.max_tokens,
                                  epoch->empty));
-    if (trainer->options.task != ATTN_TASK_NEXT)
+    if (task)
         return attn_train_note(trainer, "%zu examples make %zu batches an epoch; %zu tokens%s are learned",
                                epoch->count, epoch->batches, epoch->target_tokens,
                                trainer->options.task == ATTN_TASK_CLASSIFY ? "' labels" : "");

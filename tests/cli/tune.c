@@ -81,6 +81,17 @@ static void test_instructions(void **state) {
     assert_code(o, 2);
     put("broken.json", "{\"instruction\": \"Say a.\"}\n");
     IN(broken, "broken.json");
+    o = RUN("train", "--init", base, "--task", "instructions", "--template", "plain", "--data", data, "--max-tokens",
+            "4", "-q", "-o", in_folder("never"));
+    assert_code(o, 1);
+    assert_says(o, "no example to train on: 60 have more than 4 tokens, 0 have none");
+    put("long.json", "[{\"instruction\": \"Say a.\", \"output\": \"aa\"},\n"
+                     " {\"instruction\": \"Say a a a a.\", \"output\": \"aa\"}]\n");
+    IN(longer, "long.json");
+    o = RUN("train", "--init", base, "--task", "instructions", "--template", "plain", "--data", longer, "--max-tokens",
+            "10", "--steps", "1", "-o", in_folder("short"));
+    assert_code(o, 0);
+    assert_non_null(strstr(o->err, "left out: 1 examples of more than 10 tokens, 0 empty ones\n"));
     o = RUN("train", "--init", base, "--task", "instructions", "--data", broken, "-o", in_folder("never"));
     assert_code(o, 1);
     assert_says(o, "broken.json:1: \"output\": expected a string, found nothing");
