@@ -528,7 +528,7 @@ class Translation:
 
 class Translator(_Model):
     @overload
-    def translate(
+    def translate(  # type: ignore[overload-overlap]  # a str is a sequence of them, but the first comes first
         self,
         texts: str,
         *,
