@@ -193,7 +193,7 @@ static void test_wrong_values(void **state) {
         {{"score", "x"}, "found operand \"x\""},
         {{"align"}, "--data: found 0 files"},
         {{"show"}, "found no TEXT"},
-        {{"show", "-o", "x.gif", "x"}, "expected a name that ends in .png or .svg"},
+        {{"show", "-o", "x.gif", "x"}, "expected a name that ends in .png, .svg, .npy"},
         {{"attend"}, "found 0 operands"},
         {{"attend", "six", "--additive", "--causal"}, "found --additive with --causal"},
         {{"attend", "six", "-o", "x.gif"}, "expected a name that ends with .svg"},
