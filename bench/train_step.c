@@ -66,7 +66,7 @@ static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const 
     attn_loss_stats stats = {0};
     attn_tape_reset(tape);
     attn_tape_seed(tape, 1, number);
-    attn_parameters_zero_grad(set);
+    attn_tape_replaces_grad(tape, set);
     const float scale = 1.0f / (float)(t->batch.batch * t->batch.target_steps);
     check(ctx, attn_tape_backward(tape, attn_model_loss(model, tape, &t->batch, t->smoothing, scale, &stats)));
     const float norm = t->clip ? (float)gradient_norm(ctx, set) : 1;

@@ -108,6 +108,9 @@ ATTN_API const attn_tensor *attn_var_grad(const attn_var *var);
 /* Adds d(loss)/d(parameter) to every parameter's grad. loss holds one element. Once per tape; after a failure the
  * gradients are incomplete. */
 ATTN_API attn_status attn_tape_backward(attn_tape *tape, attn_var *loss);
+/* The tape's next backward replaces the gradients of set: as attn_parameters_zero_grad before it, without the time to
+ * write zeros and to add to them. What it does not reach becomes 0. Set and parameters stay until then. */
+ATTN_API void attn_tape_replaces_grad(attn_tape *tape, attn_parameters *set);
 
 /* borrows nothing but the data: keeps the pointer until reset. needs_grad: attn_var_grad is wanted. */
 ATTN_API attn_var *attn_tape_input(attn_tape *tape, const attn_tensor *tensor, bool needs_grad);

@@ -15,7 +15,8 @@ void attn_tape_gather_begin(attn_tape *tape) {
 static attn_status add_rows(attn_tape *tape, attn_parameter *w, attn_parameter *b, const float *x, const float *dy,
                             size_t rows, bool stays) {
     const size_t n = w->value.shape[0], k = w->value.shape[1];
-    float *dw = w->frozen ? NULL : attn_parameter_grad(w);
+    bool accumulate = false;
+    float *dw = w->frozen ? NULL : attn_parameter_grad_begin(w, &accumulate);
     if (!dw && !w->frozen) return ATTN_E_NOMEM;
     if (k && n && dw) {
         const bool packed = tape->packed_rows == x && tape->packed.k == rows && tape->packed.n == k;
@@ -29,7 +30,7 @@ static attn_status add_rows(attn_tape *tape, attn_parameter *w, attn_parameter *
                           .b = &tape->packed,
                           .c = dw,
                           .c_row = (ptrdiff_t)k,
-                          .accumulate = true};
+                          .accumulate = accumulate};
         ATTN_TRY(attn_gemm_run(tape->ctx, &gemm));
     }
     if (!b || b->frozen) return ATTN_OK;

@@ -64,19 +64,26 @@ attn_var *attn_tape_gru_cell(attn_tape *tape, attn_var *gx, attn_var *h, attn_pa
     return y;
 }
 
+/* Gradients of rows that were multiplied at once: nothing waits for them. */
+static void release_rows(attn_tape *tape, float *grad, size_t rows, size_t n) {
+    if (grad && rows >= ATTN_MANY_ROWS) attn_grad_release(tape, grad, rows * n);
+}
+
 attn_status attn_backward_gru_cell(attn_tape *tape, attn_node *node) {
     const cell_node *own = (const cell_node *)node;
     const attn_gru_step *step = &own->step;
-    size_t batch = step->batch, bytes = step->hidden * sizeof(float);
+    const size_t batch = step->batch, n = step->hidden;
     attn_gru_step_grad grad = {.dy = node->out->grad.data};
     const attn_packed *form = attn_parameter_form(own->u, ATTN_FORM_BACKWARD, tape->panels);
-    if (!form || !(grad.dgx = attn_tape_memory(tape, batch * 3, bytes)) ||
-        !(grad.dgh = attn_tape_memory(tape, batch * 3, bytes)) || !(grad.dh = attn_tape_memory(tape, batch, bytes)) ||
-        (!step->reset_after && !(grad.dgq = attn_tape_memory(tape, batch * 3, bytes))))
+    if (!form || !(grad.dgx = attn_grad_memory(tape, batch * 3 * n)) ||
+        !(grad.dgh = attn_grad_memory(tape, batch * 3 * n)) || !(grad.dh = attn_grad_memory(tape, batch * n)) ||
+        (!step->reset_after && !(grad.dgq = attn_grad_memory(tape, batch * 3 * n))))
         return ATTN_E_NOMEM;
     ATTN_TRY(attn_gru_step_bwd(tape->ctx, step, &grad, form));
     if (grad.dgq) ATTN_TRY(attn_tape_gather(tape, own->u, own->c, step->rh, grad.dgq, batch));
     ATTN_TRY(attn_tape_gather(tape, own->u, own->c, step->h, grad.dgh, batch));
+    release_rows(tape, grad.dgq, batch, 3 * n);
+    release_rows(tape, grad.dgh, batch, 3 * n);
     if (own->gx->needs_grad) ATTN_TRY(attn_grad_pass(tape, own->gx, grad.dgx));
     return own->h->needs_grad ? attn_grad_pass(tape, own->h, grad.dh) : ATTN_OK;
 }
@@ -200,12 +207,10 @@ attn_status attn_backward_gru(attn_tape *tape, attn_node *node) {
     attn_context *ctx = tape->ctx;
     size_t rows = sequence->steps * sequence->batch, n = sequence->hidden;
     float *dgx = own->gx, *dgq = NULL;
-    float *dgh = attn_tape_memory(tape, rows, 3 * n * sizeof *dgh);
-    float *dh = attn_tape_memory(tape, sequence->batch, n * sizeof *dh);
+    float *dgh = attn_grad_memory(tape, rows * 3 * n), *dh = attn_grad_memory(tape, sequence->batch * n);
     const float *x = visible_input(tape, own->x, sequence->active);
     const attn_packed *u = attn_parameter_form(weights->u, ATTN_FORM_BACKWARD, tape->panels);
-    if (!dgh || !dh || !x || !u ||
-        (!sequence->reset_after && !(dgq = attn_tape_memory(tape, rows, 3 * n * sizeof *dgq))))
+    if (!dgh || !dh || !x || !u || (!sequence->reset_after && !(dgq = attn_grad_memory(tape, rows * 3 * n))))
         return ATTN_E_NOMEM;
     ATTN_TRY(attn_gru_sequence_bwd(ctx, sequence, dgx, dgh, dgq, dh, node->out->grad.data, u));
     if (own->h0 && own->h0->needs_grad) ATTN_TRY(attn_grad_pass(tape, own->h0, dh));
@@ -228,5 +233,9 @@ attn_status attn_backward_gru(attn_tape *tape, attn_node *node) {
     const float *before = sequence->states + (sequence->reverse ? sequence->batch * n : 0);
     if (dgq) ATTN_TRY(attn_tape_gather(tape, weights->u, weights->c, sequence->rh, dgq, rows));
     ATTN_TRY(attn_tape_gather(tape, weights->u, weights->c, before, dgh, rows));
-    return attn_tape_gather(tape, weights->w, weights->b, x, dgx, rows);
+    ATTN_TRY(attn_tape_gather(tape, weights->w, weights->b, x, dgx, rows));
+    release_rows(tape, dgq, rows, 3 * n);
+    release_rows(tape, dgh, rows, 3 * n);
+    release_rows(tape, dgx, rows, 3 * n);
+    return ATTN_OK;
 }

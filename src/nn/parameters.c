@@ -1,4 +1,5 @@
 #include "nn/parameters.h"
+#include "nn/tape.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,6 +12,7 @@ typedef struct entry {
     attn_packed form[ATTN_PANEL_FORMS][ATTN_FORMS];
     bool fresh[ATTN_PANEL_FORMS][ATTN_FORMS];
     bool shares; /* since it was touched it had products that need no form of its own */
+    bool old;    /* the gradient's memory holds an earlier one, which counts as 0 */
 } entry;
 
 struct attn_parameters {
@@ -277,10 +279,28 @@ attn_status attn_parameter_multiply_once(attn_gemm *gemm, attn_parameter *parame
     return attn_gemm_run(item->ctx, gemm);
 }
 
-float *attn_parameter_grad(attn_parameter *parameter) {
+float *attn_parameter_grad_begin(attn_parameter *parameter, bool *accumulate) {
     entry *item = (entry *)parameter;
+    *accumulate = !item->old;
+    item->old = false;
     if (attn_parameter_needs_floats(parameter, "a gradient") != ATTN_OK) return NULL;
     if (!parameter->grad.data)
         parameter->grad.data = attn_alloc_zero(item->ctx, attn_tensor_count(&parameter->grad), sizeof(float));
     return parameter->grad.data;
+}
+
+float *attn_parameter_grad(attn_parameter *parameter) {
+    bool accumulate;
+    float *grad = attn_parameter_grad_begin(parameter, &accumulate);
+    if (grad && !accumulate) attn_fill_zero(((entry *)parameter)->ctx, grad, attn_tensor_count(&parameter->grad));
+    return grad;
+}
+
+void attn_parameters_replace_grad(attn_parameters *set) {
+    for (size_t i = 0; i < set->count; i++) set->items[i]->old = set->items[i]->parameter.grad.data != NULL;
+}
+
+void attn_parameters_replaced_grad(attn_parameters *set) {
+    for (size_t i = 0; i < set->count; i++)
+        if (set->items[i]->old) attn_parameter_grad(&set->items[i]->parameter);
 }

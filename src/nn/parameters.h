@@ -34,5 +34,10 @@ attn_status attn_parameter_multiply_once(attn_gemm *gemm, attn_parameter *parame
                                          attn_panel_form panels, attn_packed *shared);
 /* The gradient's memory, made (as zeros) if there was none; NULL as above. */
 float *attn_parameter_grad(attn_parameter *parameter);
+/* The same for a writer of all of it: *accumulate false where it is to be replaced. */
+float *attn_parameter_grad_begin(attn_parameter *parameter, bool *accumulate);
+/* From here on the first writer of each gradient replaces it; the end clears those that had none. */
+void attn_parameters_replace_grad(attn_parameters *set);
+void attn_parameters_replaced_grad(attn_parameters *set);
 
 #endif

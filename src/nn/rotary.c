@@ -107,7 +107,7 @@ attn_status attn_backward_gate(attn_tape *tape, attn_node *node) {
     const attn_tensor *dy = &node->out->grad;
     const size_t n = attn_tensor_count(dy);
     if (own->x->needs_grad) {
-        float *dx = attn_tape_memory(tape, n, sizeof *dx);
+        float *dx = attn_grad_memory(tape, n);
         if (!dx) return ATTN_E_NOMEM;
         multiply(tape->ctx, dx, dy->data, own->open, n);
         ATTN_TRY(attn_grad_pass(tape, own->x, dx));

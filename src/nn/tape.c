@@ -317,6 +317,10 @@ attn_status attn_tape_visit(attn_tape *tape) {
     return tape->status;
 }
 
+void attn_tape_replaces_grad(attn_tape *tape, attn_parameters *set) {
+    if (tape) tape->replaces = set;
+}
+
 attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
     ATTN_TRY(attn_tape_status(tape));
     if (!loss || loss->tape != tape || attn_tensor_count(&loss->value) != 1)
@@ -333,5 +337,10 @@ attn_status attn_tape_backward(attn_tape *tape, attn_var *loss) {
     float *one = attn_grad_begin(tape, loss, &accumulate);
     if (!one) return attn_tape_check(tape, ATTN_E_NOMEM), tape->status;
     *one = accumulate ? *one + 1 : 1;
-    return attn_tape_visit(tape);
+    attn_parameters *set = tape->replaces;
+    tape->replaces = NULL;
+    if (set) attn_parameters_replace_grad(set);
+    attn_tape_visit(tape);
+    if (set) attn_parameters_replaced_grad(set);
+    return tape->status;
 }

@@ -108,7 +108,8 @@ struct attn_tape {
     attn_node *last;
     attn_spare spare[24];
     size_t spares;
-    bool handed; /* the gradient of the node that is visited is needed further */
+    bool handed;               /* the gradient of the node that is visited is needed further */
+    attn_parameters *replaces; /* whose gradients the next backward replaces; or NULL */
     attn_gather *gathers, **gathers_end;
     attn_packed packed;       /* right side of a weight gradient's product */
     const float *packed_rows; /* its rows, as long as they lie there; or NULL */

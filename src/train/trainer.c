@@ -159,7 +159,7 @@ static attn_status forward_backward(attn_trainer *trainer, attn_loss_stats *stat
         ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
         tokens += count_learned(trainer, &batch);
     }
-    attn_parameters_zero_grad(trainer->parameters);
+    attn_tape_replaces_grad(trainer->tape, trainer->parameters);
     for (size_t i = first; i < end; i++) {
         if (i > first) ATTN_TRY(attn_epoch_batch(&trainer->epoch, i, &batch));
         ATTN_TRY(add_gradients(trainer, &batch, i - first, tokens, stats));

@@ -64,11 +64,10 @@ static attn_var *model_loss(const model *m, attn_tape *tape, float p, attn_loss_
 
 enum { MAX_GRADS = 2048 };
 
-/* One step; grads gets all gradients. */
-static attn_status model_step(const model *m, attn_tape *tape, float p, double *loss, float *grads) {
+/* Loss and backward; grads gets all gradients. */
+static attn_status model_pass(const model *m, attn_tape *tape, float p, double *loss, float *grads) {
     attn_loss_stats stats = {0, 0, 0, 0};
     attn_tape_reset(tape);
-    attn_parameters_zero_grad(m->set);
     attn_status status = attn_tape_backward(tape, model_loss(m, tape, p, &stats));
     if (status != ATTN_OK) return status;
     *loss = stats.loss;
@@ -83,6 +82,12 @@ static attn_status model_step(const model *m, attn_tape *tape, float p, double *
     }
     memset(grads + at, 0, (MAX_GRADS - at) * sizeof(float));
     return ATTN_OK;
+}
+
+/* One step. */
+static attn_status model_step(const model *m, attn_tape *tape, float p, double *loss, float *grads) {
+    attn_parameters_zero_grad(m->set);
+    return model_pass(m, tape, p, loss, grads);
 }
 
 typedef struct world {
@@ -131,6 +136,33 @@ static void test_same_seed_same_bits(void **state) {
         world_close(&b);
     }
     world_close(&a);
+}
+
+/* What was in the gradients' memory is replaced once, where no gradient comes too; then it is added to again. */
+static void test_replaces_grad(void **state) {
+    (void)state;
+    static float grads[MAX_GRADS];
+    for (int threads = 1; threads <= 2; threads++) {
+        world w;
+        world_open(&w, threads, true);
+        assert_ok(model_step(&w.m, w.tape, 0, &w.loss, w.grads));
+        for (size_t i = 0; i < attn_parameters_count(w.m.set); i++) {
+            const attn_tensor *grad = &attn_parameters_at(w.m.set, i)->grad;
+            for (size_t k = 0; k < attn_tensor_count(grad); k++) ((float *)grad->data)[k] = NAN;
+        }
+        attn_tape_replaces_grad(w.tape, w.m.set);
+        assert_ok(model_pass(&w.m, w.tape, 0, &w.loss, grads));
+        assert_memory_equal(grads, w.grads, sizeof grads);
+        assert_ok(model_pass(&w.m, w.tape, 0, &w.loss, grads));
+        for (int i = 0; i < MAX_GRADS; i++)
+            assert_true(fabsf(grads[i] - 2 * w.grads[i]) <= 1e-5f * (1 + fabsf(grads[i])));
+        w.m.read->frozen = true;
+        attn_tape_replaces_grad(w.tape, w.m.set);
+        assert_ok(model_pass(&w.m, w.tape, 0, &w.loss, grads));
+        const float *unreached = w.m.read->grad.data;
+        for (size_t k = 0; k < attn_tensor_count(&w.m.read->grad); k++) assert_true(unreached[k] == 0);
+        world_close(&w);
+    }
 }
 
 static void test_dropout_mask(void **state) {
@@ -548,6 +580,7 @@ static void test_shared_forms(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_seed_same_bits),
+        cmocka_unit_test(test_replaces_grad),
         cmocka_unit_test(test_dropout_mask),
         cmocka_unit_test(test_failure_sticks),
         cmocka_unit_test(test_misuse),
