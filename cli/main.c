@@ -38,6 +38,8 @@ static void guess(char *out, size_t size, const char *name) {
     names[n] = NULL;
     const char *near = nearest_word(name, names), *there = nearest_word(name, of_run);
     if (!strcmp(name, "finetune")) snprintf(out, size, "; attn train --init DIR is that, with --task or --lora");
+    else if (!strcmp(name, "tokenizer"))
+        snprintf(out, size, "; attn tokenize is that, with --train FILE it trains one");
     else if (!strcmp(name, "chat")) snprintf(out, size, "; attn generate --chat is that");
     else if (near) snprintf(out, size, "; did you mean \"%s\"?", near);
     else if (there) snprintf(out, size, "; did you mean \"./run %s\", in the source?", there);

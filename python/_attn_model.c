@@ -211,11 +211,11 @@ struct ids_call {
     view out;
     int32_t *ids, *types; /* types NULL: none */
     size_t count, type_count;
-    size_t layer, head;
+    size_t layer, head, seen; /* seen: matrices of a look */
     attn_loss_stats stats;
 };
 
-/* (out, ids, types or None, …): what follows is the caller's. columns: of a row of out, a token's. */
+/* (out, ids, types or None, …): what follows is the caller's. columns: of a row of out, a token's; 0: of a look. */
 static bool ids_call_take(struct ids_call *c, PyObject *self, PyObject *arguments, size_t columns) {
     c->model = model_of(self)->model;
     if (!view_take(&c->out, PyTuple_GetItem(arguments, 0), "out", VIEW_F32, VIEW_WRITE)) return false;
@@ -227,7 +227,7 @@ static bool ids_call_take(struct ids_call *c, PyObject *self, PyObject *argument
                      c->count);
         return false;
     }
-    if (attn_tensor_count(&c->out.tensor) == c->count * (columns ? columns : c->count)) return true;
+    if (attn_tensor_count(&c->out.tensor) == c->count * (columns ? columns : c->count * c->seen)) return true;
     PyErr_Format(PyExc_ValueError, "out has not the size of %zu ids", c->count);
     return false;
 }
@@ -271,18 +271,26 @@ static attn_status run_look(attn_context *ctx, void *arg) {
     const struct ids_call *c = arg;
     float *weights;
     attn_status status = attn_look_at_text(c->model, &weights, c->layer, c->head, c->ids, c->types, c->count);
-    if (status == ATTN_OK) memcpy(c->out.tensor.data, weights, c->count * c->count * sizeof *weights);
+    if (status == ATTN_OK) memcpy(c->out.tensor.data, weights, c->seen * c->count * c->count * sizeof *weights);
     attn_text_free(ctx, weights);
     return status;
 }
 
-/* look(out (T, T), ids, types or None, layer from 0, head from 1 or 0) */
+size_t model_look_matrices(const attn_model *model, attn_look_kind kind, size_t head) {
+    size_t layers, heads;
+    attn_model_heads(model, kind, &layers, &heads);
+    return head == ATTN_EVERY_HEAD && heads ? heads : 1;
+}
+
+/* look(out (T, T), ids, types or None, layer from 0, head from 1, 0, or −1: all of them into (H, T, T)) */
 static PyObject *look(PyObject *self, PyObject *arguments) {
     struct ids_call c = {0};
-    bool done = ids_call_take(&c, self, arguments, 0);
-    c.layer = done ? PyLong_AsSize_t(PyTuple_GetItem(arguments, 3)) : 0;
-    c.head = done && !PyErr_Occurred() ? PyLong_AsSize_t(PyTuple_GetItem(arguments, 4)) : 0;
-    done = done && !PyErr_Occurred() && model_call(model_of(self), run_look, &c);
+    const attn_model *model = model_of(self)->model;
+    c.layer = (size_t)PyLong_AsSsize_t(PyTuple_GetItem(arguments, 3));
+    c.head = PyErr_Occurred() ? 0 : (size_t)PyLong_AsSsize_t(PyTuple_GetItem(arguments, 4));
+    c.seen = model_look_matrices(model, attn_model_is_encoder(model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER, c.head);
+    const bool done =
+        !PyErr_Occurred() && ids_call_take(&c, self, arguments, 0) && model_call(model_of(self), run_look, &c);
     return ids_call_done(&c, done);
 }
 
@@ -370,6 +378,7 @@ static PyMethodDef methods[] = {
     {"embed", embed, METH_VARARGS, NULL},
     {"embed_options", embed_options, METH_VARARGS, NULL},
     {"translate", model_translate, METH_VARARGS, NULL},
+    {"look_at_pair", model_look_at_pair, METH_VARARGS, NULL},
     {"chat", model_chat, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -34,5 +34,8 @@ PyObject *ids_list(const int32_t *ids, size_t n);
 
 PyObject *model_chat(PyObject *self, PyObject *arguments);      /* _attn_chat.c */
 PyObject *model_translate(PyObject *self, PyObject *arguments); /* _attn_translate.c */
+PyObject *model_look_at_pair(PyObject *self, PyObject *arguments);
+/* How many matrices a look gives. */
+size_t model_look_matrices(const attn_model *model, attn_look_kind kind, size_t head);
 
 #endif

@@ -1,5 +1,7 @@
-/* _attn_translate.c: translations as tuples. */
+/* _attn_translate.c: translations as tuples, and the heads that made them. */
 #include "_attn_model.h"
+
+#include <string.h>
 
 struct translate_call {
     const model_object *m;
@@ -64,4 +66,50 @@ PyObject *model_translate(PyObject *self, PyObject *arguments) {
     PyMem_Free(c.out);
     texts_release(&c.texts);
     return list;
+}
+
+/* ---- heads --------------------------------------------------------------------------------------------- */
+
+struct pair_call {
+    const attn_model *model;
+    view out;
+    int32_t *source, *target;
+    size_t sources, targets;
+    attn_look look;
+};
+
+static attn_status run_look_at_pair(attn_context *ctx, void *arg) {
+    const struct pair_call *c = arg;
+    float *weights;
+    size_t rows, columns;
+    attn_status status =
+        attn_look_at_pair(c->model, &weights, &rows, &columns, &c->look, c->source, c->sources, c->target, c->targets);
+    if (status == ATTN_OK) memcpy(c->out.tensor.data, weights, attn_tensor_count(&c->out.tensor) * sizeof *weights);
+    attn_text_free(ctx, weights);
+    return status;
+}
+
+/* look_at_pair(out, source ids, target ids, kind, layer from 0, head from 1, 0, or −1: all); out is as large as that */
+PyObject *model_look_at_pair(PyObject *self, PyObject *arguments) {
+    struct pair_call c = {.model = ((model_object *)self)->model};
+    PyObject *out, *source, *target;
+    int kind;
+    Py_ssize_t layer, head;
+    if (!PyArg_ParseTuple(arguments, "OOOinn:look_at_pair", &out, &source, &target, &kind, &layer, &head)) return NULL;
+    c.look = (attn_look){(attn_look_kind)kind, (size_t)layer, (size_t)head};
+    bool done = view_take(&c.out, out, "out", VIEW_F32, VIEW_WRITE) &&
+                int32_take(source, "source", &c.source, &c.sources) &&
+                int32_take(target, "target", &c.target, &c.targets);
+    const size_t rows = kind == ATTN_LOOK_ENCODER ? c.sources : c.targets;
+    const size_t columns = kind == ATTN_LOOK_DECODER ? c.targets : c.sources;
+    if (done &&
+        attn_tensor_count(&c.out.tensor) != model_look_matrices(c.model, c.look.kind, c.look.head) * rows * columns) {
+        PyErr_SetString(PyExc_ValueError, "out has not the size of the weights");
+        done = false;
+    }
+    done = done && model_call((model_object *)self, run_look_at_pair, &c);
+    view_release(&c.out);
+    PyMem_Free(c.source);
+    PyMem_Free(c.target);
+    return done ? Py_NewRef(Py_None) : NULL;
 }

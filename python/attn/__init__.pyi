@@ -457,7 +457,7 @@ class _Reader(_Model):
     @property
     def num_heads(self) -> int: ...
     def attention(
-        self, text: str | _Integers, *, layer: int = -1, head: int | None = None
+        self, text: str | _Integers, *, layer: int = -1, head: int | Literal["all"] | None = None
     ) -> NDArray[np.float32]: ...
 
 class LanguageModel(_Reader):
@@ -502,7 +502,7 @@ class Encoder(_Reader):
         text: str | _Integers,
         *,
         layer: int = -1,
-        head: int | None = None,
+        head: int | Literal["all"] | None = None,
         types: _Integers | None = None,
     ) -> NDArray[np.float32]: ...
     def states(self, text: str | _Integers, *, types: _Integers | None = None) -> NDArray[np.float32]: ...
@@ -566,3 +566,11 @@ class Translator(_Model):
         max_source: int | None = None,
         split_words: int = 50,
     ) -> list[Translation] | list[list[Translation]]: ...
+    def attention(
+        self,
+        translation: Translation,
+        *,
+        kind: Literal["encoder", "decoder", "cross"] = "cross",
+        layer: int = -1,
+        head: int | Literal["all"] | None = None,
+    ) -> NDArray[np.float32]: ...

@@ -11,6 +11,7 @@ from . import _attn
 from ._tokenizer import Tokenizer
 
 _BATCH = 32  # texts in one call; between calls Ctrl-C is heard
+_KINDS = ("encoder", "decoder", "cross")
 _POOLING = ("mean", "cls", "pooler")
 
 
@@ -35,12 +36,34 @@ def _bytes(text):
     return text.encode("utf-8", "replace")
 
 
+def _texts(texts):
+    """UTF-8 of a text, or of those of a list, as a list."""
+    if isinstance(texts, str):
+        return [_bytes(texts)]
+    if isinstance(texts, (bytes, bytearray)) or not hasattr(texts, "__iter__"):
+        raise TypeError(f"texts is a {type(texts).__name__}, expected a str or a list of them")
+    return [_bytes(text) for text in texts]
+
+
 def _count(name, value, most=2**62):
     if value is None:
         return 0
     if not 0 <= value <= most:
         raise ValueError(f"{name} is {value}, expected 0 to {most}")
     return int(value)
+
+
+def _place(layer, head, layers, heads):
+    """The numbers that the library has for a layer and a head, and the dimension of heads that a result has, if any."""
+    if not -layers <= layer < layers:
+        raise ValueError(f"layer is {layer}, but the model has {layers}")
+    if isinstance(head, str):
+        if head != "all":
+            raise ValueError(f"head is {head!r}, expected None, a number or \"all\"")
+        return layer % layers, -1, (heads,)
+    if head is not None and not -heads <= head < heads:
+        raise ValueError(f"head is {head}, but a layer has {heads}")
+    return layer % layers, 0 if head is None else head % heads + 1, ()
 
 
 class Model:
@@ -92,18 +115,15 @@ class _Reader(Model):
         """Attention weights (T, T) while the model reads a text or ids: row t says what token t looks at.
 
         layer   from 0, or from the end
-        head    of that layer, from 0; without it the mean of all
+        head    of that layer, from 0; without it the mean of all; "all": each of them, (H, T, T)
         """
         return self._look(text, None, layer, head)
 
     def _look(self, text, types, layer, head):
         ids = self._ids(text)
-        if not -self.num_layers <= layer < self.num_layers:
-            raise ValueError(f"layer is {layer}, but the model has {self.num_layers}")
-        if head is not None and not -self.num_heads <= head < self.num_heads:
-            raise ValueError(f"head is {head}, but a layer has {self.num_heads}")
-        out = np.empty((len(ids), len(ids)), np.float32)
-        self._own.look(out, ids, types, layer % self.num_layers, 0 if head is None else head % self.num_heads + 1)
+        layer, head, shape = _place(layer, head, self.num_layers, self.num_heads)
+        out = np.empty((*shape, len(ids), len(ids)), np.float32)
+        self._own.look(out, ids, types, layer, head)
         return out
 
 
@@ -274,7 +294,7 @@ class Encoder(_Reader):
         pooling = own_pooling if pooling is None else _POOLING.index(pooling)
         most = own_most if max_tokens is None else _count("max_tokens", max_tokens)
         one = isinstance(texts, str)
-        encoded = [_bytes(text) for text in ([texts] if one else texts)]
+        encoded = _texts(texts)
         out = np.empty((len(encoded), self.dim), np.float32)
         for first in range(0, len(encoded), _BATCH):
             part = tuple(encoded[first:first + _BATCH])
@@ -332,7 +352,7 @@ class Translator(Model):
             max_source = 20000 if split_words else 1000
         coverage = -1.0 if coverage_penalty is None else coverage_penalty
         one = isinstance(texts, str)
-        encoded, found = [_bytes(text) for text in ([texts] if one else texts)], []
+        encoded, found = _texts(texts), []
         for first in range(0, len(encoded), _BATCH):
             rows = self._own.translate(tuple(encoded[first:first + _BATCH]), beam, n_best or 1, length_penalty, coverage,
                                        max_length, _count("max_source", max_source), _count("split_words", split_words))
@@ -340,3 +360,21 @@ class Translator(Model):
                 all_of_it = [Translation(self._own, source, h) for h in hypotheses]
                 found.append(all_of_it[0] if n_best is None else all_of_it)
         return found[0] if one else found
+
+    def attention(self, translation, *, kind="cross", layer=-1, head=None):
+        """Weights of a transformer's heads while it reads and writes a Translation, float32.
+
+        kind    "encoder" (S, S), "decoder" (T, T): row t is what is read to write token t, column 0 the start; "cross" (T, S):
+                row t wrote token t
+        layer, head     as LanguageModel.attention has them
+        """
+        if kind not in _KINDS:
+            raise ValueError(f"kind is {kind!r}, expected one of {', '.join(_KINDS)}")
+        layers = self.config.get("encoder_layers" if kind == "encoder" else "decoder_layers", 0)
+        if not layers:
+            raise NotImplementedError(f"a {self.type} model has no heads to look at")
+        layer, head, shape = _place(layer, head, layers, self.config["heads"])
+        sources, targets = len(translation.source_ids), len(translation.ids)
+        out = np.empty((*shape, sources if kind == "encoder" else targets, targets if kind == "decoder" else sources), np.float32)
+        self._own.look_at_pair(out, translation.source_ids, translation.ids, _KINDS.index(kind), layer, head)
+        return out

@@ -104,7 +104,8 @@ static void finish(beam *b, lane *l, size_t step, const candidate *c) {
     l->finished[l->finished_count++] = (ending){step, c->parent, c->token, c->log_prob, score};
 }
 
-/* Candidates of one sentence from the K·n top rows; sorted. 2K of them always hold K that do not end. */
+/* Candidates of one sentence from the K·n top rows; sorted. 2K of them always hold K that do not end. At first none
+ * ends: a text with words has a translation with some. */
 static size_t collect(const beam *b, const lane *l, size_t slot, size_t step, candidate *best) {
     size_t count = 0, n = 2 * b->k;
     for (size_t k = 0; k < (step == 0 ? 1 : b->k); k++) {
@@ -113,6 +114,7 @@ static size_t collect(const beam *b, const lane *l, size_t slot, size_t step, ca
         for (size_t c = 0; c < b->candidates; c++) {
             int32_t id = b->top_id[row + c];
             if (id == ATTN_ID_BOS || id == ATTN_ID_PAD || id == ATTN_ID_UNK) continue;
+            if (step == 0 && id == ATTN_ID_EOS) continue;
             float log_prob = b->top_value[row + c];
             if (!(log_prob > -INFINITY)) continue;
             keep_best(best, &count, n, (candidate){l->score[k] + (double)log_prob, (int32_t)k, id, log_prob});

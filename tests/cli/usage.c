@@ -193,6 +193,7 @@ static void test_wrong_values(void **state) {
         {{"score", "x"}, "found operand \"x\""},
         {{"align"}, "--data: found 0 files"},
         {{"show"}, "found no TEXT"},
+        {{"tokenizer", "train"}, "attn tokenize is that, with --train FILE it trains one"},
         {{"show", "-o", "x.gif", "x"}, "expected a name that ends in .png, .svg, .npy"},
         {{"attend"}, "found 0 operands"},
         {{"attend", "six", "--additive", "--causal"}, "found --additive with --causal"},

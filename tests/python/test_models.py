@@ -67,8 +67,18 @@ def test_arrays_of_a_text(tiny, language, tmp_path):
     program("show", "-m", tiny, "-o", tmp_path / "x.npz", "the dog")
     with np.load(tmp_path / "x.npz") as arrays:
         assert sorted(arrays) == ["self_attention", "text"] and "".join(arrays["text"]) == "the dog"
-        for layer, head in np.ndindex(2, 2):
-            np.testing.assert_array_equal(arrays["self_attention"][layer, head], language.attention("the dog", layer=layer, head=head))
+        for layer in range(2):
+            every = language.attention("the dog", layer=layer, head="all")
+            np.testing.assert_array_equal(arrays["self_attention"][layer], every)
+            for head in range(2):
+                np.testing.assert_array_equal(every[head], language.attention("the dog", layer=layer, head=head))
+
+
+@pytest.mark.parametrize("texts", [3, b"Guten Tag", None])
+def test_what_is_no_text(translator, encoder, texts):
+    for call in (translator.translate, encoder.embed):
+        with pytest.raises(TypeError, match=f"texts is a {type(texts).__name__}, expected a str or a list of them"):
+            call(texts)
 
 
 def test_arrays_of_a_translation(translator, tmp_path):
@@ -82,6 +92,16 @@ def test_arrays_of_a_translation(translator, tmp_path):
         assert [arrays[kind].shape for kind in ("encoder", "decoder", "cross")] == [(3, 8, s, s), (3, 8, t, t), (3, 8, t, s)]
         for kind in ("encoder", "decoder", "cross"):
             np.testing.assert_allclose(arrays[kind].sum(-1), 1, atol=1e-5)
+            np.testing.assert_array_equal(arrays[kind][1], translator.attention(want, kind=kind, layer=1, head="all"))
+            np.testing.assert_array_equal(arrays[kind][2, 7], translator.attention(want, kind=kind, head=-1))
+            np.testing.assert_allclose(arrays[kind][0].mean(0), translator.attention(want, kind=kind, layer=-3), atol=1e-6)
+        for options, error in (({"kind": "self"}, ValueError), ({"layer": 3}, ValueError), ({"head": 8}, ValueError),
+                               ({"head": "every"}, ValueError)):
+            with pytest.raises(error, match=f"{next(iter(options))} is "):
+                translator.attention(want, **options)
+        recurrent = attn.load(ROOT / "models/de-en-bahdanau")
+        with pytest.raises(NotImplementedError, match="a bahdanau model has no heads"):
+            recurrent.attention(recurrent.translate(text))
         assert not np.triu(arrays["decoder"], 1).any() and arrays["target_read"][0] == "</s>"
 
 

@@ -77,13 +77,13 @@ static int by_sum(const void *a, const void *b) {
     return x->id[x->count - 1] - y->id[y->count - 1];
 }
 
-/* All continuations of the alive sequences, best first. */
+/* All continuations of the alive sequences, best first; none ends before it has a word. */
 static size_t continue_all(const attn_model *model, const attn_tokens *source, sequence *out, const sequence *alive,
                            size_t n, double alpha) {
     size_t count = 0;
     for (size_t i = 0; i < n; i++)
         for (int32_t id = ATTN_ID_EOS; (size_t)id < model->vocab_size; id++) {
-            if (id == ATTN_ID_UNK) continue;
+            if (id == ATTN_ID_UNK || (id == ATTN_ID_EOS && !alive[i].count)) continue;
             assert_true(count < MAX_FOUND);
             out[count] = alive[i];
             out[count].id[out[count].count++] = id;
@@ -198,7 +198,7 @@ static size_t enumerate(sequence *out, size_t n, sequence prefix, size_t v, size
     sequence whole = prefix;
     whole.id[whole.count++] = ATTN_ID_EOS;
     assert_true(n < MAX_FOUND);
-    out[n++] = whole;
+    if (whole.count > 1) out[n++] = whole;
     if (whole.count == limit) return n;
     for (size_t id = ATTN_ID_UNK + 1; id < v; id++) {
         sequence longer = prefix;
@@ -229,11 +229,11 @@ static void exhaustive(const char *config, size_t v, size_t limit, size_t expect
 
 static void test_exhaustive(void **state) {
     (void)state;
-    exhaustive("{\"model_type\": \"bahdanau\", \"vocab_size\": 6, " SMALL "}", 6, 5, 1 + 2 + 4 + 8 + 16);
-    exhaustive("{\"model_type\": \"rnn\", \"vocab_size\": 7, " SMALL_RNN "}", 7, 3, 1 + 3 + 9);
+    exhaustive("{\"model_type\": \"bahdanau\", \"vocab_size\": 6, " SMALL "}", 6, 5, 2 + 4 + 8 + 16);
+    exhaustive("{\"model_type\": \"rnn\", \"vocab_size\": 7, " SMALL_RNN "}", 7, 3, 3 + 9);
     exhaustive(
         "{\"model_type\": \"bahdanau\", \"score\": \"general\", \"input_feeding\": true, \"vocab_size\": 7, " SMALL "}",
-        7, 3, 1 + 3 + 9);
+        7, 3, 3 + 9);
 }
 
 /* Greedy: at every step the likeliest allowed token. */
@@ -446,20 +446,29 @@ static void test_limits(void **state) {
             }
             test_search_clear(ctx, &search);
         }
-    bias(model, ATTN_ID_EOS, 100); /* ends at once */
+    bias(model, ATTN_ID_EOS, 100); /* ends as soon as it may: with a word */
     attn_translate_options options = options_of(3, 3, 0);
     attn_search search = {.source = &source};
     search_ok(model, &search, 1, &options);
     assert_int_equal(search.count, 3);
-    assert_int_equal(search.hypothesis[0].count, 1);
-    assert_int_equal(search.hypothesis[0].id[0], ATTN_ID_EOS);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(search.hypothesis[i].count, 2);
+        assert_int_equal(search.hypothesis[i].id[1], ATTN_ID_EOS);
+    }
     test_search_clear(ctx, &search);
-    /* at the limit only some have ended: those are given, and no others */
-    options = options_of(3, 3, 1);
-    search_ok(model, &search, 1, &options);
-    assert_int_equal(search.count, 1);
-    assert_int_equal(search.hypothesis[0].id[0], ATTN_ID_EOS);
-    test_search_clear(ctx, &search);
+    /* where at the limit only some have ended, those are given, and no others */
+    bool some = false;
+    for (int x = -40; x <= 40; x++) {
+        bias(model, ATTN_ID_EOS, (float)x / 4);
+        options = options_of(3, 3, 2);
+        search_ok(model, &search, 1, &options);
+        size_t ended = 0;
+        for (size_t i = 0; i < search.count; i++) ended += search.hypothesis[i].id[1] == ATTN_ID_EOS;
+        assert_true(ended == 0 || ended == search.count);
+        some |= ended == 1 || ended == 2;
+        test_search_clear(ctx, &search);
+    }
+    assert_true(some);
     attn_model_free(model);
     attn_context_free(ctx);
 }
