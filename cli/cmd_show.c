@@ -267,8 +267,8 @@ const command command_show = {
         "without --kind. A page, x.html, is one file for a browser with all heads beside one another.",
     .example =
         "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
-        "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Die Katze, die auf der Matte saß, sprang\"\n"
-        "  attn show -o heads.html \"Die Katze, die auf der Matte saß, sprang\"\n"
+        "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Das Buch, das auf dem Tisch liegt, gehört mir\"\n"
+        "  attn show -o heads.html \"Das Buch, das auf dem Tisch liegt, gehört mir\"\n"
         "  attn show -m smollm2.gguf --layer 3 --head 5 \"The cat that was sitting on the mat jumped\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
