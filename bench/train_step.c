@@ -43,12 +43,18 @@ static void check(attn_context *ctx, attn_status status) {
     exit(1);
 }
 
-typedef struct moments {
-    attn_tensor m, v;
-} moments;
-
-static attn_tensor zeros_like(const attn_tensor *t) {
-    return attn_tensor_of(calloc(attn_tensor_count(t), sizeof(float)), ATTN_F32, t->rank, t->shape);
+/* m and v of parameter i are 2i and 2i + 1. */
+static attn_parameters *make_moments(attn_context *ctx, const attn_parameters *set) {
+    attn_parameters *moments;
+    check(ctx, attn_parameters_create(&moments, ctx, 0));
+    for (size_t i = 0; i < 2 * attn_parameters_count(set); i++) {
+        const attn_tensor *value = &attn_parameters_at(set, i / 2)->value;
+        attn_parameter *moment;
+        char name[32];
+        snprintf(name, sizeof name, "%zu", i);
+        check(ctx, attn_parameters_add(moments, &moment, name, ATTN_INIT_ZERO, 0, value->rank, value->shape));
+    }
+    return moments;
 }
 
 static double gradient_norm(attn_context *ctx, const attn_parameters *set) {
@@ -60,7 +66,7 @@ static double gradient_norm(attn_context *ctx, const attn_parameters *set) {
     return sqrt(squares);
 }
 
-static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const task *t, moments *state,
+static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const task *t, attn_parameters *moments,
                    uint64_t number) {
     attn_parameters *set = attn_model_parameters(model);
     attn_loss_stats stats = {0};
@@ -73,7 +79,8 @@ static double step(attn_context *ctx, attn_model *model, attn_tape *tape, const 
     attn_adamw_options o = {sizeof o, 1e-4f, 0.9f, 0.999f, 1e-8f, t->decay, norm > 1 ? 1 / norm : 1, number};
     for (size_t i = 0; i < attn_parameters_count(set); i++) {
         attn_parameter *p = attn_parameters_at(set, i);
-        check(ctx, attn_adamw(ctx, &p->value, &state[i].m, &state[i].v, &p->grad, &o));
+        const attn_parameter *m = attn_parameters_at(moments, 2 * i), *v = attn_parameters_at(moments, 2 * i + 1);
+        check(ctx, attn_adamw(ctx, &p->value, &m->value, &v->value, &p->grad, &o));
         attn_parameter_touch(p);
     }
     return stats.loss / (double)stats.tokens;
@@ -146,24 +153,15 @@ int main(int count, char **arguments) {
     }
     check(ctx, attn_tape_create(&tape, ctx, true));
     if (strcmp(arguments[count - 1], "bf16") == 0) check(ctx, attn_tape_precision(tape, ATTN_BF16));
-    attn_parameters *set = attn_model_parameters(model);
-    moments *state = calloc(attn_parameters_count(set), sizeof *state);
-    for (size_t i = 0; i < attn_parameters_count(set); i++) {
-        state[i].m = zeros_like(&attn_parameters_at(set, i)->value);
-        state[i].v = zeros_like(&attn_parameters_at(set, i)->value);
-    }
+    attn_parameters *moments = make_moments(ctx, attn_model_parameters(model));
     char line[64];
     for (uint64_t number = 1; fgets(line, sizeof line, stdin); number++) {
         if (language) next_batch(&t, number - 1);
-        double start = now_ms(), loss = step(ctx, model, tape, &t, state, number);
+        double start = now_ms(), loss = step(ctx, model, tape, &t, moments, number);
         printf("%.3f %.6f\n", now_ms() - start, loss);
         fflush(stdout);
     }
-    for (size_t i = 0; i < attn_parameters_count(set); i++) {
-        free(state[i].m.data);
-        free(state[i].v.data);
-    }
-    free(state);
+    attn_parameters_free(moments);
     if (language) free((void *)(uintptr_t)t.batch.target_in);
     free(t.ids);
     attn_tape_free(tape);

@@ -42,8 +42,9 @@ void *attn_alloc(attn_context *ctx, size_t count, size_t size) {
 void *attn_alloc_zero(attn_context *ctx, size_t count, size_t size) {
     size_t bytes;
     void *pointer = allocate(ctx, &bytes, count, size);
-    if (pointer) memset(pointer, 0, bytes);
-    return pointer;
+    if (!pointer) return NULL;
+    attn_want_huge_pages(ctx, pointer, bytes); /* all of it is touched */
+    return memset(pointer, 0, bytes);
 }
 
 void attn_want_huge_pages(attn_context *ctx, void *data, size_t bytes) {

@@ -11,6 +11,7 @@ static attn_arena_chunk *new_chunk(attn_arena *arena, size_t bytes) {
     }
     attn_arena_chunk *chunk = attn_alloc(arena->ctx, whole, 1);
     if (!chunk) return NULL;
+    attn_want_huge_pages(arena->ctx, chunk, whole);
     *chunk = (attn_arena_chunk){NULL, bytes, 0};
     return chunk;
 }

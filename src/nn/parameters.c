@@ -172,6 +172,7 @@ attn_status attn_parameters_add(attn_parameters *set, attn_parameter **out, cons
     attn_tensor *value = &item->parameter.value;
     value->data = attn_alloc(set->ctx, attn_tensor_count(value), sizeof(float));
     attn_status status = value->data ? ATTN_OK : ATTN_E_NOMEM;
+    if (status == ATTN_OK) attn_want_huge_pages(set->ctx, value->data, attn_tensor_count(value) * sizeof(float));
     if (status == ATTN_OK) status = fill(set->ctx, value, init, scale, (attn_random){set->seed, item->hash, 0});
     if (status == ATTN_OK) *out = &item->parameter;
     else entry_free(set->ctx, set->items[--set->count]);
