@@ -60,8 +60,8 @@ ATTN_API attn_status attn_kv_cache_append(attn_context *ctx, attn_kv_cache *cach
  * sequence's length. q and out have the cache's dtype; for I8 F32, BF16 or F16. kv_lengths, cu_q and cu_k are refused;
  * query i of a sequence whose T_b queries are its newest tokens is causal bottom-right with q_lengths. A query that
  * sees a key that is gone from the ring is ATTN_E_ARGUMENT. I8: the query is rounded as the keys are, with a scale of
- * its own for each row; scores are exact sums of products of integers, times both scales; a weight is multiplied by its
- * value's scale. */
+ * its own for each row; scores are exact sums of products of integers, times both scales; a weight times its value's
+ * scale is rounded to a number of steps (docs/numerics.md), and products with values are of integers too. */
 ATTN_API attn_status attn_kv_cache_attend(attn_context *ctx, const attn_tensor *out, const attn_tensor *lse,
                                           const attn_tensor *q, const attn_kv_cache *cache,
                                           const attn_attention_options *options);

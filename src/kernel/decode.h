@@ -8,6 +8,7 @@
 #include "kernel/attention.h"
 
 #define ATTN_KEYS 16 /* keys in a block of a cache */
+#define ATTN_STEP_BYTES 256
 #define ATTN_TILE_BLOCKS (ATTN_TILE / ATTN_KEYS)
 
 typedef struct attn_decode_tile {
@@ -21,12 +22,14 @@ typedef struct attn_decode_tile {
     const void *next_k[ATTN_TILE_BLOCKS], *next_v[ATTN_TILE_BLOCKS]; /* of the next tile, which is fetched meanwhile */
     bool in_rows;    /* or k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128 */
     ptrdiff_t k_row; /* in_rows: elements from key to key */
-    ptrdiff_t v_row; /* elements from key to key, or with `paired` from pair to pair in floats */
+    ptrdiff_t
+        v_row; /* elements from key to key, or with `paired` from pair to pair in floats; I8: v[i] is [4][v_row][4] */
     const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
     const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs, with zeros to whole vectors; q_row apart */
     ptrdiff_t q_row;
     const int8_t *q8; /* I8: [row][D], zeros up to q8_row, a multiple of 4 */
     ptrdiff_t q8_row;
+    const int32_t *q_sum; /* I8: [row] of q8 */
     const float *q_scale;
     float *packed, *padded; /* scratch for in_rows: tiles: [2][D][16]; [64][padded_row] */
     size_t padded_row;      /* as q_row, in whole vectors */
@@ -35,6 +38,9 @@ typedef struct attn_decode_tile {
     float factor;
     const uint64_t *visible;    /* [row] */
     float *max, *sum, *rescale; /* [row] */
+    const float *parts;         /* I8: [row] of the weights' sum, a step is one of them */
+    float *step;                /* I8: [row] what weights are numbers of, once they are rounded */
+    void *steps;                /* I8: [row][ATTN_STEP_BYTES] those numbers, where they do not stand in s */
     size_t from, to;            /* keys that are weighted */
     bool summed;                /* sum is up to date; else decode_mix sums the weights as it goes */
     bool exact;                 /* fast: sum is that of weights before they are rounded, not after */
@@ -48,6 +54,9 @@ typedef struct attn_decode_tile {
     X(void, decode_scores, (const attn_decode_tile *tile))                                                      \
     X(void, decode_scores_i8, (const attn_decode_tile *tile))                                                   \
     X(void, decode_softmax, (const attn_decode_tile *tile))                                                     \
+    X(void, decode_softmax_i8, (const attn_decode_tile *tile))                                                  \
+    X(void, decode_steps, (const attn_decode_tile *tile))                                                       \
+    X(void, decode_mix_i8, (const attn_decode_tile *tile))                                                      \
     X(void, decode_sums, (const attn_decode_tile *tile))                                                        \
     X(void, decode_mix, (const attn_decode_tile *tile))                                                         \
     X(void, decode_mix_row, (const attn_decode_tile *tile, size_t row))                                         \

@@ -28,6 +28,7 @@ static void tiles_end(void) {}
 #include "kernel/body/gemm.h"
 #include "kernel/body/attention.h"
 #include "kernel/body/decode.h"
+#include "kernel/body/decode_i8.h"
 #include "kernel/body/weights.h"
 
 #define ATTN_ISA_JOIN_(a, b) a##b

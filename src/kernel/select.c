@@ -112,12 +112,14 @@ const char *const *attn_kernels_levels(void) {
     return levels;
 }
 
-attn_scores_i8 *attn_scores_i8_for(const attn_kernels *table) {
+attn_i8_kernels attn_i8_kernels_for(const attn_kernels *table) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (table->lanes == 16 && __builtin_cpu_supports("avx512vnni")) return attn_vnni_scores_i8;
+    if (table->lanes == 16 && __builtin_cpu_supports("avx512vnni"))
+        return (attn_i8_kernels){attn_vnni_scores_i8, attn_vnni_softmax_i8, attn_vnni_steps, attn_vnni_mix_i8};
 #endif
-    return table->decode_scores_i8;
+    return (attn_i8_kernels){table->decode_scores_i8, table->decode_softmax_i8, table->decode_steps,
+                             table->decode_mix_i8};
 }
 
 extern const attn_quantised_kernels attn_quantised_kernels_scalar;

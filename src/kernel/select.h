@@ -9,8 +9,11 @@ bool attn_kernels_get(attn_kernels *table, const char *level);
 /* The levels this machine can run, best last; NULL-terminated. */
 const char *const *attn_kernels_levels(void);
 
-/* decode_scores_i8 of the table, or the same by instructions that only some CPUs of its level have. */
-typedef void attn_scores_i8(const attn_decode_tile *tile);
-attn_scores_i8 *attn_scores_i8_for(const attn_kernels *table);
+/* The kernels of a table for a cache of bytes, or the same by instructions that only some CPUs of its level have. */
+typedef struct attn_i8_kernels {
+    void (*scores)(const attn_decode_tile *tile), (*softmax)(const attn_decode_tile *tile),
+        (*steps)(const attn_decode_tile *tile), (*mix)(const attn_decode_tile *tile);
+} attn_i8_kernels;
+attn_i8_kernels attn_i8_kernels_for(const attn_kernels *table);
 
 #endif

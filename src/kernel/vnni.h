@@ -5,5 +5,8 @@
 #include "kernel/kernels.h"
 
 void attn_vnni_scores_i8(const attn_decode_tile *tile);
+void attn_vnni_softmax_i8(const attn_decode_tile *tile);
+void attn_vnni_steps(const attn_decode_tile *tile);
+void attn_vnni_mix_i8(const attn_decode_tile *tile);
 
 #endif

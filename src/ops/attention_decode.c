@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+enum { I8_MANY_KEYS = 1024 };   /* to which weights may be rounded more, since errors of so many even out */
 enum { DECODE_MOST_ROWS = 16 }; /* query rows of a key head up to which this path is the faster one */
 
 /* A row of each: maximum, sum, output. */
@@ -28,6 +29,7 @@ typedef struct decode_job {
     char *parts;    /* split: (splits, key heads) parts of part_bytes */
     size_t part_bytes;
     _Atomic size_t *left; /* split: (sequences, key heads) tasks that are not done */
+    attn_i8_kernels i8;
 } decode_job;
 
 typedef struct decode_scratch {
@@ -36,8 +38,11 @@ typedef struct decode_scratch {
     attn_tile tile;
     attn_decode_tile t;
     uint64_t words[ATTN_MAX_LANES], visible[ATTN_MAX_LANES];
-    float *q, *q_scale, *s, *pairs, *rescale, *packed, *padded, *values, *zeros, *clean, *turned;
+    float *q, *q_scale, *s, *pairs, *rescale, *parts, *step, *packed, *padded, *values, *zeros, *clean, *turned;
     int8_t *q8;
+    int32_t *q_sum;
+    void *steps;
+    size_t queries; /* split: of this sequence · key heads + key head, those in q and q8; SIZE_MAX: of none yet */
     decode_part part, total;
 } decode_scratch;
 
@@ -75,7 +80,11 @@ static size_t decode_layout(const decode_job *job, void *base) {
     f->clean = attn_scratch_floats(&scratch, 2, job->columns);
     f->turned = attn_scratch_floats(&scratch, ATTN_TILE, at->logits || at->threshold ? ATTN_MAX(lanes, ATTN_TILE) : 0);
     f->q_scale = attn_scratch_floats(&scratch, 1, rows);
+    f->parts = attn_scratch_floats(&scratch, 1, rows);
+    f->step = attn_scratch_floats(&scratch, 1, rows);
     f->q8 = attn_scratch_take(&scratch, is_i8(at) ? rows * d_fours(at) : 0);
+    f->q_sum = attn_scratch_take(&scratch, rows * sizeof *f->q_sum);
+    f->steps = attn_scratch_take(&scratch, is_i8(at) ? rows * ATTN_STEP_BYTES : 0);
     f->part = part_of(&scratch, rows, job->columns);
     f->total = part_of(&scratch, rows, job->columns);
     return scratch.used;
@@ -86,6 +95,26 @@ static size_t decode_layout(const decode_job *job, void *base) {
 static void begin_part(decode_part *part, const decode_job *job, size_t rows) {
     for (size_t r = 0; r < rows; r++) part->max[r] = -INFINITY, part->sum[r] = 0.0f;
     memset(part->o, 0, rows * job->columns * sizeof *part->o);
+}
+
+/* Row r of a block, as the kernels take it. */
+static void copy_query(decode_scratch *f, const attn_attention *at, const attn_sequence *x, size_t r) {
+    const void *q = attn_view_at(&at->q, x->index, attn_block_head(&f->block, at, r),
+                                 x->q_first + (ptrdiff_t)attn_block_query(&f->block, at, r));
+    float *wide = f->q + r * q_floats(at);
+    if (at->fast) {
+        memset(wide, 0, q_floats(at) * sizeof *wide);
+        memcpy(wide, q, at->d * sizeof(uint16_t));
+        return;
+    }
+    at->kernels->attention_copy(wide, 0, q, at->dtype, 0, 1, at->d, false);
+    if (!is_i8(at)) return;
+    int8_t *q8 = f->q8 + r * d_fours(at);
+    f->q_scale[r] = attn_cache_quantise(q8, wide, at->d);
+    memset(q8 + at->d, 0, d_fours(at) - at->d);
+    int32_t sum = 0;
+    for (size_t i = 0; i < at->d; i++) sum += q8[i];
+    f->q_sum[r] = sum;
 }
 
 static void begin_block(decode_scratch *f, const decode_job *job, const attn_sequence *x, size_t key_head, size_t row) {
@@ -103,6 +132,7 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .q_row = (ptrdiff_t)q_floats(at),
                               .q8 = f->q8,
                               .q8_row = (ptrdiff_t)d_fours(at),
+                              .q_sum = f->q_sum,
                               .q_scale = f->q_scale,
                               .packed = f->packed,
                               .padded = f->padded,
@@ -113,25 +143,18 @@ static void begin_block(decode_scratch *f, const decode_job *job, const attn_seq
                               .factor = at->factor,
                               .visible = f->visible,
                               .rescale = f->rescale,
+                              .parts = f->parts,
+                              .step = f->step,
+                              .steps = f->steps,
                               .rounded = attn_whole(at, at->dv),
                               .o_row = (ptrdiff_t)job->columns};
     if (at->fast && !at->cache) memset(f->zeros, 0, job->columns * sizeof *f->zeros);
-    for (size_t r = 0; r < block->count; r++) {
-        const void *q = attn_view_at(&at->q, x->index, attn_block_head(block, at, r),
-                                     x->q_first + (ptrdiff_t)attn_block_query(block, at, r));
-        float *wide = f->q + r * q_floats(at);
-        if (at->fast) {
-            memset(wide, 0, q_floats(at) * sizeof *wide);
-            memcpy(wide, q, at->d * sizeof(uint16_t));
-            continue;
-        }
-        at->kernels->attention_copy(wide, 0, q, at->dtype, 0, 1, at->d, false);
-        if (is_i8(at)) {
-            int8_t *q8 = f->q8 + r * d_fours(at);
-            f->q_scale[r] = attn_cache_quantise(q8, wide, at->d);
-            memset(q8 + at->d, 0, d_fours(at) - at->d);
-        }
-    }
+    for (size_t r = 0; r < block->count; r++)
+        f->parts[r] = block->to[r] - block->from[r] < I8_MANY_KEYS ? 0x1p15f : 0x1p12f;
+    const size_t queries = x->index * at->key_heads + key_head;
+    if (job->split && f->queries == queries) return;
+    f->queries = queries;
+    for (size_t r = 0; r < block->count; r++) copy_query(f, at, x, r);
 }
 
 /* Where the tile after this one lies: of the same key head, or the first of the next. */
@@ -143,16 +166,15 @@ static void find_next(decode_scratch *f, const decode_job *job, size_t key) {
     if (next >= f->block.high)
         head++, next = f->block.low / ATTN_TILE * ATTN_TILE, first = (f->block.low - next) / ATTN_KEYS;
     if (head < at->key_heads) blocks = (x->s - next + ATTN_KEYS - 1) / ATTN_KEYS;
-    for (size_t b = 0; b < ATTN_TILE_BLOCKS; b++) {
-        if (b < first || b >= blocks) {
-            t->next_k[b] = t->k[t->first], t->next_v[b] = t->v[t->first];
-        } else if (at->cache) {
-            attn_cache_block(t->next_k + b, t->next_v + b, at->cache, x->index, head, next + b * ATTN_KEYS);
-        } else {
-            const ptrdiff_t row = x->k_first + (ptrdiff_t)(next + b * ATTN_KEYS);
-            t->next_k[b] = attn_view_at(&at->k, x->index, head, row);
-            t->next_v[b] = attn_view_at(&at->v, x->index, head, row);
-        }
+    blocks = ATTN_MIN(blocks, (size_t)ATTN_TILE_BLOCKS);
+    for (size_t b = 0; b < ATTN_TILE_BLOCKS; b++)
+        if (b < first || b >= blocks) t->next_k[b] = t->k[t->first], t->next_v[b] = t->v[t->first];
+    if (at->cache && first < blocks)
+        attn_cache_blocks(t->next_k, t->next_v, at->cache, x->index, head, next, first, blocks);
+    for (size_t b = first; !at->cache && b < blocks; b++) {
+        const ptrdiff_t row = x->k_first + (ptrdiff_t)(next + b * ATTN_KEYS);
+        t->next_k[b] = attn_view_at(&at->k, x->index, head, row);
+        t->next_v[b] = attn_view_at(&at->v, x->index, head, row);
     }
 }
 
@@ -259,20 +281,24 @@ static void use_tile(decode_scratch *f, const decode_job *job, decode_part *part
     t->from = (size_t)__builtin_ctzll(any), t->to = 64 - (size_t)__builtin_clzll(any);
     t->first = t->from / ATTN_KEYS, t->end = (t->to + ATTN_KEYS - 1) / ATTN_KEYS;
     find_keys(f, job, key);
-    if (t->dtype == ATTN_I8) attn_scores_i8_for(kernels)(t);
+    const bool i8 = t->dtype == ATTN_I8;
+    if (i8) job->i8.scores(t);
     else if (at->fast) kernels->decode_scores_bf16(t);
     else kernels->decode_scores(t);
     if (at->logits) turn_logits(f, at, shift);
     t->max = part->max, t->sum = part->sum, t->o = part->o;
-    at->fast ? kernels->decode_softmax_bf16(t) : kernels->decode_softmax(t);
+    if (i8 && !at->threshold) job->i8.softmax(t);
+    else at->fast ? kernels->decode_softmax_bf16(t) : kernels->decode_softmax(t);
     const bool hides = hides_infinity(f, at);
     t->summed = hides || at->threshold;
     if (t->summed) at->fast ? kernels->decode_sums_bf16(t) : kernels->decode_sums(t);
     if (at->threshold) {
         drop_weights(f, at, shift);
         if (at->fast) kernels->decode_pairs(t);
+        if (i8) job->i8.steps(t);
     }
-    if (!hides) at->fast ? kernels->decode_mix_bf16(t) : kernels->decode_mix(t);
+    if (i8) job->i8.mix(t);
+    else if (!hides) at->fast ? kernels->decode_mix_bf16(t) : kernels->decode_mix(t);
     else
         for (size_t r = 0; r < t->rows; r++)
             at->fast ? kernels->decode_mix_row_bf16(t, r) : kernels->decode_mix_row(t, r);
@@ -408,6 +434,7 @@ static attn_block first_block(const attn_attention *at, size_t b) {
 static decode_plan plan_of(const attn_attention *at) {
     const size_t most = attn_block_lanes(at), rows = at->t * at->group;
     decode_plan plan = {.job = {.at = at, .rows = ATTN_MAX(ATTN_MIN(rows, most), (size_t)1)}};
+    plan.job.i8 = attn_i8_kernels_for(at->kernels);
     plan.job.split = rows <= most, plan.job.columns = attn_whole(at, at->dv) + (at->fast ? at->kernels->lanes : 0);
     plan.job.blocks = (rows + most - 1) / most;
     attn_scratch part = {NULL, 0};
@@ -447,6 +474,8 @@ attn_status attn_decode_run(const attn_attention *at) {
         plan.job.before[b + 1] = before += splits;
         for (size_t h = 0; h < at->key_heads; h++) atomic_init(&plan.job.left[b * at->key_heads + h], splits);
     }
+    for (size_t i = 0; i < plan.workers; i++)
+        ((decode_scratch *)(void *)((char *)workspace + plan.shared + i * plan.bytes))->queries = SIZE_MAX;
     attn_attention_run(at, plan.shares, plan.workers, plan.tasks, plan.job.split ? split_task : block_task, &plan.job,
                        (char *)workspace + plan.shared, plan.bytes);
     attn_release(at->ctx, allocated);

@@ -1,5 +1,6 @@
 /* cache.c: the cache of keys and values: pages, append, fork, rollback. */
 #include "ops/cache.h"
+#include "base/half.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -129,17 +130,37 @@ size_t attn_kv_cache_first(const attn_kv_cache *cache, size_t sequence) {
 }
 size_t attn_kv_cache_bytes(const attn_kv_cache *cache) { return cache->pages * cache->page_bytes; }
 
-void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t sequence, size_t head, size_t key) {
+size_t attn_cache_blocks(const void **k, const void **v, const attn_kv_cache *cache, size_t sequence, size_t head,
+                         size_t key, size_t first, size_t end) {
     const attn_cached *x = cache->sequences + sequence;
+    const size_t keys = cache->page_keys, k_bytes = cache->k_bytes, v_bytes = cache->v_bytes, values = keys * k_bytes;
+    if (!cache->options.page) { /* a ring of whole tiles */
+        const size_t start = key < keys ? key : key % keys;
+        const unsigned char *at = x->pages[0]->data + head * cache->head_bytes;
+        for (size_t b = first; b < end; b++) {
+            k[b] = at + (start + b * ATTN_KEYS) * k_bytes;
+            v[b] = at + values + (start + b * ATTN_KEYS) * v_bytes;
+        }
+        return start + first * ATTN_KEYS;
+    }
+    const unsigned shift = keys == 32 ? 5 : 4; /* which spares divisions */
+    for (size_t b = first; b < end; b++) {
+        const size_t position = key + b * ATTN_KEYS, within = position & (keys - 1);
+        const unsigned char *at = x->pages[(position >> shift) - x->base]->data + head * cache->head_bytes;
+        k[b] = at + within * k_bytes, v[b] = at + values + within * v_bytes;
+    }
+    return (key + first * ATTN_KEYS) & (keys - 1);
+}
+
+void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t sequence, size_t head, size_t key) {
     const bool i8 = cache->options.dtype == ATTN_I8;
     tile->in_rows = false, tile->paired = cache->options.dtype == ATTN_BF16;
     tile->v_row = (ptrdiff_t)(i8 ? cache->v_bytes : cache->options.dv);
-    for (size_t b = tile->first; b < tile->end; b++) {
-        const size_t position = key + b * ATTN_KEYS, within = position % cache->page_keys;
-        const unsigned char *k = attn_cache_head(cache, x, head, position), *v = k + cache->page_keys * cache->k_bytes;
-        tile->k[b] = k + within * cache->k_bytes, tile->v[b] = v + within * cache->v_bytes;
-        if (!i8) continue;
-        const float *scales = (const float *)(const void *)(v + cache->page_keys * cache->v_bytes);
+    size_t within = attn_cache_blocks(tile->k, tile->v, cache, sequence, head, key, tile->first, tile->end);
+    for (size_t b = tile->first; i8 && b < tile->end; b++, within += ATTN_KEYS) {
+        within = within < cache->page_keys ? within : 0;
+        const unsigned char *v = tile->v[b];
+        const float *scales = (const float *)(const void *)(v + (cache->page_keys - within) * cache->v_bytes);
         tile->k_scale[b] = scales + within, tile->v_scale[b] = scales + cache->page_keys + within;
     }
 }
@@ -147,19 +168,28 @@ void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t 
 /* ---- append --------------------------------------------------------------------------------------- */
 
 float attn_cache_quantise(int8_t *to, const float *x, size_t n) {
-    float most = 0.0f, zeros = 0.0f;
-    for (size_t i = 0; i < n; i++) {
-        const float size = fabsf(x[i]);
-        most = size > most ? size : most;
-        zeros += x[i] * 0.0f; /* NaN once an x is not finite */
+    enum { SIDE_BY_SIDE = 8 };
+    int32_t greatest[SIDE_BY_SIDE] = {0}, top = 0; /* |x| as bits, which are in the same order */
+    size_t done = 0;
+    for (; done + SIDE_BY_SIDE <= n; done += SIDE_BY_SIDE)
+        for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+            const int32_t size = (int32_t)(attn_float_bits(x[done + i]) & 0x7fffffff);
+            greatest[i] = size > greatest[i] ? size : greatest[i];
+        }
+    for (; done < n; done++) {
+        const int32_t size = (int32_t)(attn_float_bits(x[done]) & 0x7fffffff);
+        top = size > top ? size : top;
     }
-    const float factor = most > 0.0f && zeros == 0.0f ? 127.0f / most : 0.0f;
+    for (size_t i = 0; i < SIDE_BY_SIDE; i++) top = greatest[i] > top ? greatest[i] : top;
+    const bool finite = top < 0x7f800000;
+    const float most = attn_float_of_bits((uint32_t)top);
+    const float factor = most > 0.0f && finite ? 127.0f / most : 0.0f;
     if (factor > 0.0f && factor <= 3.4e38f) { /* 1.5·2^23: rounds to nearest, ties to even */
         for (size_t i = 0; i < n; i++) to[i] = (int8_t)((x[i] * factor + 0x1.8p23f) - 0x1.8p23f);
         return most * (1.0f / 127.0f);
     }
     memset(to, 0, n);
-    return zeros == 0.0f ? 0.0f : NAN;
+    return finite ? 0.0f : NAN;
 }
 
 typedef struct append_job {
@@ -192,8 +222,8 @@ static void put_i8(const append_job *job, const attn_kernels *kernels, unsigned 
         for (size_t j = 0; j < 4; j++) block[i * ATTN_KEYS + j] = (unsigned char)(narrow[i + j] + 128);
     widen(kernels, wide, v, job->v.dtype, dv);
     scales[cache->page_keys + within] = attn_cache_quantise(narrow, wide, dv);
-    memset(narrow + dv, 0, 16);
-    memcpy(values + within * cache->v_bytes, narrow, cache->v_bytes);
+    unsigned char *column = values + within / 4 * 4 * cache->v_bytes + within % 4;
+    for (size_t i = 0; i < dv; i++) column[4 * i] = (unsigned char)narrow[i];
 }
 
 /* n elements, `step` apart. */

@@ -2,7 +2,7 @@
  *
  * A page holds, for every key head, the keys and the values of page_keys positions, and for I8 their scales:
  *     K  blocks of 16 keys, [D][16], so that lanes are keys; bf16 [⌈D/2⌉][16][2]; I8 [⌈D/4⌉][16][4] bytes, 128 added
- *     V  [page_keys][Dv]; bf16 [page_keys/2][Dv][2]; I8 rows of whole 16 bytes
+ *     V  [page_keys][Dv]; bf16 [page_keys/2][Dv][2]; I8 [page_keys/4][Dv in whole 16][4] bytes
  * Without `page` a sequence has one page of its whole capacity, in a ring used again and again.
  *   (I1) pages[i] is page base + i; together they hold the positions first … length−1
  *   (I2) a page that has room for position `length` has one user: appending writes to nobody else's page
@@ -51,13 +51,9 @@ static inline unsigned char *attn_cache_head(const attn_kv_cache *cache, const a
                                              size_t position) {
     return x->pages[attn_cache_page_number(cache, position) - x->base]->data + head * cache->head_bytes;
 }
-/* Where the block of a position lies. */
-static inline void attn_cache_block(const void **k, const void **v, const attn_kv_cache *cache, size_t sequence,
-                                    size_t head, size_t position) {
-    const size_t within = position % cache->page_keys;
-    const unsigned char *keys = attn_cache_head(cache, cache->sequences + sequence, head, position);
-    *k = keys + within * cache->k_bytes, *v = keys + cache->page_keys * cache->k_bytes + within * cache->v_bytes;
-}
+/* Where the blocks first … end−1 of the tile at `key` lie: k[b], v[b]. Gives the place of the first within its page. */
+size_t attn_cache_blocks(const void **k, const void **v, const attn_kv_cache *cache, size_t sequence, size_t head,
+                         size_t key, size_t first, size_t end);
 /* Pointers to the blocks first … end−1 of the tile at `key`. */
 void attn_cache_find(attn_decode_tile *tile, const attn_kv_cache *cache, size_t sequence, size_t head, size_t key);
 

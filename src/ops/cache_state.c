@@ -1,10 +1,12 @@
 /* cache_state.c: the cache as bytes, and back. All numbers are little-endian words of 8 bytes.
  *
- *     "attnKV1\n", checksum of what follows
+ *     "attnKV1\n", or of I8 "attnKV2\n", checksum of what follows
  *     sequences, key heads, D, Dv, capacity, dtype, page, window, pages
  *     of each sequence: length, first, base, number of its pages
  *     of each sequence: the numbers of its pages
  *     the pages
+ *
+ * States of I8 that begin with attnKV1 had values in another order, and are refused.
  *
  * Bytes may come from anybody: every count is held against the bytes that are left before memory is taken for it. */
 #include "ops/cache.h"
@@ -12,8 +14,9 @@
 #include <string.h>
 
 enum { HEAD_WORDS = 9, SEQUENCE_WORDS = 4, WORD = 8 };
-static const char magic[WORD + 1] = "attnKV1\n";
 enum { DATA_AT = 2 * WORD };
+
+static const char *magic_of(attn_dtype dtype) { return dtype == ATTN_I8 ? "attnKV2\n" : "attnKV1\n"; }
 
 /* Every step is a bijection of h, so one changed word always changes the result. */
 static uint64_t checksum(const unsigned char *data, size_t bytes) {
@@ -68,7 +71,7 @@ attn_status attn_kv_cache_serialise(attn_context *ctx, const attn_kv_cache *cach
             memcpy(data_of_pages + number * cache->page_bytes, x->pages[i]->data, cache->page_bytes);
         }
     }
-    memcpy(start, magic, WORD);
+    memcpy(start, magic_of(o->dtype), WORD);
     put_word(start + WORD, checksum(start + DATA_AT, total - DATA_AT));
     *data = start, *bytes = total;
     return ATTN_OK;
@@ -177,13 +180,18 @@ attn_status attn_kv_cache_deserialise(attn_kv_cache **gives, attn_context *ctx, 
     *gives = NULL;
     if (bytes < DATA_AT + HEAD_WORDS * WORD) return refuse(ctx, "too short", bytes);
     state_reader reader = {ctx, data + DATA_AT, bytes - DATA_AT};
-    if (memcmp(data, magic, WORD) != 0) return refuse(ctx, "it does not begin with attnKV1", data[0]);
+    if (memcmp(data, magic_of(ATTN_F32), WORD) != 0 && memcmp(data, magic_of(ATTN_I8), WORD) != 0)
+        return refuse(ctx, "it does not begin with attnKV1 or attnKV2", data[0]);
     uint64_t sum;
     memcpy(&sum, data + WORD, WORD);
     if (sum != checksum(reader.at, reader.left)) return refuse(ctx, "the checksum is wrong", sum);
     attn_kv_cache plan;
     size_t pages = 0;
     ATTN_TRY(read_head(&plan, &pages, &reader));
+    if (memcmp(data, magic_of(plan.options.dtype), WORD) != 0)
+        return attn_fail(ctx, ATTN_E_FORMAT, "state of a cache: %s begins with %.7s (found %.7s%s)",
+                         attn_dtype_name(plan.options.dtype), magic_of(plan.options.dtype), (const char *)data,
+                         plan.options.dtype == ATTN_I8 ? ", an older order of the bytes: fill the cache anew" : "");
     const size_t sequences = plan.options.sequences;
     if (sequences > reader.left / (SEQUENCE_WORDS * WORD)) return refuse(ctx, "more sequences than bytes", sequences);
     if (pages > reader.left / WORD) return refuse(ctx, "more pages than bytes", pages);

@@ -111,6 +111,77 @@ static void test_errors(void **state) {
     }
 }
 
+/* One row as a cache of bytes keeps it; gives the scale. */
+static double kept(double *to, const float *x, size_t n) {
+    float most = 0;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+    for (size_t i = 0; i < n; i++) to[i] = (double)rintf(x[i] * (127.0f / most));
+    return (double)(most * (1.0f / 127.0f));
+}
+
+/* What bytes add to the rounding of q, k and v: against attention in double of what is kept, in units of the mean scale
+ * of the values. */
+static void bytes_add(attn_context *ctx, size_t keys, double *worst, double *mean) {
+    enum { D = 64, GROUP = 5, MOST = 1500 };
+    struct history h = {.random = keys};
+    attn_kv_cache_options o = ATTN_KV_CACHE_OPTIONS_INIT;
+    o.sequences = 1, o.key_heads = 1, o.d = D, o.dtype = ATTN_I8, o.capacity = keys;
+    attn_kv_cache *cache;
+    assert_ok(ctx, attn_kv_cache_create(&cache, ctx, &o));
+    float *k = history_numbers(&h, ATTN_F32, keys * D), *v = history_numbers(&h, ATTN_F32, keys * D),
+          *q = history_numbers(&h, ATTN_F32, GROUP * D), *y = guard_floats(GROUP * D);
+    const attn_tensor tk = attn_tensor_f32(k, 4, (size_t)1, (size_t)1, keys, (size_t)D),
+                      tv = attn_tensor_f32(v, 4, (size_t)1, (size_t)1, keys, (size_t)D),
+                      tq = attn_tensor_f32(q, 4, (size_t)1, (size_t)GROUP, (size_t)1, (size_t)D),
+                      out = attn_tensor_f32(y, 4, (size_t)1, (size_t)GROUP, (size_t)1, (size_t)D);
+    assert_ok(ctx, attn_kv_cache_append(ctx, cache, &tk, &tv, NULL));
+    assert_ok(ctx, attn_kv_cache_attend(ctx, &out, NULL, &tq, cache, NULL));
+    attn_kv_cache_free(ctx, cache);
+    *worst = *mean = 0;
+    for (size_t r = 0; r < GROUP; r++) {
+        double one[D], own[D], p[MOST], expected[D] = {0}, sum = 0, scale = 0, top = -1e300;
+        const double q_scale = kept(own, q + r * D, D);
+        for (size_t j = 0; j < keys; j++) {
+            const double by = kept(one, k + j * D, D) * q_scale / sqrt((double)D);
+            p[j] = 0;
+            for (size_t i = 0; i < D; i++) p[j] += one[i] * own[i] * by;
+            top = fmax(top, p[j]);
+        }
+        for (size_t j = 0; j < keys; j++) sum += p[j] = exp(p[j] - top);
+        for (size_t j = 0; j < keys; j++) {
+            const double by = kept(one, v + j * D, D) * p[j] / sum;
+            scale += by;
+            for (size_t i = 0; i < D; i++) expected[i] += one[i] * by;
+        }
+        for (size_t i = 0; i < D; i++) {
+            const double off = fabs((double)y[r * D + i] - expected[i]) / scale;
+            *worst = fmax(*worst, off), *mean += off * off / (GROUP * D);
+        }
+    }
+    *mean = sqrt(*mean);
+    guard_release();
+}
+
+static void test_bytes_add(void **state) {
+    (void)state;
+    static const struct {
+        size_t keys;
+        double worst, mean; /* worst: half a step, the sum over its parts, for 64 keys of at most 127 */
+    } cases[] = {{20, 0.125, 0.005}, {200, 0.125, 0.002}, {1023, 0.125, 0.001}, {1024, 1.0, 0.008}, {1500, 1.0, 0.007}};
+    FOR_LEVELS(level) {
+        attn_context *ctx = guard_context(*level, 2);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            double worst, mean;
+            bytes_add(ctx, cases[i].keys, &worst, &mean);
+            if (getenv("ATTN_CACHE_VERBOSE"))
+                fprintf(stderr, "%s, %zu keys: bytes add %.5f, in the mean %.5f\n", *level, cases[i].keys, worst, mean);
+            if (!(worst <= cases[i].worst && mean <= cases[i].mean))
+                fail_msg("%s, %zu keys: bytes add %g, in the mean %g", *level, cases[i].keys, worst, mean);
+        }
+        attn_context_free(ctx);
+    }
+}
+
 /* A batch of lengths 0 to 3000 in one call: from 1, 2, 3 and 8 threads, and each sequence alone. */
 static void test_batch(void **state) {
     (void)state;
@@ -158,6 +229,7 @@ static void test_batch(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_bytes_add),
         cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,6 +256,11 @@ static void test_hostile(void **unused) {
             assert_ok(ctx, attn_kv_cache_reset(ctx, cache, 2));
             struct state s = state_of(ctx, cache);
             assert_true(try_state(ctx, s.data, s.bytes));
+            assert_memory_equal(s.data, "attnKV2\n", 8);
+            s.data[6] = '1'; /* as it was when values lay in another order */
+            assert_false(try_state(ctx, s.data, s.bytes));
+            assert_non_null(strstr(attn_error(ctx), "I8 begins with attnKV2 (found attnKV1, an older order"));
+            s.data[6] = '2';
             for (size_t n = 0; n < s.bytes; n++) assert_false(try_state(ctx, s.data, n));
             for (size_t bit = 0; bit < 8 * s.bytes; bit += bit < 8 * 300 ? 1 : 37) {
                 s.data[bit / 8] ^= (unsigned char)(1 << bit % 8);

@@ -33,6 +33,10 @@ static void test_file(void **state) {
     assert_int_equal(attn_kv_cache_load(&back, ctx, path), ATTN_E_FORMAT);
     assert_null(back);
     assert_non_null(strstr(attn_error(ctx), path));
+    one[6] = '2'; /* which is a cache of bytes */
+    assert_ok(attn_file_write(ctx, path, one, bytes));
+    assert_int_equal(attn_kv_cache_load(&back, ctx, path), ATTN_E_FORMAT);
+    assert_non_null(strstr(attn_error(ctx), "F32 begins with attnKV1 (found attnKV2)"));
     assert_ok(attn_file_write(ctx, path, one, 0));
     assert_int_equal(attn_kv_cache_load(&back, ctx, path), ATTN_E_FORMAT);
     unlink(path);

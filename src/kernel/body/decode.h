@@ -28,7 +28,7 @@ enum {
 
 /* How keys or values lie, and what is made of them. SPLIT, PAIRS: two bf16 to a float's place, taken apart, or
  * multiplied as pairs; ZIP: such pairs, of rows that lie one after the other. */
-enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_I8, LAY_SPLIT, LAY_PAIRS, LAY_ZIP };
+enum lay { LAY_F32, LAY_F16, LAY_BF16, LAY_SPLIT, LAY_PAIRS, LAY_ZIP };
 V_FN bool in_pairs(const enum lay lay) { return lay == LAY_PAIRS || lay == LAY_ZIP; }
 
 /* Rows that are done at once: fewer of kinds that are rare, or slow anyway, as each number of them is code of its own.
@@ -67,7 +67,7 @@ V_FN V multiply_add(const enum lay lay, V a, V b, V c) { return in_pairs(lay) ? 
 V_FN void fetch(const void *p, size_t at, size_t bytes) {
     ATTN_UNROLL for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + at + i, 0, 2);
 }
-V_FN size_t element_bytes(const enum lay lay) { return lay == LAY_F32 || lay == LAY_PAIRS ? 4 : lay == LAY_I8 ? 1 : 2; }
+V_FN size_t element_bytes(const enum lay lay) { return lay == LAY_F32 || lay == LAY_PAIRS ? 4 : 2; }
 
 /* Some rows by some blocks. Always inlined with constant lay, rows and blocks. */
 V_FN void scores_of(const enum lay lay, const int rows, const int blocks, const void *const *k, const void *const *next,
@@ -146,7 +146,6 @@ static void scores_pairs(const attn_decode_tile *t, const void *const *k, size_t
 /* n columns of a row: of keys, or of values, where they lie as rows; SPLIT: of the lower halves. */
 V_FN V load_row(const enum lay lay, const void *row, size_t column, size_t n) {
     switch (lay) {
-    case LAY_I8: return v_load_i8((const int8_t *)row + column);
     case LAY_SPLIT: return v_low_bf16(part_load((const void *)((const uint16_t *)row + 2 * column), n));
     case LAY_F16: return load_any(ATTN_F16, row, column, n);
     case LAY_BF16: return load_any(ATTN_BF16, row, column, n);
@@ -282,30 +281,23 @@ static void decode_scores_bf16(const attn_decode_tile *t) {
     else scores_pairs(t, t->k + t->first, t->first, t->end - t->first);
 }
 
-/* The same for I8: the sum of products of integers, which is exact, times (scale of the row · scale of the key). */
-static void decode_scores_i8(const attn_decode_tile *t) {
-    const size_t groups = (t->d + 3) / 4;
-    for (size_t b = t->first; b < t->end; b++) {
-        const uint8_t *k = t->k[b];
-        for (size_t r = 0; r < t->rows; r++) {
-            const int8_t *q = t->q8 + (ptrdiff_t)r * t->q8_row;
-            int32_t sum[ATTN_KEYS] = {0};
-            for (size_t g = 0; g < groups; g++) {
-                const int32_t q0 = q[4 * g], q1 = q[4 * g + 1], q2 = q[4 * g + 2], q3 = q[4 * g + 3];
-                const uint8_t *four = k + g * 4 * ATTN_KEYS;
-                for (size_t j = 0; j < ATTN_KEYS; j++)
-                    sum[j] += q0 * (four[4 * j] - 128) + q1 * (four[4 * j + 1] - 128) + q2 * (four[4 * j + 2] - 128) +
-                              q3 * (four[4 * j + 3] - 128);
-            }
-            float *s = t->s + r * ATTN_TILE + b * ATTN_KEYS;
-            for (size_t j = 0; j < ATTN_KEYS; j++) s[j] = (float)sum[j] * (t->q_scale[r] * t->k_scale[b][j]);
-        }
-    }
-}
-
 /* ---- softmax -------------------------------------------------------------------------------------- */
 
-/* attention_softmax for one row; the sum of weights is left to the caller. */
+/* attention_softmax for one row; the sum of weights is left to the caller. top: the greatest score. The row's maximum
+ * and rescale follow, and what is to be added to scores times the factor is returned. */
+static __attribute__((noinline)) float softmax_raise(const attn_decode_tile *t, size_t row, float most) { /* rare */
+    float higher[V_LANES], rescale[V_LANES];
+    v_store(higher, v_ceil(v_set(most)));
+    v_store(rescale, v_exp2(v_sub(v_set(t->max[row]), v_load(higher))));
+    t->rescale[row] = rescale[0], t->max[row] = higher[0];
+    return -higher[0];
+}
+V_FN float softmax_down(const attn_decode_tile *t, size_t row, float top) {
+    const float most = top * t->factor, max = t->max[row];
+    if (most > max + LAZY_MAX) return softmax_raise(t, row, most);
+    t->rescale[row] = 1.0f;
+    return max > -__builtin_inff() ? -max : -0.0f;
+}
 V_FN void softmax_keys(const bool masked, const bool fast, const attn_decode_tile *t, size_t row) {
     const V empty = v_set(-__builtin_inff()), c = v_set(t->factor);
     const uint64_t visible = t->visible[row];
@@ -317,19 +309,7 @@ V_FN void softmax_keys(const bool masked, const bool fast, const attn_decode_til
         if (masked) a = v_select(v_of_bits((uint32_t)(visible >> j)), a, empty);
         top = v_max(a, top);
     }
-    top = v_mul(v_set(v_max_of(top)), c);
-    V max = v_set(t->max[row]);
-    t->rescale[row] = 1.0f;
-    if (v_any(v_gt(top, v_add(max, v_set(LAZY_MAX))))) {
-        const V higher = v_ceil(top);
-        float lane[V_LANES];
-        v_store(lane, v_exp2(v_sub(max, higher)));
-        t->rescale[row] = lane[0];
-        v_store(lane, higher);
-        t->max[row] = lane[0];
-        max = higher;
-    }
-    const V down = v_neg(v_and_mask(v_gt(max, empty), max));
+    const V down = v_set(softmax_down(t, row, v_max_of(top)));
     for (size_t j = first; j < end; j += V_LANES) {
         const V below = v_fma(v_load(s + j), c, down);
         V p = fast ? v_exp2_bf16(below) : v_exp2(below);
@@ -411,7 +391,7 @@ V_FN const char *value_row(const enum lay lay, const attn_decode_tile *t, size_t
     const char *block = t->v[key / ATTN_KEYS];
     if (lay == LAY_PAIRS) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row;
     if (lay == LAY_SPLIT) return block + (ptrdiff_t)(in_block / 2 * sizeof(float)) * t->v_row + in_block % 2 * 2;
-    return block + (ptrdiff_t)in_block * t->v_row * (lay == LAY_F32 ? 4 : lay == LAY_I8 ? 1 : 2);
+    return block + (ptrdiff_t)in_block * t->v_row * (lay == LAY_F32 ? 4 : 2);
 }
 
 /* What o becomes at the end of a tile. */
@@ -532,7 +512,7 @@ V_FN void mix_rows(const enum lay lay, const int rows, const attn_decode_tile *t
 V_FN void mix_all(const enum lay lay, const attn_decode_tile *t) {
     size_t row = 0;
     const size_t most = most_rows(lay);
-    if (!t->summed && !sums_beside(lay, t) && lay != LAY_I8) in_pairs(lay) ? decode_sums_bf16(t) : decode_sums(t);
+    if (!t->summed && !sums_beside(lay, t)) in_pairs(lay) ? decode_sums_bf16(t) : decode_sums(t);
     else if (in_pairs(lay) && !t->summed && t->exact) decode_sums(t);
     for (size_t groups = (t->rows + most - 1) / most; row < t->rows; groups--) {
         const size_t rows = (t->rows - row + groups - 1) / groups;
@@ -551,31 +531,13 @@ static void mix_pairs(const attn_decode_tile *t) { mix_all(LAY_PAIRS, t); }
 static void mix_zip(const attn_decode_tile *t) { mix_all(LAY_ZIP, t); }
 #endif
 
-/* Weights of I8 take the scale of their value. What is not visible stays 0, whatever its scale is. */
-static void scale_weights(const attn_decode_tile *t) {
-    for (size_t r = 0; r < t->rows; r++)
-        for (size_t j = t->first * ATTN_KEYS; j < t->end * ATTN_KEYS; j += V_LANES) {
-            float *p = t->s + r * ATTN_TILE + j;
-            const V scale = v_load(t->v_scale[j / ATTN_KEYS] + j % ATTN_KEYS);
-            v_store(p, v_and_mask(v_of_bits((uint32_t)(t->visible[r] >> j)), v_mul(v_load(p), scale)));
-        }
-}
-static void mix_i8(const attn_decode_tile *t) { mix_all(LAY_I8, t); }
-
 /* o = o · rescale + one chain over the keys from … to−1, and decode_sums where that is to be done. */
 static void decode_mix(const attn_decode_tile *t) {
-    if (t->dtype == ATTN_I8) {
-        if (!t->summed) decode_sums(t); /* before they are scaled */
-        scale_weights(t);
-        mix_i8(t);
-    } else if (t->dtype == ATTN_BF16) {
-        t->paired ? mix_split(t) : mix_bf16(t);
-    } else {
-        t->dtype == ATTN_F16 ? mix_f16(t) : mix_f32(t);
-    }
+    if (t->dtype == ATTN_BF16) t->paired ? mix_split(t) : mix_bf16(t);
+    else t->dtype == ATTN_F16 ? mix_f16(t) : mix_f32(t);
 }
 
-/* The same for one row, over the keys it sees alone, since others may hold a NaN. Never I8. */
+/* The same for one row, over the keys it sees alone, since others may hold a NaN. */
 V_FN void mix_seen(const enum lay lay, const attn_decode_tile *t, size_t row, size_t column, size_t n) {
     V chain = v_zero();
     for (uint64_t word = t->visible[row]; word;) {
