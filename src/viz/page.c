@@ -71,6 +71,25 @@ static json_t *label(attn_buffer *text, const char *word, size_t columns, unsign
     return text->status == ATTN_OK ? json_stringn(text->data, text->bytes) : NULL;
 }
 
+/* A text in one line: what would end it becomes a space. */
+static attn_status add_line(attn_buffer *out, const char *from) {
+    attn_buffer one = ATTN_BUFFER_INIT(out->ctx);
+    attn_buffer_text(&one, from ? from : "");
+    for (char *at = one.data; at && *at; at++)
+        if (*at == '\n' || *at == '\t' || *at == '\r') *at = ' ';
+    if (one.data) viz_label_add(out, one.data, VIZ_TITLE_COLUMNS, 0);
+    const attn_status status = one.status;
+    attn_buffer_free(&one);
+    return status == ATTN_OK ? out->status : status;
+}
+
+static json_t *line(attn_buffer *text, const char *from) {
+    text->bytes = 0;
+    const attn_status status = add_line(text, from);
+    if (text->status == ATTN_OK) text->status = status;
+    return status == ATTN_OK ? json_stringn(text->data ? text->data : "", text->bytes) : NULL;
+}
+
 /* Without memory, for the item or for its place, there is no list any more. */
 static void append(json_t **list, json_t *item) {
     if (json_array_append_new(*list, item) == 0) return;
@@ -112,9 +131,9 @@ static json_t *page_json(attn_buffer *text, const attn_page *page) {
     for (size_t i = 0; i < VIZ_MAP_STOPS; i++)
         append(&map, json_pack("[i, i, i]", viz_map_stops[i].r, viz_map_stops[i].g, viz_map_stops[i].b));
     /* the mean of the last layer, where there are several heads */
-    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "title", label(text, page->title, VIZ_TITLE_COLUMNS, 0),
-                     "about", label(text, page->about, VIZ_TITLE_COLUMNS, 0), "map", map, "views", views, "view",
-                     (json_int_t)page->open, "layer", (json_int_t)open->layers - 1, "head", open->heads > 1 ? -1 : 0);
+    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "title", line(text, page->title), "about",
+                     line(text, page->about), "map", map, "views", views, "view", (json_int_t)page->open, "layer",
+                     (json_int_t)open->layers - 1, "head", open->heads > 1 ? -1 : 0);
 }
 
 /* ASCII alone, and no <, > or & in its strings: nothing of it means anything to HTML. */
@@ -143,8 +162,7 @@ static attn_status add_words(attn_buffer *out, const attn_page *page) {
 
 static attn_status add_title(attn_buffer *out, const attn_page *page) {
     attn_buffer text = ATTN_BUFFER_INIT(out->ctx);
-    viz_label_add(&text, page->title ? page->title : "attention", VIZ_TITLE_COLUMNS, 0);
-    const attn_status status = text.status;
+    const attn_status status = add_line(&text, page->title ? page->title : "attention");
     if (status == ATTN_OK && text.data) viz_escape(out, text.data, text.bytes);
     attn_buffer_free(&text);
     return status == ATTN_OK ? out->status : status;

@@ -19,16 +19,23 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("page")
 
 
-def look(folder, model, text, place="", *more):
+def show(folder, model, text, *more):
+    subprocess.run([PROGRAM, "show", "-m", ROOT / "models" / model, "-o", folder / "page.html", *more, text], check=True)
+    return folder / "page.html"
+
+
+def browse(folder, page, place=""):
     """The page's document once its script has run, after the browser complained of nothing."""
-    page = folder / "page.html"
-    subprocess.run([PROGRAM, "show", "-m", ROOT / "models" / model, "-o", page, *more, text], check=True)
     done = subprocess.run([BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'browser'}",
-                           "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", f"file://{page}{place}"],
+                           "--enable-logging=stderr", "--virtual-time-budget=8000", "--dump-dom", f"file://{page}{place}"],
                           capture_output=True, check=True, text=True, timeout=120)
     assert "CONSOLE" not in done.stderr, done.stderr
     assert 'data-ready="yes"' in done.stdout
     return done.stdout
+
+
+def look(folder, model, text, place="", *more):
+    return browse(folder, show(folder, model, text, *more), place)
 
 
 def tiles(document):
@@ -58,3 +65,56 @@ def test_what_is_hostile_stays_text(folder):
     assert "<img" not in outside and "<b>" not in outside and "onerror=document" in outside
     assert "&lt;b&gt;Hund" in outside and "U+202E" in outside
     assert "<title>run" not in document
+
+
+# What mouse and keys do, noted line by line in the document.
+DRIVE = """<script>
+const wait = setInterval(() => {
+  if (document.documentElement.dataset.ready !== "yes") return;
+  clearInterval(wait);
+  const log = [], send = (to, Kind, type, rest) => to.dispatchEvent(new Kind(type, {bubbles: true, cancelable: true, ...rest}));
+  const box = map.getBoundingClientRect(), at = {clientX: box.left + place.left + 5, clientY: box.top + place.top + 5};
+  const cell = () => by("cell").textContent, head = () => by("head").textContent;
+  send(map, PointerEvent, "pointermove", at);
+  log.push(cell());
+  send(map, WheelEvent, "wheel", {...at, deltaY: -100});
+  log.push(state.zoom);
+  send(map, KeyboardEvent, "keydown", {key: "0"});
+  for (const key of ["ArrowDown", "ArrowDown", "ArrowRight"]) send(map, KeyboardEvent, "keydown", {key});
+  log.push(state.zoom, cell());
+  by("form").value = "lines";
+  by("form").onchange();
+  const row = {clientX: 50, clientY: lines.getBoundingClientRect().top + 2.2 * LINE};
+  send(lines, PointerEvent, "pointermove", row);
+  send(lines, MouseEvent, "click", row);
+  log.push(cell(), state.kept);
+  by("views").children[0].click();
+  const first = by("grid").querySelector("button");
+  first.focus();
+  for (const key of ["ArrowDown", "ArrowRight"]) send(document.activeElement, KeyboardEvent, "keydown", {key});
+  log.push(head());
+  by("order").value = "entropy";
+  by("order").onchange();
+  const found = [...by("grid").querySelectorAll("button")].map(b => parseFloat(b.title.split(": ")[1]));
+  log.push(found.length, found.every((x, i) => !i || x <= found[i - 1]));
+  by("order").value = "";
+  by("order").onchange();
+  [...by("grid").querySelectorAll("button")].pop().click();
+  const n = shown.columns.length, sum = i => shown.values.slice(i * n, i * n + n).reduce((a, b) => a + b, 0);
+  log.push(head(), Math.abs(sum(0) - 1) < 1e-3 && Math.abs(sum(n - 1) - 1) < 1e-3);
+  by("first").value = "hidden";
+  by("first").onchange();
+  log.push(shown.values[0], Math.abs(sum(1) - 1) < 1e-3);
+  document.body.append(make("pre", {id: "log", textContent: log.join("\\n")}));
+}, 50);
+</script></body>"""
+
+
+def test_mouse_and_keys(folder):
+    page = show(folder, "de-en", "Kannst du mir helfen diesen Satz zu übersetzen")
+    page.write_text(page.read_text().replace("</body>", DRIVE))
+    log = re.search(r'<pre id="log">(.*?)</pre>', browse(folder, page), re.S).group(1).split("\n")
+    assert re.fullmatch(r"Can ← Kannst \d\.\d\d\d", log[0]) and re.fullmatch(r"you ← du \d\.\d\d\d", log[3])
+    assert log[1:3] == ["1.25", "1"] and log[4] == log[3] and log[5] == "1"
+    assert log[6:10] == ["encoder, layer 2, head 2", "24", "true", "encoder, rollout over all layers"]
+    assert log[10:] == ["true", "0", "true"]

@@ -20,7 +20,7 @@ static const attn_page_view views[] = {
     {"cross", &target, &source, weights, LAYERS, HEADS, 4, 0, false},
     {"</title><b>", &source, &source, square, 1, 1, 0, 0, true},
 };
-static const attn_page plain = {"A & <title>", NULL, views, 2, 0};
+static const attn_page plain = {"A & <title>", "two\nlines\t\x01", views, 2, 0};
 
 static attn_status draw(attn_context *c, char **out) { return attn_page_html(c, out, NULL, &plain); }
 
@@ -97,6 +97,7 @@ static void words_stay_words(void **state) {
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(root);
     assert_string_equal(json_string_value(json_object_get(root, "title")), "A & <title>");
+    assert_string_equal(json_string_value(json_object_get(root, "about")), "two lines <U+0001>");
     assert_string_equal(at(root, 0, "columns", "tokens", 0), sources[0]);
     assert_string_equal(at(root, 0, "columns", "tokens", 2), "<U+2028><U+202E>");
     assert_string_equal(at(root, 0, "columns", "words", 3), sources[3]);
