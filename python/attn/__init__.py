@@ -10,7 +10,7 @@
 Arrays are NumPy's, or anything's with DLPack (torch, bfloat16 too); they are not copied, and results are of q's kind.
 Options are those of the C header attn/attention.h, and so are the errors' sentences.
 """
-import os
+import os as _os
 
 from . import _attn
 from ._alignment import additive_attention, additive_attention_backward, dot_attention, dot_attention_backward
@@ -27,5 +27,5 @@ __all__ = ["attention", "attention_backward", "attention_weights", "attention_sc
            "Encoder", "Translator", "Translation", "set_num_threads", "cpu_level", "set_cpu_level"]
 __version__ = _attn.version
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_attn.after_fork)
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_attn.after_fork)

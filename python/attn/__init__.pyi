@@ -554,9 +554,9 @@ class Translator(_Model):
         split_words: int = 50,
     ) -> list[Translation]: ...
     @overload
-    def translate(
+    def translate(  # type: ignore[overload-overlap]
         self,
-        texts: str | Sequence[str],
+        texts: str,
         *,
         beam: int = 5,
         n_best: int,
@@ -565,7 +565,20 @@ class Translator(_Model):
         max_length: int = 0,
         max_source: int | None = None,
         split_words: int = 50,
-    ) -> list[Translation] | list[list[Translation]]: ...
+    ) -> list[Translation]: ...
+    @overload
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        beam: int = 5,
+        n_best: int,
+        length_penalty: float = 1.0,
+        coverage_penalty: float | None = None,
+        max_length: int = 0,
+        max_source: int | None = None,
+        split_words: int = 50,
+    ) -> list[list[Translation]]: ...
     def attention(
         self,
         translation: Translation,
