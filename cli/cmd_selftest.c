@@ -83,7 +83,7 @@ static int run(const command *c, int argc, char **argv) {
         double worst = attn_context_create(&ctx, &o) == ATTN_OK ? check_attention(ctx) : INFINITY;
         attn_context_free(ctx);
         if (report)
-            printf("%-8s attention differs from double arithmetic by %.1e: %s\n", *level, worst,
+            printf("%-12s attention differs from double arithmetic by %.1e: %s\n", *level, worst,
                    worst < 1e-5 ? "fine" : "WRONG");
         json_object_set_new(levels, *level, cli_json_number(worst));
         fine = fine && worst < 1e-5;

@@ -273,9 +273,16 @@ static int take_weights(const command *c, attn_model *model, const char *folder)
     return code;
 }
 
+static int prepare_model(const command *c, const train_settings *s, train_job *j) {
+    if (!read_data(c, s, j)) return EXIT_FAILED;
+    if (get_tokenizer(cli_context(), &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
+    if (s->language && s->init) return load_model(c, s, j);
+    if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
+    return s->init ? take_weights(c, j->model, s->init) : GO_ON;
+}
+
 /* Everything that can be wrong and is quickly seen comes first: the folder, the config, the files. */
 int train_prepare(const command *c, const train_settings *s, train_job *j) {
-    attn_context *ctx = cli_context();
     int code = read_config(c, s, &j->config);
     if (code != GO_ON) return code;
     if ((s->config || s->set.count) &&
@@ -285,12 +292,11 @@ int train_prepare(const command *c, const train_settings *s, train_job *j) {
         if (create_model(&trial, j->config, SOME_TOKENS, s) != ATTN_OK) return cli_fail_status(c);
         attn_model_free(trial);
     }
-    if (attn_folder_make(ctx, s->output) != ATTN_OK) return cli_fail_status(c);
-    if (!read_data(c, s, j)) return EXIT_FAILED;
-    if (get_tokenizer(ctx, &j->tokenizer, j->data, s) != ATTN_OK) return cli_fail_status(c);
-    if (s->language && s->init) return load_model(c, s, j);
-    if (create_model(&j->model, j->config, attn_tokenizer_size(j->tokenizer), s) != ATTN_OK) return cli_fail_status(c);
-    return s->init ? take_weights(c, j->model, s->init) : GO_ON;
+    const bool absent = access(s->output, F_OK) != 0;
+    if (attn_folder_make(cli_context(), s->output) != ATTN_OK) return cli_fail_status(c);
+    code = prepare_model(c, s, j);
+    if (code != GO_ON && absent) rmdir(s->output); /* nothing is in it yet */
+    return code;
 }
 
 void train_free(train_job *j) {

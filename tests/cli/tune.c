@@ -92,9 +92,10 @@ static void test_instructions(void **state) {
             "10", "--steps", "1", "-o", in_folder("short"));
     assert_code(o, 0);
     assert_non_null(strstr(o->err, "left out: 1 examples of more than 10 tokens, 0 empty ones\n"));
-    o = RUN("train", "--init", base, "--task", "instructions", "--data", broken, "-o", in_folder("never"));
+    o = RUN("train", "--init", base, "--task", "instructions", "--data", broken, "-o", in_folder("unborn"));
     assert_code(o, 1);
     assert_says(o, "broken.json:1: \"output\": expected a string, found nothing");
+    assert_int_equal(access(in_folder("unborn"), F_OK), -1);
 }
 
 static void test_preferences(void **state) {
