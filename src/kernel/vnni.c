@@ -86,7 +86,7 @@ void attn_vnni_scores_i8(const attn_decode_tile *t) {
 /* Numbers of steps as two bytes. Fours of keys stand in the order in which packing leaves them: four i of block b is
  * number BLOCKS·i + b. Few fours have an upper byte that is not 0: those are listed, and zeros after them, up to a
  * multiple of LISTED, so that the length is easy to guess. */
-enum { LISTED = 4 };
+enum { LISTED = 2 };
 typedef struct step_bytes {
     int32_t low[ATTN_TILE / 4], high[ATTN_TILE / 4], four[ATTN_TILE / 4]; /* high[i] belongs to number four[i] */
     size_t listed;

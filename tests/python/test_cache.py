@@ -119,6 +119,26 @@ def test_int8(page, rng):
 
 
 @pytest.mark.parametrize("page", [None, 16])
+def test_int8_parts_of_four(page, rng):
+    """Values lie by fours of keys: a ring that wraps within one, rollbacks into one, forks of one."""
+    m = Mirror(rng, "int8", capacity=70, window=50, page=page)
+
+    def compare():
+        q = m.numbers(B, H, 1, D)
+        k, v = (rounded(x) for x in m.whole())
+        expected = Attention(rounded(q), k, v, kv_lengths=m.lengths, causal="bottom-right", window=(50, -1))
+        np.testing.assert_allclose(m.cache.attend(q, causal="bottom-right"), expected.out, rtol=1e-3, atol=2e-4)
+
+    for i in range(40):
+        m.append([1 + i % 3, 3, 5 - i % 2])
+        if i % 4 == 3:
+            m.rollback(1, 1 + i % 3)
+        if i % 10 == 7:
+            m.fork(2, 0, m.lengths[2] - i % 4)
+        compare()
+
+
+@pytest.mark.parametrize("page", [None, 16])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_ring(page, dtype, rng):
     m = Mirror(rng, dtype, capacity=96, window=40, page=page)
