@@ -18,7 +18,7 @@ typedef struct gallery {
     side side[SIDES];
     attn_page_view view[VIEWS];
     float *weights[VIEWS]; /* malloc'd */
-    size_t n;
+    size_t n, all;         /* all: weights of the views so far */
 } gallery;
 
 static void gallery_free(gallery *g) {
@@ -40,24 +40,24 @@ static bool make_side(const command *c, side *s, const attn_tokenizer *k, const 
     return true;
 }
 
-/* Room for the next view's weights, counted before anything is computed. */
+/* Room for the next view's weights, counted before they are computed. */
 static float *add_view(const command *c, gallery *g, const attn_page_view *view) {
-    attn_page_view *v = &g->view[g->n];
+    const size_t heads = view->layers * view->heads;
     const size_t of_head = view->rows->n * view->columns->n; /* lengths are those of texts in memory */
-    *v = *view;
-    size_t all = view->layers * view->heads;
-    for (size_t i = 0; i < g->n; i++) all += g->view[i].layers * g->view[i].heads;
-    if (of_head && all > ATTN_PAGE_WEIGHTS / of_head) {
+    if (of_head > (ATTN_PAGE_WEIGHTS - g->all) / heads) {
         cli_fail(c,
-                 "%zu heads on %zu and %zu tokens: found more than %d weights, expected fewer: --layer N takes one "
-                 "layer, --head N one head",
-                 all, view->rows->n, view->columns->n, ATTN_PAGE_WEIGHTS);
+                 "%s: %zu heads on %zu and %zu tokens: found more than %d weights in all, expected fewer: --layer N "
+                 "takes one layer, --head N one head",
+                 view->name, heads, view->rows->n, view->columns->n, ATTN_PAGE_WEIGHTS);
         return NULL;
     }
-    v->weights = g->weights[g->n] = malloc(view->layers * view->heads * of_head * sizeof(float) + 1);
-    if (!v->weights) cli_fail_memory(c);
-    else g->n++;
-    return g->weights[g->n - (v->weights != NULL)];
+    float *weights = malloc(heads * of_head * sizeof *weights + 1);
+    if (!weights) return cli_fail_memory(c), NULL;
+    g->view[g->n] = *view;
+    g->view[g->n].weights = g->weights[g->n] = weights;
+    g->n++;
+    g->all += heads * of_head;
+    return weights;
 }
 
 /* Weights of one layer's heads, or of one head: *got (attn_text_free). */
@@ -69,6 +69,8 @@ static bool add_kind(const command *c, gallery *g, const translator *t, const ga
                      void *user) {
     size_t layers, heads;
     attn_model_heads(t->model, kind, &layers, &heads);
+    if (!layers && choice->kind)
+        return cli_fail(c, "the %s model has no heads to look at", attn_model_type(t->model)) == EXIT_DONE;
     if (!layers) return true;
     if (choice->layer > layers || choice->head > heads)
         return cli_fail(c, "layer %zu, head %zu: the model has %zu layers of %zu heads", choice->layer, choice->head,

@@ -9,7 +9,8 @@
 #include <utf8proc.h>
 #include <zlib.h>
 
-enum { LOCAL = 30, CENTRAL = 46, END = 22, NAME = 128, MEMBERS = 1024, DAY = 1 << 5 | 1 }; /* 1 January 1980 */
+enum { LOCAL = 30, CENTRAL = 46, END = 22, NAME = 128, MEMBERS = 1024 };
+enum { DAY = 1 << 5 | 1, UTF8 = 1 << 11 }; /* 1 January 1980; names are UTF-8 */
 
 typedef struct member {
     char name[NAME];
@@ -63,15 +64,15 @@ static attn_status add_words(attn_context *ctx, member *m, const attn_named_word
 /* ---- the archive ---------------------------------------------------------------------------------------------- */
 
 static uint8_t *put(uint8_t *to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) *to++ = (uint8_t)(value >> 8 * i);
+    for (int i = 0; i < bytes; i++, value >>= 8) *to++ = (uint8_t)value;
     return to;
 }
 
 /* What both headers of a member have in the same order. */
 static uint8_t *put_common(uint8_t *to, const member *m) {
     const size_t bytes = m->header_bytes + m->bytes;
-    to = put(to, 20, 2); /* version needed */
-    to = put(to, 0, 4);  /* flags, stored */
+    to = put(to, 20, 2);   /* version needed */
+    to = put(to, UTF8, 4); /* flags, stored */
     to = put(to, (uint32_t)DAY << 16, 4);
     to = put(to, m->sum, 4);
     to = put(to, bytes, 4);

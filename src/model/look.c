@@ -46,13 +46,14 @@ attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, cons
 }
 
 void attn_model_heads(const attn_model *model, attn_look_kind kind, size_t *layers, size_t *heads) {
-    *layers = model->layers[kind];
+    *layers = kind <= ATTN_LOOK_CROSS ? model->layers[kind] : 0;
     *heads = *layers ? model->heads : 0;
 }
 
 /* Puts a number in the place of ATTN_LAST_LAYER. */
 static attn_status resolve(const attn_model *model, attn_look *look) {
-    const size_t layers = model->layers[look->kind], heads = model->heads;
+    size_t layers, heads;
+    attn_model_heads(model, look->kind, &layers, &heads);
     if (look->layer == ATTN_LAST_LAYER) look->layer = layers - 1;
     if (look->layer < layers && (look->head <= heads || look->head == ATTN_EVERY_HEAD)) return ATTN_OK;
     return attn_fail(model->ctx, ATTN_E_ARGUMENT, "layer %zu, head %zu: the model has %zu layers of %zu heads",

@@ -79,11 +79,9 @@ attn_status attn_kv_cache_create(attn_kv_cache **gives, attn_context *ctx, const
 /* ---- pages ---------------------------------------------------------------------------------------- */
 
 attn_page *attn_cache_page(attn_context *ctx, attn_kv_cache *cache) {
-    attn_page *page = attn_alloc(ctx, 1, sizeof *page + cache->page_bytes);
+    attn_page *page = attn_alloc_zero(ctx, 1, sizeof *page + cache->page_bytes);
     if (!page) return NULL;
-    attn_want_huge_pages(ctx, page, sizeof *page + cache->page_bytes);
-    memset(page, 0, sizeof *page + cache->page_bytes);
-    page->users = 1, page->mark = 0, page->next = NULL;
+    page->users = 1;
     cache->pages++;
     return page;
 }

@@ -57,6 +57,9 @@ static void check_look(const char *name) {
     size_t n;
     assert_fails(ctx, attn_look_at_pair(model, &none, &n, &n, &(attn_look){ATTN_LOOK_CROSS, 3, 1}, x, S, y, T),
                  ATTN_E_ARGUMENT, "layer 4");
+    const attn_look_kind other = (attn_look_kind)(ATTN_LOOK_CROSS + 1);
+    assert_fails(ctx, attn_look_at_pair(model, &none, &n, &n, &(attn_look){other, 0, 1}, x, S, y, T), ATTN_E_ARGUMENT,
+                 "0 layers");
     attn_safetensors_close(expected);
     attn_model_free(model);
     attn_context_free(ctx);

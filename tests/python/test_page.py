@@ -118,3 +118,8 @@ def test_mouse_and_keys(folder):
     assert log[1:3] == ["1.25", "1"] and log[4] == log[3] and log[5] == "1"
     assert log[6:10] == ["encoder, layer 2, head 2", "24", "true", "encoder, rollout over all layers"]
     assert log[10:] == ["true", "0", "true"]
+
+
+def test_what_the_address_names_is_not_there(folder):
+    for place in ("#%", "#self-attention,9,1", "#self-attention,1,1e9,lines", "#none,,,x"):
+        assert "mean of its heads" in look(folder, "shakespeare", "my lord", place), place

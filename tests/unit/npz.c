@@ -28,6 +28,8 @@ static const uint8_t *entry(size_t size, size_t i, const char *name, size_t *byt
     assert_int_equal(number(local, 4), 0x04034b50);
     assert_memory_equal(local + 4, at + 6, 26);
     assert_memory_equal(local + 30, name, strlen(name));
+    assert_int_equal(number(at + 8, 2), 1 << 11); /* the name is UTF-8 */
+    for (size_t byte = 32; byte < 42; byte++) assert_int_equal(at[byte], 0);
     *bytes = number(at + 24, 4);
     assert_int_equal(number(at + 16, 4), crc32(0, data, (uInt)*bytes));
     return data;
@@ -40,7 +42,7 @@ static void test_npz(void **state) {
     float x[6] = {1, 2, 3, 4, 5, 6};
     static const char *const list[] = {"a", "", "\xC3\xBC\xF0\x9F\x98\x80z", "\xFF!"};
     const attn_named_tensor tensors[] = {{"x", attn_tensor_f32(x, 2, (size_t)2, (size_t)3)},
-                                         {"empty", attn_tensor_of(NULL, ATTN_I32, 1, (size_t[]){0})}};
+                                         {"l\xC3\xA4r", attn_tensor_of(NULL, ATTN_I32, 1, (size_t[]){0})}};
     const attn_named_words words = {"tokens", list, 4};
     for (long n = 0;; n++) { /* until as many allocations as are needed succeed */
         memory.fail_after = n;
@@ -58,7 +60,7 @@ static void test_npz(void **state) {
     assert_int_equal(bytes, 128 + sizeof x);
     assert_memory_equal(data + 128, x, sizeof x);
     assert_non_null(strstr((const char *)data + 10, "(2, 3)"));
-    entry(size, 1, "empty.npy", &bytes);
+    entry(size, 1, "l\xC3\xA4r.npy", &bytes);
     assert_int_equal(bytes, 128);
     data = entry(size, 2, "tokens.npy", &bytes);
     assert_non_null(strstr((const char *)data + 10, "'<U3'"));
