@@ -22,8 +22,7 @@ typedef struct attn_decode_tile {
     const void *next_k[ATTN_TILE_BLOCKS], *next_v[ATTN_TILE_BLOCKS]; /* of the next tile, which is fetched meanwhile */
     bool in_rows;    /* or k[i] are blocks [D][16], bf16 [⌈D/2⌉][16][2], I8 [⌈D/4⌉][16][4] + 128 */
     ptrdiff_t k_row; /* in_rows: elements from key to key */
-    ptrdiff_t
-        v_row; /* elements from key to key, or with `paired` from pair to pair in floats; I8: v[i] is [4][v_row][4] */
+    ptrdiff_t v_row; /* elements from key to key; paired: floats from pair to pair; I8: v[i] is [4][v_row][4] */
     const float *k_scale[ATTN_TILE_BLOCKS], *v_scale[ATTN_TILE_BLOCKS]; /* I8: [16] */
     const float *q; /* [row][D], fast: [row][⌈D/2⌉] pairs, with zeros to whole vectors; q_row apart */
     ptrdiff_t q_row;
