@@ -20,7 +20,10 @@ static double widened(const void *x, attn_dtype dtype, size_t i) {
 
 static double scale_of(const void *x, attn_dtype dtype, size_t from, size_t n) {
     double most = 0;
-    for (size_t i = 0; i < n; i++) most = fmax(most, fabs(widened(x, dtype, from + i)));
+    for (size_t i = 0; i < n; i++) { /* not by fmax, which GCC 12 fails on for aarch64 */
+        const double size = fabs(widened(x, dtype, from + i));
+        if (size > most) most = size;
+    }
     return most / 127;
 }
 
