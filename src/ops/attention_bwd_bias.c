@@ -2,6 +2,7 @@
  *
  * A bias may be shared by sequences, heads, queries or keys; its gradient is then a sum over them. A task owns a part
  * of dbias that no other task adds to, and adds in the order of sequences, key heads, queries and heads, keys. */
+#include "base/half.h"
 #include "ops/attention_bwd.h"
 
 #include <math.h>
@@ -108,6 +109,15 @@ typedef struct sink_job {
     bool accumulate;
 } sink_job;
 
+/* Whether any of n elements is not 0. */
+static bool is_some(const void *x, attn_dtype dtype, size_t n) {
+    uint32_t bits = 0; /* all but the signs */
+    for (size_t i = 0; i < n; i++)
+        bits |=
+            dtype == ATTN_F32 ? attn_float_bits(((const float *)x)[i]) << 1 : (uint32_t)((const uint16_t *)x)[i] << 17;
+    return bits != 0;
+}
+
 /* dsink = −Σ e^(sink − LSE)·Δ over sequences and queries, in order. A row that is all 0, as one that sees nothing, has
  * dO·O = 0, be dO NaN. */
 static void sink_task(void *argument, size_t h) {
@@ -119,11 +129,11 @@ static void sink_task(void *argument, size_t h) {
         for (size_t i = 0; i < x.t; i++) {
             const ptrdiff_t row = x.q_first + (ptrdiff_t)i;
             const float lse = *(const float *)attn_view_at(&at->lse, b, h, row);
-            const void *rows[2] = {attn_view_at(&at->dout, b, h, row), attn_view_at(&at->out, b, h, row)};
-            const void *other[2] = {rows[1], rows[1]};
-            float dots[2]; /* dO·O, O·O */
-            at->kernels->attention_row_dots(dots, rows, other, at->dtype, 2, at->dv);
-            double delta = dots[1] == 0.0f ? 0.0 : (double)dots[0];
+            const void *dout = attn_view_at(&at->dout, b, h, row), *out = attn_view_at(&at->out, b, h, row);
+            float dot = 0.0f;
+            if (is_some(out, at->dtype, at->dv))
+                at->kernels->attention_row_dots(&dot, &dout, &out, at->dtype, 1, at->dv);
+            double delta = (double)dot;
             if (at->dlse.data) delta -= (double)*(const float *)attn_view_at(&at->dlse, b, h, row);
             if (lse > -INFINITY) sum -= exp((double)at->options.sinks[h] - (double)lse) * delta;
         }

@@ -66,6 +66,32 @@ static void random_calls(void **state) {
     if (failures) fail_msg("%zu calls differ; the first: %s", failures, first_failure);
 }
 
+/* A sink that leaves so little to the keys that the output's square is no float any more: s = 0, out = e^−60·v. */
+static void small_outputs(void **state) {
+    (void)state;
+    enum { D = 16 };
+    static float q[D], k[D], v[D], dout[D], out[D], lse[1], dsinks[1];
+    const float sink = 60;
+    for (size_t i = 0; i < D; i++) v[i] = dout[i] = 1;
+#define ROW(x) attn_tensor_of(x, ATTN_F32, 4, (size_t[]){1, 1, 1, D})
+    const attn_tensor tq = ROW(q), tk = ROW(k), tv = ROW(v), tdout = ROW(dout), tout = ROW(out),
+                      tlse = attn_tensor_of(lse, ATTN_F32, 3, (size_t[]){1, 1, 1}),
+                      tdsinks = attn_tensor_of(dsinks, ATTN_F32, 1, (size_t[]){1});
+#undef ROW
+    attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
+    options.sinks = &sink;
+    attn_attention_grads grads = ATTN_ATTENTION_GRADS_INIT;
+    grads.dsinks = &tdsinks;
+    FOR_LEVELS(level) {
+        attn_context *ctx = case_context(*level, 1);
+        assert_ok(ctx, attn_attention_fwd(ctx, &tout, &tlse, &tq, &tk, &tv, &options));
+        assert_ok(ctx, attn_attention_bwd(ctx, &grads, &tdout, NULL, &tq, &tk, &tv, &tout, &tlse, &options));
+        const double expected = -D * exp(-60.0);
+        if (!(fabs((double)dsinks[0] / expected - 1) < 1e-4))
+            fail_msg("%s: dsink is %g, expected %g", *level, (double)dsinks[0], expected);
+    }
+}
+
 static void report(void) {
     static const char *const dtypes[] = {"F32", "BF16", "F16"};
     int number = 0;
@@ -81,7 +107,7 @@ static void report(void) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_calls)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_calls), cmocka_unit_test(small_outputs)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (getenv("ATTN_CASE_REPORT")) report();
     return failed;
