@@ -177,7 +177,7 @@ static int run(const command *c, int argc, char **argv) {
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no LOG, expected files of JSON lines, or - for stdin");
-    if ((code = cli_check_picture_name(c, s.output)) != GO_ON) return code;
+    if ((code = cli_check_output_name(c, s.output, (const char *const[]){".png", ".svg", NULL})) != GO_ON) return code;
     if (!cli_context()) return EXIT_FAILED;
     if (s.y.count == 0) s.y = (text_list){{"BLEU", "nll", "valid_nll"}, 3};
     bool fine = true;

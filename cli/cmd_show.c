@@ -24,14 +24,12 @@ static const option_spec options[] = {
      0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE",
      "x.png, x.svg, x.npy (the weights alone, rows by columns), or - for text (the default); of every head, or of "
-     "those "
-     "chosen, a page x.html, or x.npz (arrays of layers by heads by rows by columns, and the tokens)",
+     "those chosen, a page x.html, or x.npz (arrays of layers by heads by rows by columns, and the tokens)",
      0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
-     "of a transformer: its alignment (the default), or the attention of the encoder, of the decoder, of the decoder "
-     "to "
-     "the source (cross)",
+     "of a transformer: its alignment (the default), or the attention of the encoder, of the decoder, of the "
+     "decoder to the source (cross)",
      0, 0, kind_names},
     {"layer", 0, OPTION_INT, AT(layer), "N", "of a head: which layer, from 1 (the last)", 1, 1000, NULL},
     {"head", 0, OPTION_INT, AT(head), "N", "which head of it, from 1 (the mean of all)", 1, 1000, NULL},
@@ -101,9 +99,8 @@ static bool look_at_head(const command *c, const settings *s, const translator *
     const attn_hypothesis *h = tr->hypothesis;
     picture p = {0};
     attn_look where = {looks[s->kind], s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER, (size_t)s->head};
-    int32_t *ids = malloc((tr->source.count + 1) * sizeof *ids);
-    if (!ids) return cli_fail_memory(c) == EXIT_DONE;
-    for (size_t i = 0; i < tr->source.count; i++) ids[i] = tr->source.token[i].id;
+    int32_t *ids = picture_ids(c, &tr->source);
+    if (!ids) return false;
     float *weights;
     size_t rows, columns;
     attn_status status =
@@ -185,9 +182,8 @@ static bool look_at_text(const command *c, const settings *s, const translator *
         const gallery_choice choice = choice_of(s, NULL, tokens->text, s->model);
         return gallery_of_text(c, t, tokens, &choice, s->output);
     }
-    int32_t *ids = malloc((tokens->count + 1) * sizeof *ids);
-    if (!ids) return cli_fail_memory(c) == EXIT_DONE;
-    for (size_t i = 0; i < tokens->count; i++) ids[i] = tokens->token[i].id;
+    int32_t *ids = picture_ids(c, tokens);
+    if (!ids) return false;
     const size_t layer = s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER;
     bool fine = attn_look_at_text(t->model, &weights, layer, (size_t)s->head, ids, NULL, tokens->count) == ATTN_OK;
     if (!fine) cli_fail_status(c);
@@ -225,21 +221,13 @@ static int check_kind(const command *c, const settings *s, const attn_model *mod
     return GO_ON;
 }
 
-static int check_output(const command *c, const char *path) {
-    static const char *const ends[] = {".png", ".svg", ".npy", ".html", ".npz"};
-    if (!path || !strcmp(path, "-")) return GO_ON;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (cli_ends_with(path, ends[i])) return GO_ON;
-    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png, .svg, .npy, .html or .npz, or -",
-                         path);
-}
-
 static int run(const command *c, int argc, char **argv) {
     settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
     int first, code = options_parse(c, &s, argc, argv, &first);
     if (code != GO_ON) return code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
-    if ((code = check_output(c, s.output)) != GO_ON) return code;
+    static const char *const ends[] = {".png", ".svg", ".npy", ".html", ".npz", NULL};
+    if ((code = cli_check_output_name(c, s.output, ends)) != GO_ON) return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");

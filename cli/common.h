@@ -135,8 +135,9 @@ bool cli_ends_with(const char *text, const char *end);
 size_t cli_count_words(const char *text);
 /* Drops links to words that a sentence does not have; how many. */
 size_t cli_clip_links(attn_links *links, size_t source_words, size_t target_words);
-/* NULL (the terminal), "-", x.svg or x.png: GO_ON, else EXIT_WRONG_USE after a message. */
-int cli_check_picture_name(const command *c, const char *path);
+/* NULL (the terminal), "-", or a name with one of the ends (few, then NULL): GO_ON, else EXIT_WRONG_USE after a
+ * message. */
+int cli_check_output_name(const command *c, const char *path, const char *const *ends);
 
 /* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
 

@@ -172,9 +172,8 @@ bool gallery_of_pair(const command *c, const translator *t, const attn_translati
         int rows, columns;
     } kinds[] = {{"encoder", SOURCE, SOURCE}, {"decoder", READ, READ}, {"cross", TARGET, SOURCE}};
     gallery g = {0};
-    pair p = {t->model, malloc((tr->source.count + 1) * sizeof(int32_t)), tr->source.count, tr->hypothesis};
-    bool fine = p.source != NULL || cli_fail_memory(c) == EXIT_DONE;
-    for (size_t i = 0; i < p.count && fine; i++) p.source[i] = tr->source.token[i].id;
+    pair p = {t->model, picture_ids(c, &tr->source), tr->source.count, tr->hypothesis};
+    bool fine = p.source != NULL;
     for (int i = 0; i < SIDES && fine; i++)
         fine = i == SOURCE
                    ? make_side(c, &g.side[i], t->tokenizer, tr->source.text, tr->source.token, p.count, side_names[i],
@@ -207,9 +206,8 @@ static attn_status look_at_text(void *user, float **got, attn_look where) {
 bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,
                      const char *file) {
     gallery g = {0};
-    text x = {t->model, malloc((tokens->count + 1) * sizeof(int32_t)), tokens->count};
-    bool fine = x.id != NULL || cli_fail_memory(c) == EXIT_DONE;
-    for (size_t i = 0; i < x.count && fine; i++) x.id[i] = tokens->token[i].id;
+    text x = {t->model, picture_ids(c, tokens), tokens->count};
+    bool fine = x.id != NULL;
     side *own = &g.side[SOURCE];
     if (fine) fine = make_side(c, own, t->tokenizer, tokens->text, tokens->token, x.count, "text", false);
     if (fine)

@@ -4,6 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+int32_t *picture_ids(const command *c, const attn_tokens *tokens) {
+    int32_t *ids = malloc((tokens->count + 1) * sizeof *ids);
+    if (!ids) return cli_fail_memory(c), NULL;
+    for (size_t i = 0; i < tokens->count; i++) ids[i] = tokens->token[i].id;
+    return ids;
+}
+
 /* The k-th white-space word of text, by the tokens' spans; malloc'd. */
 static char *word_text(const char *text, const attn_token *token, size_t n, size_t word) {
     size_t first = SIZE_MAX, end = 0;

@@ -25,6 +25,8 @@ bool picture_make_head(const command *c, picture *out, const attn_tokenizer *k, 
 bool picture_make_text(const command *c, picture *out, const attn_tokenizer *k, const attn_tokens *tokens,
                        const float *weights, bool words);
 void picture_free(picture *p);
+/* The tokens' ids, to be freed; NULL after a message. */
+int32_t *picture_ids(const command *c, const attn_tokens *tokens);
 
 /* What one side of a head's picture shows: tokens put together to words, special tokens and the start alone. */
 typedef struct picture_axis {

@@ -251,9 +251,14 @@ bool cli_ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
-int cli_check_picture_name(const command *c, const char *path) {
-    if (!path || !strcmp(path, "-") || cli_ends_with(path, ".png") || cli_ends_with(path, ".svg")) return GO_ON;
-    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in .png or .svg, or -", path);
+int cli_check_output_name(const command *c, const char *path, const char *const *ends) {
+    char list[64] = "";
+    if (!path || !strcmp(path, "-")) return GO_ON;
+    for (size_t i = 0, at = 0; ends[i]; i++) {
+        if (cli_ends_with(path, ends[i])) return GO_ON;
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", !i ? "" : ends[i + 1] ? ", " : " or ", ends[i]);
+    }
+    return cli_wrong_use(c, "-o: found \"%s\", expected a name that ends in %s, or -", path, list);
 }
 
 size_t cli_count_words(const char *text) {

@@ -83,7 +83,7 @@ static size_t decode_layout(const decode_job *job, void *base) {
     f->parts = attn_scratch_floats(&scratch, 1, rows);
     f->step = attn_scratch_floats(&scratch, 1, rows);
     f->q8 = attn_scratch_take(&scratch, is_i8(at) ? rows * d_fours(at) : 0);
-    f->q_sum = attn_scratch_take(&scratch, rows * sizeof *f->q_sum);
+    f->q_sum = attn_scratch_take(&scratch, is_i8(at) ? rows * sizeof *f->q_sum : 0);
     f->steps = attn_scratch_take(&scratch, is_i8(at) ? rows * ATTN_STEP_BYTES : 0);
     f->part = part_of(&scratch, rows, job->columns);
     f->total = part_of(&scratch, rows, job->columns);
