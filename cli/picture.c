@@ -20,7 +20,9 @@ static char *word_text(const char *text, const attn_token *token, size_t n, size
         if (token[i].end > end) end = token[i].end;
     }
     if (first > end) first = end = 0;
-    while (first < end && text[first] == ' ') first++;
+    size_t seen = first; /* without the space before it, unless it is nothing else */
+    while (seen < end && strchr(" \n\r\t", text[seen])) seen++;
+    if (seen < end) first = seen;
     return strndup(text + first, end - first);
 }
 

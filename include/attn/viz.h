@@ -104,8 +104,8 @@ typedef struct attn_page {
 enum { ATTN_PAGE_WEIGHTS = 1 << 28 }; /* at most */
 
 /* One HTML file that needs nothing else and may load nothing: every head small, one of them large, as a heat map with
- * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by entropy and distance. Weights are
- * kept as bytes, to within 0.004. Gives text as those above; labels and values that are no weights as there. Errors:
+ * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by their scores. Weights are kept as
+ * bytes, to within 0.004. Gives text as those above; labels and values that are no weights as there. Errors:
  * besides, ATTN_E_SHAPE for more than ATTN_PAGE_WEIGHTS. */
 ATTN_API attn_status attn_page_html(attn_context *ctx, char **out, size_t *bytes, const attn_page *page);
 

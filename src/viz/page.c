@@ -1,5 +1,5 @@
-/* page.c: many heads as one HTML page. page.html is its text, style and script; the words go in as JSON without a <
- * that could end its element, the weights as bytes, deflated, in base64. */
+/* page.c: many heads as one HTML page. page.html is its text and style, page.js its script; the words go in as JSON
+ * without a < that could end its element, the weights as bytes, deflated, in base64. */
 #include "viz/drawing.h"
 
 #include <jansson.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <zlib.h>
 
-extern const char viz_page_file[]; /* ends with a 0 */
+extern const char viz_page_file[], viz_page_script[]; /* end with a 0 */
 
 enum { VIEWS = 16, LEVELS = 254, NO_WEIGHT = 255, TIP = VIZ_TIP_COLUMNS };
 
@@ -168,6 +168,12 @@ static attn_status add_title(attn_buffer *out, const attn_page *page) {
     return status == ATTN_OK ? out->status : status;
 }
 
+static attn_status add_script(attn_buffer *out, const attn_page *page) {
+    (void)page;
+    attn_buffer_text(out, viz_page_script);
+    return out->status;
+}
+
 /* ---- the page ------------------------------------------------------------------------------------------------- */
 
 static attn_status check_axis(attn_context *ctx, const attn_page_axis *axis, const char *view) {
@@ -207,7 +213,7 @@ attn_status attn_page_html(attn_context *ctx, char **out, size_t *bytes, const a
     static const struct {
         const char *mark;
         attn_status (*add)(attn_buffer *out, const attn_page *page);
-    } parts[] = {{"@TITLE@", add_title}, {"@DATA@", add_words}, {"@WEIGHTS@", add_weights}};
+    } parts[] = {{"@TITLE@", add_title}, {"@DATA@", add_words}, {"@WEIGHTS@", add_weights}, {"@SCRIPT@", add_script}};
     *out = NULL;
     ATTN_TRY(check(ctx, page));
     attn_buffer html = ATTN_BUFFER_INIT(ctx);

@@ -1,10 +1,12 @@
 """attn show -o x.html in a browser, where there is one."""
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -67,53 +69,57 @@ def test_what_is_hostile_stays_text(folder):
     assert "<title>run" not in document
 
 
-# What mouse and keys do, noted line by line in the document.
-DRIVE = """<script>
+# Scripts note in the document, line by line, what they find once the page is ready.
+HARNESS = """<script>
 const wait = setInterval(() => {
   if (document.documentElement.dataset.ready !== "yes") return;
   clearInterval(wait);
   const log = [], send = (to, Kind, type, rest) => to.dispatchEvent(new Kind(type, {bubbles: true, cancelable: true, ...rest}));
-  const box = map.getBoundingClientRect(), at = {clientX: box.left + place.left + 5, clientY: box.top + place.top + 5};
-  const cell = () => by("cell").textContent, head = () => by("head").textContent;
-  send(map, PointerEvent, "pointermove", at);
-  log.push(cell());
-  send(map, WheelEvent, "wheel", {...at, deltaY: -100});
-  log.push(state.zoom);
-  send(map, KeyboardEvent, "keydown", {key: "0"});
-  for (const key of ["ArrowDown", "ArrowDown", "ArrowRight"]) send(map, KeyboardEvent, "keydown", {key});
-  log.push(state.zoom, cell());
-  by("form").value = "lines";
-  by("form").onchange();
-  const row = {clientX: 50, clientY: lines.getBoundingClientRect().top + 2.2 * LINE};
-  send(lines, PointerEvent, "pointermove", row);
-  send(lines, MouseEvent, "click", row);
-  log.push(cell(), state.kept);
-  by("views").children[0].click();
-  const first = by("grid").querySelector("button");
-  first.focus();
-  for (const key of ["ArrowDown", "ArrowRight"]) send(document.activeElement, KeyboardEvent, "keydown", {key});
-  log.push(head());
-  by("order").value = "entropy";
-  by("order").onchange();
-  const found = [...by("grid").querySelectorAll("button")].map(b => parseFloat(b.title.split(": ")[1]));
-  log.push(found.length, found.every((x, i) => !i || x <= found[i - 1]));
-  by("order").value = "";
-  by("order").onchange();
-  [...by("grid").querySelectorAll("button")].pop().click();
-  const n = shown.columns.length, sum = i => shown.values.slice(i * n, i * n + n).reduce((a, b) => a + b, 0);
-  log.push(head(), Math.abs(sum(0) - 1) < 1e-3 && Math.abs(sum(n - 1) - 1) < 1e-3);
-  by("first").value = "hidden";
-  by("first").onchange();
-  log.push(shown.values[0], Math.abs(sum(1) - 1) < 1e-3);
+  const key = (to, name, rest) => send(to, KeyboardEvent, "keydown", {key: name, ...rest}), head = () => by("head").textContent;
+  const set = (id, value) => { by(id).value = value; by(id).onchange(); }, cell = () => by("cell").textContent;
+%s
   document.body.append(make("pre", {id: "log", textContent: log.join("\\n")}));
 }, 50);
 </script></body>"""
 
 
+def drive(folder, page, script, place=""):
+    page.write_text(page.read_text().replace("</body>", HARNESS % script))
+    return re.search(r'<pre id="log">(.*?)</pre>', browse(folder, page, place), re.S).group(1).split("\n")
+
+
+MOUSE_AND_KEYS = """
+  const box = map.getBoundingClientRect(), at = {clientX: box.left + place.left + 5, clientY: box.top + place.top + 5};
+  send(map, PointerEvent, "pointermove", at);
+  log.push(cell());
+  send(map, WheelEvent, "wheel", {...at, deltaY: -100});
+  log.push(state.zoom);
+  key(map, "0");
+  for (const name of ["ArrowDown", "ArrowDown", "ArrowRight"]) key(map, name);
+  log.push(state.zoom, cell());
+  set("form", "lines");
+  const row = {clientX: 50, clientY: lines.getBoundingClientRect().top + 2.2 * LINE};
+  send(lines, PointerEvent, "pointermove", row);
+  send(lines, MouseEvent, "click", row);
+  log.push(cell(), state.kept);
+  by("views").children[0].click();
+  by("grid").querySelector("button").focus();
+  for (const name of ["ArrowDown", "ArrowRight"]) key(document.activeElement, name);
+  log.push(head());
+  set("order", "entropy");
+  const found = [...by("grid").querySelectorAll("button")].map(b => parseFloat(b.title.split(": ")[1]));
+  log.push(found.length, found.every((x, i) => !i || x <= found[i - 1]));
+  set("order", "");
+  [...by("grid").querySelectorAll("button")].pop().click();
+  const n = shown.columns.length, sum = i => shown.values.slice(i * n, i * n + n).reduce((a, b) => a + b, 0);
+  log.push(head(), Math.abs(sum(0) - 1) < 1e-3 && Math.abs(sum(n - 1) - 1) < 1e-3);
+  set("first", "hidden");
+  log.push(shown.values[0], Math.abs(sum(1) - 1) < 1e-3);"""
+
+
 def test_mouse_and_keys(folder):
     page = show(folder, "de-en", "Kannst du mir helfen diesen Satz zu übersetzen")
-    page.write_text(page.read_text().replace("</body>", DRIVE))
-    log = re.search(r'<pre id="log">(.*?)</pre>', browse(folder, page), re.S).group(1).split("\n")
+    log = drive(folder, page, MOUSE_AND_KEYS)
     assert re.fullmatch(r"Can ← Kannst \d\.\d\d\d", log[0]) and re.fullmatch(r"you ← du \d\.\d\d\d", log[3])
     assert log[1:3] == ["1.25", "1"] and log[4] == log[3] and log[5] == "1"
     assert log[6:10] == ["encoder, layer 2, head 2", "24", "true", "encoder, rollout over all layers"]
@@ -123,3 +129,84 @@ def test_mouse_and_keys(folder):
 def test_what_the_address_names_is_not_there(folder):
     for place in ("#%", "#self-attention,9,1", "#self-attention,1,1e9,lines", "#none,,,x"):
         assert "mean of its heads" in look(folder, "shakespeare", "my lord", place), place
+
+
+# What was chosen stays while something else is chosen, and the address names it.
+CHOICES = """
+  const views = [...by("views").children], click = name => views.find(b => b.textContent === name).click();
+  log.push(location.hash);
+  set("scale", "percentile");
+  set("order", "before");
+  click("cross");
+  log.push(head(), by("scale").value, by("order").value, location.hash);
+  click("alignment");
+  click("encoder");
+  log.push(head(), by("scale").value, by("order").value, location.hash);
+  const at = i => shown.values[i], most = shown.values.indexOf(Math.max(...shown.values));
+  log.push(percentile(at(most)), percentile(0), [...shown.values].every(w => percentile(w) <= 1));
+  choose(0, -1);
+  set("order", "entropy");
+  log.push(location.hash, by("grid").querySelectorAll("[tabindex='0']").length);
+  map.focus();
+  const zoom = state.zoom;
+  log.push(key(map, "+", {ctrlKey: true}), state.zoom === zoom, key(map, "+"), state.zoom > zoom);
+  set("first", "hidden");
+  log.push(state.zoom > zoom);
+  key(map, "ArrowDown");
+  const before = cell();
+  key(map, "Escape");
+  log.push(before.includes("\u2190"), cell() === "");
+  log.push(follow("#encoder,rollout"), head(), follow("#cross,1,max"), head(), follow("#cross,rollout"), follow("#cross,0,1"));
+  dispatchEvent(new Event("beforeprint"));
+  log.push(root.className, colour("--paper"));
+  dispatchEvent(new Event("afterprint"));
+  log.push(root.className);"""
+
+
+def test_what_was_chosen_stays(folder):
+    page = show(folder, "de-en", "Das Buch, das auf dem Tisch liegt, geh\u00f6rt mir")
+    log = drive(folder, page, CHOICES, "#encoder,2,3")
+    assert log[0] == "#encoder,2,3"
+    assert log[1:5] == ["cross, layer 2, head 3", "percentile", "", "#cross,2,3"]
+    assert log[5:9] == ["encoder, layer 2, head 3", "percentile", "before", "#encoder,2,3"]
+    assert log[9:12] == ["1", "0", "true"]
+    assert log[12:14] == ["#encoder,1,mean", "1"]
+    assert log[14:18] == ["true", "true", "false", "true"]  # dispatchEvent is false where the default was prevented
+    assert log[18:21] == ["true", "true", "true"]
+    assert log[21:27] == ["true", "encoder, rollout over all layers", "true", "cross, layer 1, greatest of its heads", "false", "false"]
+    assert log[27:] == ["printed", "#fff", ""]
+
+
+SCORES = """
+  const v = view();
+  for (let i = 0; i < v.layers * v.heads; i++) log.push(JSON.stringify(measured(v, Math.floor(i / v.heads), i % v.heads)));
+  log.push(by("facts").textContent, JSON.stringify(meantIn(v)));"""
+
+
+def scores(w, tokens):
+    """The same from the weights themselves, by their definitions."""
+    n = len(tokens)
+    w = w / w.sum(1, keepdims=True)
+    entropy = -(w * np.log2(np.where(w > 0, w, 1))).sum(1)
+    away = np.abs(np.arange(n)[:, None] - np.arange(n))
+    earlier = np.array([[tokens[i] == tokens[j] and j < i for j in range(n)] for i in range(n)])
+    follows = np.array([[j > 0 and j < i and bool(earlier[i, j - 1]) for j in range(n)] for i in range(n)])
+    on = lambda where: float((w * where).sum(1)[where.any(1)].mean())
+    return {"entropy": entropy.mean(), "distance": (w * away).sum(1).mean(), "before": np.diag(w, -1).mean(), "after": np.diag(w, 1).mean(),
+            "itself": np.diag(w).mean(), "first": w[1:, 0].mean(), "last": w[:-1, -1].mean(), "same": on(earlier), "induction": on(follows)}
+
+
+def test_scores_of_heads(folder):
+    text = "the cat and mamma saw the cat and the bird"
+    page = show(folder, "shakespeare", text)
+    subprocess.run([PROGRAM, "show", "-m", ROOT / "models/shakespeare", "-o", folder / "heads.npz", text], check=True)
+    log = drive(folder, page, SCORES)
+    arrays = np.load(folder / "heads.npz")
+    weights, tokens = arrays["self_attention"].astype(np.float64), list(arrays["text"])
+    heads = weights.reshape(-1, len(tokens), len(tokens))
+    assert len(log) == len(heads) + 2
+    for found, w in zip(log, heads):
+        found = json.loads(found)
+        for name, x in scores(w, tokens).items():
+            assert abs(found[name] - x) < (0.1 if name in ("entropy", "distance") else 0.004), (name, found[name], x)
+    assert json.loads(log[-1]) == ["entropy", "distance", "before", "itself", "first", "same", "induction"]  # it is causal
