@@ -33,6 +33,9 @@ static void check_text(attn_context *ctx, const attn_model *model) {
         attn_encoder_states(model, states, ids, NULL, 1, 3, NULL, NULL);
     attn_look_at_text(model, &weights, ATTN_LAST_LAYER, 1, ids, NULL, 3);
     attn_text_free(ctx, weights);
+    attn_look_vectors vectors;
+    attn_look_at_text_vectors(model, &vectors, ATTN_LAST_LAYER, ids, NULL, 3);
+    attn_text_free(ctx, vectors.queries);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

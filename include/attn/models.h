@@ -189,6 +189,22 @@ ATTN_API attn_status attn_look_at_pair(const attn_model *model, float **weights,
 ATTN_API attn_status attn_look_at_text(const attn_model *model, float **weights, size_t layer, size_t head,
                                        const int32_t *ids, const int32_t *types, size_t n);
 
+/* What the heads of a layer compare: the score of a pair is scale · q·k, then softcap · tanh(score / softcap) where
+ * softcap is not 0; positions are in the vectors where the model turns them. Head h's keys are those of key head h ·
+ * key_heads / heads. The weights are the softmax over the keys that the query may see. */
+typedef struct attn_look_vectors {
+    float *queries; /* (heads, rows, head_size) */
+    float *keys;    /* (key_heads, columns, head_size), in the same block */
+    size_t heads, key_heads, rows, columns, head_size;
+    float scale, softcap;
+} attn_look_vectors;
+/* As attn_look_at_pair and attn_look_at_text, of all heads of a layer. Give out->queries (attn_text_free). */
+ATTN_API attn_status attn_look_at_pair_vectors(const attn_model *model, attn_look_vectors *out, attn_look_kind kind,
+                                               size_t layer, const int32_t *source, size_t source_count,
+                                               const int32_t *target, size_t target_count);
+ATTN_API attn_status attn_look_at_text_vectors(const attn_model *model, attn_look_vectors *out, size_t layer,
+                                               const int32_t *ids, const int32_t *types, size_t n);
+
 /* Token alignment (T, S) → word alignment (words of target, words of source): summed over a source word's tokens,
  * averaged over a target word's; special tokens left out; rows are made to sum to 1 again where renormalise. out:
  * (*rows, *columns), gives (attn_text_free). */

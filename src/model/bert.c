@@ -121,7 +121,7 @@ attn_var *attn_bert_pool(const attn_bert *m, attn_tape *tape, attn_var *states) 
     return linear_of(tape, states, m->pooler, NULL, ATTN_TANH);
 }
 
-static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_seen *seen, const attn_look *look,
                                 const int32_t *ids, const int32_t *types, size_t n) {
     const attn_bert *m = (const attn_bert *)model;
     const int32_t cu[2] = {0, (int32_t)n};
@@ -129,11 +129,9 @@ static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_v
     if (!position) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) position[i] = (int32_t)i, type[i] = types ? types[i] : 0;
     const attn_bert_rows rows = {n, ids, position, type, 1, cu};
-    const attn_attention_options options = ATTN_ATTENTION_OPTIONS_INIT;
-    attn_head_of head = {.heads = m->config.heads, .key_heads = m->config.heads, .head = look->head};
+    *seen = (attn_seen){{.heads = m->config.heads, .key_heads = m->config.heads}, ATTN_ATTENTION_OPTIONS_INIT};
     attn_var *h = states_before(m, tape, &rows, look->layer);
-    attend(m, tape, &m->layer[look->layer], h, &rows, &head);
-    *weights = attn_tape_head_weights(tape, &head, &options);
+    attend(m, tape, &m->layer[look->layer], h, &rows, &seen->of);
     return attn_tape_status(tape);
 }
 

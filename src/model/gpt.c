@@ -257,16 +257,6 @@ static attn_var *embed(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *
     return attn_tape_dropout(tape, h, m->config.embedding_dropout);
 }
 
-/* The weights of a head of layer l, which h would enter. */
-static attn_var *look_at(const attn_gpt *m, attn_tape *tape, size_t l, attn_var *h, const attn_gpt_rows *rows,
-                         const angles *turn) {
-    attn_head_of seen;
-    if (!attend(m, tape, l, norm(m, tape, h, m->layer[l].input_norm), rows, turn, &seen)) return NULL;
-    seen.head = rows->look->head;
-    const attn_attention_options options = attention_of(m, l);
-    return attn_tape_head_weights(tape, &seen, &options);
-}
-
 attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_rows *rows) {
     angles full, local, *turn[2] = {NULL, NULL};
     attn_var *h = embed(m, tape, rows);
@@ -283,7 +273,12 @@ attn_var *attn_gpt_states(const attn_gpt *m, attn_tape *tape, const attn_gpt_row
     if (!tape->record && !kept) return NULL;
     for (size_t l = 0; h && l < m->config.num_layers; l++) {
         const attn_arena_mark mark = attn_arena_mark_now(&tape->arena);
-        if (rows->look && l == rows->look->layer) return look_at(m, tape, l, h, rows, turn[m->layer[l].sliding]);
+        if (rows->seen && l == rows->seen_layer) {
+            rows->seen->options = attention_of(m, l);
+            attend(m, tape, l, norm(m, tape, h, m->layer[l].input_norm), rows, turn[m->layer[l].sliding],
+                   &rows->seen->of);
+            return NULL;
+        }
         h = attn_tape_keep_alone(tape, run_layer(m, tape, l, h, rows, turn[m->layer[l].sliding]), mark, kept);
     }
     return norm(m, tape, h, m->final_norm);
@@ -357,7 +352,7 @@ static attn_var *loss(const attn_model *model, attn_tape *tape, const attn_pair_
     return attn_tape_cross_entropy(tape, logits, target, label_smoothing, grad_scale, stats);
 }
 
-static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_seen *seen, const attn_look *look,
                                 const int32_t *ids, const int32_t *types, size_t n) {
     const attn_gpt *m = (const attn_gpt *)model;
     const int32_t cu[2] = {0, (int32_t)n};
@@ -365,8 +360,10 @@ static attn_status look_at_text(const attn_model *model, attn_tape *tape, attn_v
     int64_t *position = attn_tape_memory(tape, n, sizeof *position);
     if (!position) return ATTN_E_NOMEM;
     for (size_t i = 0; i < n; i++) position[i] = (int64_t)i;
-    const attn_gpt_rows rows = {.count = n, .id = ids, .position = position, .sequences = 1, .cu = cu, .look = look};
-    *weights = attn_gpt_states(m, tape, &rows);
+    *seen = (attn_seen){0};
+    const attn_gpt_rows rows = {
+        .count = n, .id = ids, .position = position, .sequences = 1, .cu = cu, .seen = seen, .seen_layer = look->layer};
+    attn_gpt_states(m, tape, &rows);
     return attn_tape_status(tape);
 }
 

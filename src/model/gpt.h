@@ -85,8 +85,9 @@ typedef struct attn_gpt_rows {
     const int32_t *id;       /* (count) */
     const int64_t *position; /* (count) in the token's own sequence */
     size_t sequences;
-    const int32_t *cu;     /* (sequences + 1): sequence s is rows cu[s] … cu[s+1]−1; not with a cache */
-    const attn_look *look; /* of one sequence: this head's weights (1, count, count) instead of states; or NULL */
+    const int32_t *cu; /* (sequences + 1): sequence s is rows cu[s] … cu[s+1]−1; not with a cache */
+    attn_seen *seen;   /* of one sequence: gets what layer seen_layer sees, and no states are given; or NULL */
+    size_t seen_layer;
     attn_kv_cache **cache; /* (num_layers) of `sequences` sequences, which get count / sequences tokens each; or NULL */
     attn_kv_cache **const *caches; /* (sequences) of (num_layers): each its own, and one token; or NULL */
 } attn_gpt_rows;

@@ -1,8 +1,9 @@
-/* look.c: a head's weights, from what its attention left: q, k and LSE. */
+/* look.c: a head's weights, from what its attention left: q, k and LSE; and these vectors. */
 #include "model/model.h"
 #include "nn/tape.h"
 #include <attn/weights.h>
 
+#include <math.h>
 #include <string.h>
 
 /* (B, T, heads·D), or (T, heads·D) for one sequence, as (B, heads, T, D). */
@@ -50,9 +51,35 @@ void attn_model_heads(const attn_model *model, attn_look_kind kind, size_t *laye
     *heads = *layers ? model->heads : 0;
 }
 
+/* What there is to read: a pair of id sequences, or one text. */
+typedef struct reading {
+    const int32_t *source, *target, *types;
+    size_t source_count, target_count;
+    bool pair;
+} reading;
+
+static attn_status check_pair(const attn_model *model, const reading *of) {
+    if (!model->class->look)
+        return attn_fail(model->ctx, ATTN_E_UNSUPPORTED, "the %s model has no heads to look at", model->class->type);
+    if (of->source_count && of->target_count) return ATTN_OK;
+    return attn_fail(model->ctx, ATTN_E_SHAPE, "%zu source and %zu target tokens, expected at least one of each",
+                     of->source_count, of->target_count);
+}
+
+static attn_status check_text(const attn_model *model, const reading *of) {
+    if (!model->class->look_at_text)
+        return attn_fail(model->ctx, ATTN_E_UNSUPPORTED, "a %s model reads no single text with heads to look at",
+                         model->class->type);
+    if (!of->source_count) return attn_fail(model->ctx, ATTN_E_SHAPE, "the text has no tokens, expected at least one");
+    if (of->source_count <= model->max_positions) return ATTN_OK;
+    return attn_fail(model->ctx, ATTN_E_SHAPE, "the text has %zu tokens, the model's context length is %zu: shorten it",
+                     of->source_count, model->max_positions);
+}
+
 /* Puts a number in the place of ATTN_LAST_LAYER. */
-static attn_status resolve(const attn_model *model, attn_look *look) {
+static attn_status check(const attn_model *model, const reading *of, attn_look *look) {
     size_t layers, heads;
+    ATTN_TRY(of->pair ? check_pair(model, of) : check_text(model, of));
     attn_model_heads(model, look->kind, &layers, &heads);
     if (look->layer == ATTN_LAST_LAYER) look->layer = layers - 1;
     if (look->layer < layers && (look->head <= heads || look->head == ATTN_EVERY_HEAD)) return ATTN_OK;
@@ -60,58 +87,112 @@ static attn_status resolve(const attn_model *model, attn_look *look) {
                      look->layer + 1, look->head, layers, heads);
 }
 
-/* The variable's value as memory of its own. */
-static attn_status give(attn_context *ctx, float **weights, size_t *rows, size_t *columns, const attn_var *seen) {
-    const attn_tensor *t = attn_var_value(seen);
+/* Makes of what was seen what the caller wants. */
+typedef attn_status use_of(void *out, attn_tape *tape, const attn_seen *seen);
+
+static attn_status see_with(const attn_model *model, const attn_look *look, const reading *of, use_of *use, void *out) {
+    const attn_model_class *class = model->class;
+    attn_look where = *look;
+    attn_seen seen = {0};
+    attn_tape *tape;
+    ATTN_TRY(check(model, of, &where));
+    ATTN_TRY(attn_tape_create(&tape, model->ctx, false));
+    attn_status status =
+        of->pair ? class->look(model, tape, &seen, &where, of->source, of->source_count, of->target, of->target_count)
+                 : class->look_at_text(model, tape, &seen, &where, of->source, of->types, of->source_count);
+    if (status == ATTN_OK) status = attn_tape_status(tape);
+    seen.of.head = where.head;
+    if (status == ATTN_OK) status = use(out, tape, &seen);
+    attn_tape_free(tape);
+    return status;
+}
+
+/* ---- weights -------------------------------------------------------------------------------------------------- */
+
+typedef struct matrix {
+    float *weights;
+    size_t rows, columns;
+} matrix;
+
+/* The weights as memory of their own. */
+static attn_status give_weights(void *out, attn_tape *tape, const attn_seen *seen) {
+    matrix *m = out;
+    const attn_var *weights = attn_tape_head_weights(tape, &seen->of, &seen->options);
+    if (!weights) return attn_tape_status(tape);
+    const attn_tensor *t = attn_var_value(weights);
     const size_t n = attn_tensor_count(t);
-    *rows = t->shape[t->rank - 2], *columns = t->shape[t->rank - 1];
-    *weights = attn_alloc(ctx, n, sizeof **weights);
-    if (!*weights) return ATTN_E_NOMEM;
-    memcpy(*weights, t->data, n * sizeof **weights);
+    m->rows = t->shape[t->rank - 2], m->columns = t->shape[t->rank - 1];
+    m->weights = attn_alloc(tape->ctx, n, sizeof *m->weights);
+    if (!m->weights) return ATTN_E_NOMEM;
+    memcpy(m->weights, t->data, n * sizeof *m->weights);
     return ATTN_OK;
 }
 
 attn_status attn_look_at_pair(const attn_model *model, float **weights, size_t *rows, size_t *columns,
                               const attn_look *look, const int32_t *source, size_t source_count, const int32_t *target,
                               size_t target_count) {
-    attn_context *ctx = model->ctx;
+    const reading of = {source, target, NULL, source_count, target_count, true};
+    matrix m = {0};
     *weights = NULL;
-    if (!model->class->look)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "the %s model has no heads to look at", model->class->type);
-    if (!source_count || !target_count)
-        return attn_fail(ctx, ATTN_E_SHAPE, "%zu source and %zu target tokens, expected at least one of each",
-                         source_count, target_count);
-    attn_look where = *look;
-    attn_tape *tape;
-    attn_var *seen;
-    ATTN_TRY(resolve(model, &where));
-    ATTN_TRY(attn_tape_create(&tape, ctx, false));
-    attn_status status = model->class->look(model, tape, &seen, &where, source, source_count, target, target_count);
-    if (status == ATTN_OK) status = give(ctx, weights, rows, columns, seen);
-    attn_tape_free(tape);
-    return status;
+    ATTN_TRY(see_with(model, look, &of, give_weights, &m));
+    *weights = m.weights, *rows = m.rows, *columns = m.columns;
+    return ATTN_OK;
+}
+
+static attn_look_kind only_kind(const attn_model *model) {
+    return model->class->loss ? ATTN_LOOK_DECODER : ATTN_LOOK_ENCODER;
 }
 
 attn_status attn_look_at_text(const attn_model *model, float **weights, size_t layer, size_t head, const int32_t *ids,
                               const int32_t *types, size_t n) {
-    attn_context *ctx = model->ctx;
-    attn_look look = {model->class->loss ? ATTN_LOOK_DECODER : ATTN_LOOK_ENCODER, layer, head};
-    attn_var *seen;
-    size_t rows, columns;
+    const attn_look look = {only_kind(model), layer, head};
+    const reading of = {ids, NULL, types, n, 0, false};
+    matrix m = {0};
     *weights = NULL;
-    if (!model->class->look_at_text)
-        return attn_fail(ctx, ATTN_E_UNSUPPORTED, "a %s model reads no single text with heads to look at",
-                         model->class->type);
-    if (!n) return attn_fail(ctx, ATTN_E_SHAPE, "the text has no tokens, expected at least one");
-    if (n > model->max_positions)
-        return attn_fail(ctx, ATTN_E_SHAPE, "the text has %zu tokens, the model's context length is %zu: shorten it", n,
-                         model->max_positions);
-    attn_tape *tape;
-    ATTN_TRY(resolve(model, &look));
-    ATTN_TRY(attn_tape_create(&tape, ctx, false));
-    attn_status status = model->class->look_at_text(model, tape, &seen, &look, ids, types, n);
-    if (status == ATTN_OK) status = attn_tape_status(tape);
-    if (status == ATTN_OK) status = give(ctx, weights, &rows, &columns, seen);
-    attn_tape_free(tape);
-    return status;
+    ATTN_TRY(see_with(model, &look, &of, give_weights, &m));
+    *weights = m.weights;
+    return ATTN_OK;
+}
+
+/* ---- queries and keys ----------------------------------------------------------------------------------------- */
+
+/* (heads, n, D) of (n, heads·D). */
+static void copy_heads(float *out, const attn_tensor *from, size_t heads, size_t n, size_t size) {
+    const float *x = from->data;
+    for (size_t h = 0; h < heads; h++)
+        for (size_t i = 0; i < n; i++, out += size) memcpy(out, x + (i * heads + h) * size, size * sizeof *out);
+}
+
+static attn_status give_vectors(void *out, attn_tape *tape, const attn_seen *seen) {
+    const attn_tensor *q = attn_var_value(seen->of.q), *k = attn_var_value(seen->of.k);
+    attn_look_vectors v = {.heads = seen->of.heads, .key_heads = seen->of.key_heads};
+    v.head_size = q->shape[q->rank - 1] / v.heads;
+    v.rows = q->shape[q->rank - 2], v.columns = k->shape[k->rank - 2];
+    v.scale = isnan(seen->options.scale) ? 1 / sqrtf((float)v.head_size) : seen->options.scale;
+    v.softcap = seen->options.softcap;
+    const size_t queries = attn_tensor_count(q);
+    v.queries = attn_alloc(tape->ctx, queries + attn_tensor_count(k), sizeof *v.queries);
+    if (!v.queries) return ATTN_E_NOMEM;
+    v.keys = v.queries + queries;
+    copy_heads(v.queries, q, v.heads, v.rows, v.head_size);
+    copy_heads(v.keys, k, v.key_heads, v.columns, v.head_size);
+    *(attn_look_vectors *)out = v;
+    return ATTN_OK;
+}
+
+attn_status attn_look_at_pair_vectors(const attn_model *model, attn_look_vectors *out, attn_look_kind kind,
+                                      size_t layer, const int32_t *source, size_t source_count, const int32_t *target,
+                                      size_t target_count) {
+    const attn_look look = {kind, layer, 0};
+    const reading of = {source, target, NULL, source_count, target_count, true};
+    *out = (attn_look_vectors){0};
+    return see_with(model, &look, &of, give_vectors, out);
+}
+
+attn_status attn_look_at_text_vectors(const attn_model *model, attn_look_vectors *out, size_t layer, const int32_t *ids,
+                                      const int32_t *types, size_t n) {
+    const attn_look look = {only_kind(model), layer, 0};
+    const reading of = {ids, NULL, types, n, 0, false};
+    *out = (attn_look_vectors){0};
+    return see_with(model, &look, &of, give_vectors, out);
 }

@@ -66,6 +66,18 @@ typedef struct attn_stored_form {
 } attn_stored_form;
 typedef struct attn_weights attn_weights; /* model/weights.h */
 
+/* An attention that was computed: q (B, T, heads·D), k (B, S, key_heads·D), or without B for one sequence, and its LSE.
+ */
+typedef struct attn_head_of {
+    const attn_var *q, *k, *lse;
+    size_t heads, key_heads;
+    size_t head; /* from 1; 0: the mean of all; ATTN_EVERY_HEAD */
+} attn_head_of;
+typedef struct attn_seen {
+    attn_head_of of;
+    attn_attention_options options; /* without pointers */
+} attn_seen;
+
 typedef struct attn_model_class {
     const char *type;
     size_t bytes; /* of the struct that begins with attn_model */
@@ -86,12 +98,12 @@ typedef struct attn_model_class {
     /* The fixed parts are (S, B, ·): all of the source that a step reads, and each position of it can be given alone.
      */
     bool source_by_position;
-    /* The weights (1, rows, columns) of one head on a pair of id sequences, of every head (1, heads, rows, columns);
-     * there are such a layer and head. NULL: the model has no such heads. */
-    attn_status (*look)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+    /* What the heads of a layer, which there is, see on a pair of id sequences, in the tape's memory; look->head is the
+     * caller's to see to. NULL: the model has no such heads. */
+    attn_status (*look)(const attn_model *model, attn_tape *tape, attn_seen *seen, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count);
-    /* The same (1, n, n) while the model reads one text; look->kind says nothing. types may be NULL. */
-    attn_status (*look_at_text)(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+    /* The same while the model reads one text; look->kind says nothing. types may be NULL. */
+    attn_status (*look_at_text)(const attn_model *model, attn_tape *tape, attn_seen *seen, const attn_look *look,
                                 const int32_t *ids, const int32_t *types, size_t n);
 
     /* Of files that others write too; NULL: parameters are stored under their names, and nothing else is. */
@@ -130,14 +142,7 @@ attn_status attn_weights_take(const attn_weights *weights, attn_model *model, at
 
 /* ---- a look at heads: look.c -------------------------------------------------------------------- */
 
-/* An attention that was computed: q (B, T, heads·D), k (B, S, key_heads·D), or without B for one sequence, and its LSE.
- */
-typedef struct attn_head_of {
-    const attn_var *q, *k, *lse;
-    size_t heads, key_heads;
-    size_t head; /* from 1; 0: the mean of all; ATTN_EVERY_HEAD */
-} attn_head_of;
-/* Its weights (B, T, S), of every head (B, heads, T, S), without gradient. */
+/* The weights (B, T, S) of an attention, of every head (B, heads, T, S), without gradient. */
 attn_var *attn_tape_head_weights(attn_tape *tape, const attn_head_of *from, const attn_attention_options *options);
 
 /* ---- configuration: a table of fields makes reader, writer and checks ------------------------ */

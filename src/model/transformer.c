@@ -446,24 +446,24 @@ static sequences one_sentence(const int32_t *ids, const int32_t *positions, size
     return (sequences){ids, positions, 2, {1, n}, n, ATTN_ATTENTION_OPTIONS_INIT};
 }
 
-/* The weights (1, T, S) of a block that would read h. */
-static attn_var *look_at(const translator *m, attn_tape *tape, attn_var *h, attn_var *source,
-                         const attn_transformer_attention *block, size_t head, const attn_attention_options *options) {
+/* What a block that would read h sees. */
+static attn_seen look_at(const translator *m, attn_tape *tape, attn_var *h, attn_var *source,
+                         const attn_transformer_attention *block, const attn_attention_options *options) {
     attn_var *x = enter(m, tape, h, &block->norm), *lse;
     attn_var *q = linear_of(tape, x, &block->query), *k = linear_of(tape, source ? source : x, &block->key);
     attend(m, tape, q, (attn_keys_values){k, k}, options, &lse);
-    return weights_of(m, tape, q, k, lse, head, options);
+    return (attn_seen){{.q = q, .k = k, .lse = lse, .heads = m->config.heads, .key_heads = m->config.heads}, *options};
 }
 
-static attn_var *look_at_pair(const translator *m, attn_tape *tape, const attn_look *seen, const sequences *source,
+static attn_seen look_at_pair(const translator *m, attn_tape *tape, const attn_look *where, const sequences *source,
                               const sequences *target) {
     const attn_attention_options *open = &source->options;
     attn_attention_options causal = target->options;
     causal.causal = ATTN_CAUSAL_TOP_LEFT;
     attn_var *h = embed(m, tape, m->source_embedding, m->source_positions, source, source->longest - 1);
     for (size_t l = 0; l < m->config.encoder_layers; l++) {
-        if (seen->kind == ATTN_LOOK_ENCODER && l == seen->layer)
-            return look_at(m, tape, h, NULL, &m->encoder[l].self, seen->head, open);
+        if (where->kind == ATTN_LOOK_ENCODER && l == where->layer)
+            return look_at(m, tape, h, NULL, &m->encoder[l].self, open);
         h = self_attention(m, tape, h, &m->encoder[l].self, open);
         h = feed_forward(m, tape, h, &m->encoder[l].feed_forward);
     }
@@ -472,18 +472,17 @@ static attn_var *look_at_pair(const translator *m, attn_tape *tape, const attn_l
     for (size_t l = 0; l < m->config.decoder_layers; l++) {
         const attn_transformer_decoder_layer *layer = &m->decoder[l];
         attn_var *q;
-        if (seen->kind == ATTN_LOOK_DECODER && l == seen->layer)
-            return look_at(m, tape, g, NULL, &layer->self, seen->head, &causal);
+        if (where->kind == ATTN_LOOK_DECODER && l == where->layer)
+            return look_at(m, tape, g, NULL, &layer->self, &causal);
         g = self_attention(m, tape, g, &layer->self, &causal);
-        if (seen->kind == ATTN_LOOK_CROSS && l == seen->layer)
-            return look_at(m, tape, g, h, &layer->cross, seen->head, open);
+        if (where->kind == ATTN_LOOK_CROSS && l == where->layer) return look_at(m, tape, g, h, &layer->cross, open);
         g = cross_attention(m, tape, g, keys_values(tape, h, &layer->cross), &layer->cross, open, &q);
         g = feed_forward(m, tape, g, &layer->feed_forward);
     }
-    return NULL;
+    return (attn_seen){0};
 }
 
-static attn_status look(const attn_model *model, attn_tape *tape, attn_var **weights, const attn_look *look,
+static attn_status look(const attn_model *model, attn_tape *tape, attn_seen *seen, const attn_look *look,
                         const int32_t *source, size_t source_count, const int32_t *target, size_t target_count) {
     const translator *m = (const translator *)model;
     const size_t most = ATTN_MAX(source_count, target_count);
@@ -492,7 +491,7 @@ static attn_status look(const attn_model *model, attn_tape *tape, attn_var **wei
     for (size_t i = 0; i < most; i++) positions[i] = (int32_t)i;
     for (size_t i = 0; i < target_count; i++) in[i] = i ? target[i - 1] : ATTN_ID_EOS;
     const sequences x = one_sentence(source, positions, source_count), y = one_sentence(in, positions, target_count);
-    *weights = look_at_pair(m, tape, look, &x, &y);
+    *seen = look_at_pair(m, tape, look, &x, &y);
     attn_release(model->ctx, positions);
     return attn_tape_status(tape);
 }

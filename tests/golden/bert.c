@@ -97,7 +97,16 @@ static void check_weights(fixture *f) {
         }
     }
     free(mean);
-    float *none;
+    attn_look_vectors v;
+    float *none, *all;
+    assert_ok(attn_look_at_text(f->model, &all, 0, ATTN_EVERY_HEAD, f->ids, f->types, f->steps));
+    assert_ok(attn_look_at_text_vectors(f->model, &v, 0, f->ids, f->types, f->steps));
+    check_look_vectors(&v, all);
+    attn_text_free(f->ctx, v.queries);
+    attn_text_free(f->ctx, all);
+    assert_fails(f->ctx, attn_look_at_text_vectors(f->model, &v, layers, f->ids, NULL, 2), ATTN_E_ARGUMENT,
+                 "layers of");
+    assert_null(v.queries);
     size_t have[2];
     attn_model_heads(f->model, ATTN_LOOK_ENCODER, &have[0], &have[1]);
     assert_true(have[0] == layers && have[1] == heads);

@@ -112,6 +112,11 @@ static void check_every_head(fixture *f, size_t layer, size_t heads, size_t n) {
         assert_memory_equal(all + h * n, one, n * sizeof *one);
         attn_text_free(f->ctx, one);
     }
+    attn_look_vectors v;
+    assert_ok(attn_look_at_text_vectors(f->model, &v, layer, f->ids, NULL, f->steps));
+    assert_true(v.heads == heads && v.rows == f->steps && v.columns == f->steps);
+    check_look_vectors(&v, all);
+    attn_text_free(f->ctx, v.queries);
     attn_text_free(f->ctx, all);
 }
 

@@ -15,6 +15,11 @@ static void check_every_head(const attn_model *model, attn_context *ctx, attn_lo
         assert_memory_equal(all + (look.head - 1) * rows * columns, one, rows * columns * sizeof *one);
         attn_text_free(ctx, one);
     }
+    attn_look_vectors v;
+    assert_ok(attn_look_at_pair_vectors(model, &v, look.kind, look.layer, x, S, y, T));
+    assert_true(v.heads == heads && v.key_heads == heads && v.rows == rows && v.columns == columns);
+    check_look_vectors(&v, all);
+    attn_text_free(ctx, v.queries);
     attn_text_free(ctx, all);
 }
 
