@@ -17,13 +17,13 @@ enum { VIEWS = ATTN_LOOK_CROSS + 2 }; /* each kind, and the alignment */
 typedef struct gallery {
     side side[SIDES];
     attn_page_view view[VIEWS];
-    float *weights[VIEWS]; /* malloc'd */
-    size_t n, all;         /* all: weights of the views so far */
+    float *weights[VIEWS], *vectors[VIEWS]; /* malloc'd; vectors: queries, then keys, or NULL */
+    size_t n, all;                          /* all: what counts of the views so far */
 } gallery;
 
 static void gallery_free(gallery *g) {
     for (int i = 0; i < SIDES; i++) axis_free(&g->side[i].tokens), axis_free(&g->side[i].words);
-    for (size_t i = 0; i < VIEWS; i++) free(g->weights[i]);
+    for (size_t i = 0; i < VIEWS; i++) free(g->weights[i]), free(g->vectors[i]);
 }
 
 static bool make_side(const command *c, side *s, const attn_tokenizer *k, const char *text, const attn_token *token,
@@ -40,36 +40,72 @@ static bool make_side(const command *c, side *s, const attn_tokenizer *k, const 
     return true;
 }
 
-/* Room for the next view's weights, counted before they are computed. */
-static float *add_view(const command *c, gallery *g, const attn_page_view *view) {
-    const size_t heads = view->layers * view->heads;
-    const size_t of_head = view->rows->n * view->columns->n; /* lengths are those of texts in memory */
-    if (of_head > (ATTN_PAGE_WEIGHTS - g->all) / heads) {
+/* Room for so many numbers of each head of a view, which count `times`: it is counted before they are computed. */
+static float *add_room(const command *c, gallery *g, const attn_page_view *view, size_t of_head, size_t times) {
+    const size_t heads = view->layers * view->heads; /* lengths are those of texts in memory */
+    if (of_head > (ATTN_PAGE_WEIGHTS - g->all) / heads / times) {
         cli_fail(c,
                  "%s: %zu heads on %zu and %zu tokens: found more than %d weights in all, expected fewer: --layer N "
                  "takes one layer, --head N one head",
                  view->name, heads, view->rows->n, view->columns->n, ATTN_PAGE_WEIGHTS);
         return NULL;
     }
-    float *weights = malloc(heads * of_head * sizeof *weights + 1);
-    if (!weights) return cli_fail_memory(c), NULL;
+    float *room = malloc(heads * of_head * sizeof *room + 1);
+    if (!room) return cli_fail_memory(c), NULL;
+    g->all += heads * of_head * times;
+    return room;
+}
+
+static float *add_view(const command *c, gallery *g, const attn_page_view *view) {
+    float *weights = add_room(c, g, view, view->rows->n * view->columns->n, 1);
+    if (!weights) return NULL;
     g->view[g->n] = *view;
     g->view[g->n].weights = g->weights[g->n] = weights;
     g->n++;
-    g->all += heads * of_head;
     return weights;
 }
 
-/* Weights of one layer's heads, or of one head: *got (attn_text_free). */
-typedef attn_status look_of(void *user, float **got, attn_look where);
+/* What is read: weights of one layer's heads, or of one head, and what a layer's heads compare (attn_text_free). */
+typedef struct reading {
+    attn_status (*weights)(const void *of, float **got, attn_look where);
+    attn_status (*vectors)(const void *of, attn_look_vectors *got, attn_look where);
+    const void *of;
+} reading;
+
+/* Layer l of the view; the first makes room for all. */
+static bool take_vectors(const command *c, gallery *g, size_t l, const attn_look_vectors *x, size_t head) {
+    attn_page_view *v = &g->view[g->n - 1];
+    const size_t of_queries = x->rows * x->head_size, of_keys = x->columns * x->head_size;
+    if (!l) {
+        float *room = add_room(c, g, v, of_queries + of_keys, 2);
+        if (!room) return false;
+        v->queries = g->vectors[g->n - 1] = room;
+        v->key_heads = head ? 1 : x->key_heads, v->head_size = x->head_size;
+        v->scale = x->scale, v->softcap = x->softcap;
+        v->keys = room + v->layers * v->heads * of_queries;
+    }
+    const size_t first = head ? head - 1 : 0, first_key = first * x->key_heads / x->heads;
+    float *queries = g->vectors[g->n - 1] + l * v->heads * of_queries;
+    float *keys = g->vectors[g->n - 1] + v->layers * v->heads * of_queries + l * v->key_heads * of_keys;
+    memcpy(queries, x->queries + first * of_queries, v->heads * of_queries * sizeof *queries);
+    memcpy(keys, x->keys + first_key * of_keys, v->key_heads * of_keys * sizeof *keys);
+    return true;
+}
+
+static bool add_vectors(const command *c, gallery *g, size_t l, const reading *r, attn_look where) {
+    attn_look_vectors x;
+    if (r->vectors(r->of, &x, where) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    const bool fine = take_vectors(c, g, l, &x, where.head == ATTN_EVERY_HEAD ? 0 : where.head);
+    attn_text_free(cli_context(), x.queries);
+    return fine;
+}
 
 /* All chosen heads of a kind, layer by layer. */
 static bool add_kind(const command *c, gallery *g, const translator *t, const gallery_choice *choice,
-                     attn_look_kind kind, const char *name, const side *rows, const side *columns, look_of *look,
-                     void *user) {
+                     attn_look_kind kind, const char *name, const side *rows, const side *columns, const reading *r) {
     size_t layers, heads;
     attn_model_heads(t->model, kind, &layers, &heads);
-    if (!layers && choice->kind)
+    if (!layers && (choice->kind || choice->neurons))
         return cli_fail(c, "the %s model has no heads to look at", attn_model_type(t->model)) == EXIT_DONE;
     if (!layers) return true;
     if (choice->layer > layers || choice->head > heads)
@@ -89,9 +125,10 @@ static bool add_kind(const command *c, gallery *g, const translator *t, const ga
         const attn_look where = {kind, choice->layer ? choice->layer - 1 : l,
                                  choice->head ? choice->head : ATTN_EVERY_HEAD};
         float *got = NULL;
-        if (look(user, &got, where) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+        if (r->weights(r->of, &got, where) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
         memcpy((char *)out + l * bytes, got, bytes);
         attn_text_free(cli_context(), got);
+        if (choice->neurons && !add_vectors(c, g, l, r, where)) return false;
     }
     return out != NULL;
 }
@@ -107,32 +144,47 @@ static bool write_page(const command *c, const gallery *g, const gallery_choice 
 }
 
 /* A name that can be one in Python. */
-static void python_name(char out[32], const char *name) {
-    snprintf(out, 32, "%s", name);
+static void python_name(char out[32], const char *name, const char *what) {
+    snprintf(out, 32, "%s%s", name, what);
     for (char *at = out; *at; at++)
         if (*at == ' ' || *at == '-') *at = '_';
 }
 
-static bool write_arrays(const command *c, const gallery *g, const char *file) {
-    attn_named_tensor tensors[VIEWS];
+typedef struct arrays {
+    attn_named_tensor tensor[3 * VIEWS];
     attn_named_words words[SIDES];
-    char names[VIEWS + SIDES][32];
-    size_t n_words = 0;
-    for (size_t i = 0; i < g->n; i++) {
-        const attn_page_view *v = &g->view[i];
-        const size_t shape[] = {v->layers, v->heads, v->rows->n, v->columns->n};
-        const bool one = !strcmp(v->name, "alignment"); /* has no layers */
-        python_name(names[i], v->name);
-        tensors[i] = (attn_named_tensor){names[i],
-                                         attn_tensor_of(g->weights[i], ATTN_F32, one ? 2 : 4, one ? shape + 2 : shape)};
-    }
+    char name[3 * VIEWS + SIDES][32];
+    size_t n, n_words;
+} arrays;
+
+static void add_array(arrays *a, const char *view, const char *what, float *data, int rank, const size_t *shape) {
+    python_name(a->name[a->n], view, what);
+    a->tensor[a->n] = (attn_named_tensor){a->name[a->n], attn_tensor_of(data, ATTN_F32, rank, shape)};
+    a->n++;
+}
+
+static void add_arrays(arrays *a, const attn_page_view *v, float *weights, float *vectors) {
+    const size_t shape[] = {v->layers, v->heads, v->rows->n, v->columns->n};
+    const bool one = !strcmp(v->name, "alignment"); /* has no layers */
+    add_array(a, v->name, "", weights, one ? 2 : 4, one ? shape + 2 : shape);
+    if (!vectors) return;
+    const size_t queries[] = {v->layers, v->heads, v->rows->n, v->head_size};
+    const size_t keys[] = {v->layers, v->key_heads, v->columns->n, v->head_size};
+    add_array(a, v->name, "-queries", vectors, 4, queries);
+    add_array(a, v->name, "-keys", vectors + queries[0] * queries[1] * queries[2] * queries[3], 4, keys);
+}
+
+static bool write_arrays(const command *c, const gallery *g, const char *file) {
+    arrays a = {0};
+    for (size_t i = 0; i < g->n; i++) add_arrays(&a, &g->view[i], g->weights[i], g->vectors[i]);
     for (int i = 0; i < SIDES; i++) {
         const attn_page_axis *axis = &g->side[i].axis;
         if (!axis->name) continue;
-        python_name(names[VIEWS + i], axis->name);
-        words[n_words++] = (attn_named_words){names[VIEWS + i], axis->tokens, axis->n};
+        char *name = a.name[3 * VIEWS + a.n_words];
+        python_name(name, axis->name, "");
+        a.words[a.n_words++] = (attn_named_words){name, axis->tokens, axis->n};
     }
-    return attn_npz_save(cli_context(), file, tensors, g->n, words, n_words) == ATTN_OK ||
+    return attn_npz_save(cli_context(), file, a.tensor, a.n, a.words, a.n_words) == ATTN_OK ||
            cli_fail_status(c) == EXIT_DONE;
 }
 
@@ -149,10 +201,16 @@ typedef struct pair {
     const attn_hypothesis *h;
 } pair;
 
-static attn_status look_at_pair(void *user, float **got, attn_look where) {
-    const pair *p = user;
+static attn_status look_at_pair(const void *of, float **got, attn_look where) {
+    const pair *p = of;
     size_t rows, columns;
     return attn_look_at_pair(p->model, got, &rows, &columns, &where, p->source, p->count, p->h->id, p->h->count);
+}
+
+static attn_status pair_vectors(const void *of, attn_look_vectors *got, attn_look where) {
+    const pair *p = of;
+    return attn_look_at_pair_vectors(p->model, got, where.kind, where.layer, p->source, p->count, p->h->id,
+                                     p->h->count);
 }
 
 /* What the translator says looked at what, which needs no other look. */
@@ -173,6 +231,7 @@ bool gallery_of_pair(const command *c, const translator *t, const attn_translati
     } kinds[] = {{"encoder", SOURCE, SOURCE}, {"decoder", READ, READ}, {"cross", TARGET, SOURCE}};
     gallery g = {0};
     pair p = {t->model, picture_ids(c, &tr->source), tr->source.count, tr->hypothesis};
+    const reading r = {look_at_pair, pair_vectors, &p};
     bool fine = p.source != NULL;
     for (int i = 0; i < SIDES && fine; i++)
         fine = i == SOURCE
@@ -181,8 +240,7 @@ bool gallery_of_pair(const command *c, const translator *t, const attn_translati
                    : make_side(c, &g.side[i], t->tokenizer, p.h->text, p.h->span, p.h->count, side_names[i], i == READ);
     for (attn_look_kind k = ATTN_LOOK_ENCODER; k <= ATTN_LOOK_CROSS && fine; k++)
         if (!choice->kind || *choice->kind == k)
-            fine = add_kind(c, &g, t, choice, k, kinds[k].name, &g.side[kinds[k].rows], &g.side[kinds[k].columns],
-                            look_at_pair, &p);
+            fine = add_kind(c, &g, t, choice, k, kinds[k].name, &g.side[kinds[k].rows], &g.side[kinds[k].columns], &r);
     if (fine && !choice->kind) fine = add_alignment(c, &g, p.h);
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
@@ -198,21 +256,27 @@ typedef struct text {
     size_t count;
 } text;
 
-static attn_status look_at_text(void *user, float **got, attn_look where) {
-    const text *x = user;
+static attn_status look_at_text(const void *of, float **got, attn_look where) {
+    const text *x = of;
     return attn_look_at_text(x->model, got, where.layer, where.head, x->id, NULL, x->count);
+}
+
+static attn_status text_vectors(const void *of, attn_look_vectors *got, attn_look where) {
+    const text *x = of;
+    return attn_look_at_text_vectors(x->model, got, where.layer, x->id, NULL, x->count);
 }
 
 bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,
                      const char *file) {
     gallery g = {0};
     text x = {t->model, picture_ids(c, tokens), tokens->count};
+    const reading r = {look_at_text, text_vectors, &x};
     bool fine = x.id != NULL;
     side *own = &g.side[SOURCE];
     if (fine) fine = make_side(c, own, t->tokenizer, tokens->text, tokens->token, x.count, "text", false);
     if (fine)
         fine = add_kind(c, &g, t, choice, attn_model_is_encoder(t->model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER,
-                        "self-attention", own, own, look_at_text, &x);
+                        "self-attention", own, own, &r);
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
     free(x.id);

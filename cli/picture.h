@@ -44,6 +44,7 @@ void axis_free(picture_axis *a);
 typedef struct gallery_choice {
     const attn_look_kind *kind;
     size_t layer, head; /* from 1 */
+    bool neurons;       /* queries and keys too */
     const char *title, *about;
 } gallery_choice;
 /* Those of a translation in FILE.html or FILE.npz. Prints why not. */

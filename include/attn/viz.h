@@ -93,6 +93,12 @@ typedef struct attn_page_view {
     size_t layers, heads;
     size_t first_layer, first_head; /* their numbers, from 1; 0: 1 */
     bool whole;                     /* all layers and heads that the model has */
+    /* What was compared (attn_look_vectors), of these layers and heads; or NULL. Head h has the keys of key head
+     * h · key_heads / heads. */
+    const float *queries; /* (layers, heads, rows, head_size) */
+    const float *keys;    /* (layers, key_heads, columns, head_size) */
+    size_t key_heads, head_size;
+    float scale, softcap;
 } attn_page_view;
 
 typedef struct attn_page {
@@ -101,12 +107,13 @@ typedef struct attn_page {
     size_t n;    /* 1 … 16 */
     size_t open; /* the view that is seen at first */
 } attn_page;
-enum { ATTN_PAGE_WEIGHTS = 1 << 28 }; /* at most */
+enum { ATTN_PAGE_WEIGHTS = 1 << 28 }; /* at most; a number of a query or key counts as two */
 
 /* One HTML file that needs nothing else and may load nothing: every head small, one of them large, as a heat map with
- * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by their scores. Weights are kept as
- * bytes, to within 0.004. Gives text as those above; labels and values that are no weights as there. Errors:
- * besides, ATTN_E_SHAPE for more than ATTN_PAGE_WEIGHTS. */
+ * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by their scores; with queries and
+ * keys also a head's, number by number. Weights are kept as bytes, to within 0.004, the vectors in f16. Gives text as
+ * those above; labels and values that are no weights as there. Errors: besides, ATTN_E_SHAPE for more than
+ * ATTN_PAGE_WEIGHTS. */
 ATTN_API attn_status attn_page_html(attn_context *ctx, char **out, size_t *bytes, const attn_page *page);
 
 #ifdef __cplusplus

@@ -1,5 +1,7 @@
-/* page.c: many heads as one HTML page. page.html is its text and style, page.js its script; the words go in as JSON
- * without a < that could end its element, the weights as bytes, deflated, in base64. */
+/* page.c: many heads as one HTML page. page.html is its text and style, page.js and page_neurons.js its script; the
+ * words go in as JSON without a < that could end its element, the weights as bytes, behind them queries and keys in
+ * f16, all deflated, in base64. */
+#include "base/half.h"
 #include "viz/drawing.h"
 
 #include <jansson.h>
@@ -7,11 +9,11 @@
 #include <string.h>
 #include <zlib.h>
 
-extern const char viz_page_file[], viz_page_script[]; /* end with a 0 */
+extern const char viz_page_file[], viz_page_script[], viz_page_neurons[]; /* end with a 0 */
 
 enum { VIEWS = 16, LEVELS = 254, NO_WEIGHT = 255, TIP = VIZ_TIP_COLUMNS };
 
-/* ---- weights ------------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------------------------- */
 
 /* A weight w is the byte c with w = (c / LEVELS)²: small ones keep more of their digits than in equal steps. */
 static uint8_t code_of(float w) {
@@ -33,26 +35,44 @@ static void drain(attn_buffer *out, z_stream *stream, int flush) {
     } while (stream->avail_out == 0 && out->status == ATTN_OK);
 }
 
-static void deflate_weights(attn_buffer *out, z_stream *stream, const float *weights, size_t n) {
+/* Numbers as bytes each or, as halves, two, the lower first. */
+static void deflate_numbers(attn_buffer *out, z_stream *stream, const float *x, size_t n, bool halves) {
     uint8_t part[1 << 12];
+    const size_t bytes = halves ? 2 : 1;
     for (size_t at = 0; at < n && out->status == ATTN_OK;) {
-        const size_t m = ATTN_MIN(n - at, sizeof part);
-        for (size_t i = 0; i < m; i++) part[i] = code_of(weights[at + i]);
+        const size_t m = ATTN_MIN(n - at, sizeof part / bytes);
+        for (size_t i = 0; i < m; i++)
+            if (halves) {
+                const uint16_t half = attn_f16_of(x[at + i]);
+                part[2 * i] = (uint8_t)half, part[2 * i + 1] = (uint8_t)(half >> 8);
+            } else {
+                part[i] = code_of(x[at + i]);
+            }
         stream->next_in = part;
-        stream->avail_in = (unsigned)m;
+        stream->avail_in = (unsigned)(m * bytes);
         drain(out, stream, Z_NO_FLUSH);
         at += m;
     }
 }
 
 static size_t weights_of(const attn_page_view *v) { return v->layers * v->heads * v->rows->n * v->columns->n; }
+static size_t queries_of(const attn_page_view *v) {
+    return v->queries ? v->layers * v->heads * v->rows->n * v->head_size : 0;
+}
+static size_t keys_of(const attn_page_view *v) {
+    return v->queries ? v->layers * v->key_heads * v->columns->n * v->head_size : 0;
+}
 
 static attn_status add_weights(attn_buffer *out, const attn_page *page) {
     attn_buffer packed = ATTN_BUFFER_INIT(out->ctx);
     z_stream stream = {.zalloc = zlib_allocate, .zfree = zlib_release, .opaque = out->ctx};
     if (deflateInit(&stream, 6) != Z_OK) return ATTN_E_NOMEM;
     for (size_t i = 0; i < page->n; i++)
-        deflate_weights(&packed, &stream, page->views[i].weights, weights_of(&page->views[i]));
+        deflate_numbers(&packed, &stream, page->views[i].weights, weights_of(&page->views[i]), false);
+    for (size_t i = 0; i < page->n; i++) {
+        deflate_numbers(&packed, &stream, page->views[i].queries, queries_of(&page->views[i]), true);
+        deflate_numbers(&packed, &stream, page->views[i].keys, keys_of(&page->views[i]), true);
+    }
     stream.avail_in = 0;
     drain(&packed, &stream, Z_FINISH);
     deflateEnd(&stream);
@@ -112,21 +132,32 @@ static json_t *axis_json(attn_buffer *text, const attn_page_axis *axis) {
                      labels(text, whole ? axis->tokens : axis->words, whole ? axis->n : axis->n_words), "word", word);
 }
 
-static json_t *view_json(attn_buffer *text, const attn_page_view *v, size_t at) {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "name", label(text, v->name, TIP, 0), "rows",
-                     axis_json(text, v->rows), "columns", axis_json(text, v->columns), "at", (json_int_t)at, "layers",
-                     (json_int_t)v->layers, "heads", (json_int_t)v->heads, "first",
+/* Where its numbers begin, and how many of what they are; null: there are none. */
+static json_t *vectors_json(const attn_page_view *v, size_t at) {
+    if (!v->queries) return json_null();
+    return json_pack("{s:I, s:I, s:I, s:f, s:f}", "at", (json_int_t)at, "keyHeads", (json_int_t)v->key_heads, "size",
+                     (json_int_t)v->head_size, "scale", (double)v->scale, "softcap", (double)v->softcap);
+}
+
+/* at, vectors_at: where its weights, its queries and keys begin. */
+static json_t *view_json(attn_buffer *text, const attn_page_view *v, size_t at, size_t vectors_at) {
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}", "name", label(text, v->name, TIP, 0),
+                     "rows", axis_json(text, v->rows), "columns", axis_json(text, v->columns), "at", (json_int_t)at,
+                     "layers", (json_int_t)v->layers, "heads", (json_int_t)v->heads, "first",
                      (json_int_t)ATTN_MAX(v->first_layer, 1), "firstHead", (json_int_t)ATTN_MAX(v->first_head, 1),
-                     "square", v->rows == v->columns, "whole", v->whole);
+                     "square", v->rows == v->columns, "whole", v->whole, "vectors", vectors_json(v, vectors_at));
 }
 
 static json_t *page_json(attn_buffer *text, const attn_page *page) {
     const attn_page_view *open = &page->views[page->open];
     json_t *views = json_array(), *map = json_array();
-    size_t at = 0;
+    size_t at = 0, vectors_at = 0;
+    for (size_t i = 0; i < page->n; i++) vectors_at += weights_of(&page->views[i]);
     for (size_t i = 0; i < page->n; i++) {
-        append(&views, view_json(text, &page->views[i], at));
-        at += weights_of(&page->views[i]);
+        const attn_page_view *v = &page->views[i];
+        append(&views, view_json(text, v, at, vectors_at));
+        at += weights_of(v);
+        vectors_at += 2 * (queries_of(v) + keys_of(v));
     }
     for (size_t i = 0; i < VIZ_MAP_STOPS; i++)
         append(&map, json_pack("[i, i, i]", viz_map_stops[i].r, viz_map_stops[i].g, viz_map_stops[i].b));
@@ -171,6 +202,7 @@ static attn_status add_title(attn_buffer *out, const attn_page *page) {
 static attn_status add_script(attn_buffer *out, const attn_page *page) {
     (void)page;
     attn_buffer_text(out, viz_page_script);
+    attn_buffer_text(out, viz_page_neurons);
     return out->status;
 }
 
@@ -186,6 +218,20 @@ static attn_status check_axis(attn_context *ctx, const attn_page_axis *axis, con
     return ATTN_OK;
 }
 
+/* The bytes of a view's numbers added to *all; false: too many. */
+static bool count(size_t *all, const attn_page_view *v) {
+    const size_t parts[][5] = {{v->layers, v->heads, v->rows->n, v->columns->n, 1},
+                               {v->layers, v->heads, v->rows->n, v->head_size, 2},
+                               {v->layers, v->key_heads, v->columns->n, v->head_size, 2}};
+    for (size_t i = 0; i < (v->queries ? ATTN_COUNT(parts) : 1); i++) {
+        size_t n = 1;
+        for (size_t k = 0; k < ATTN_COUNT(parts[i]); k++)
+            if (!attn_size_mul(&n, n, parts[i][k])) return false;
+        if (!attn_size_add(all, *all, n)) return false;
+    }
+    return *all <= ATTN_PAGE_WEIGHTS;
+}
+
 static attn_status check(attn_context *ctx, const attn_page *page) {
     if (!page || !page->views || page->n < 1 || page->n > VIEWS || page->open >= page->n)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "a page has %zu views, of which number %zu is open; expected 1 to %d",
@@ -194,13 +240,16 @@ static attn_status check(attn_context *ctx, const attn_page *page) {
     for (size_t i = 0; i < page->n; i++) {
         const attn_page_view *v = &page->views[i];
         const char *name = v->name ? v->name : "";
-        size_t n;
         ATTN_TRY(check_axis(ctx, v->rows, name));
         ATTN_TRY(check_axis(ctx, v->columns, name));
         if (!v->weights || !v->layers || !v->heads)
             return attn_fail(ctx, ATTN_E_ARGUMENT, "a page's \"%s\" has no weights", name);
-        if (!attn_size_mul(&n, v->layers, v->heads) || !attn_size_mul(&n, n, v->rows->n) ||
-            !attn_size_mul(&n, n, v->columns->n) || !attn_size_add(&all, all, n) || all > ATTN_PAGE_WEIGHTS)
+        if (v->queries && (!v->keys || !v->head_size || !v->key_heads || v->heads % v->key_heads))
+            return attn_fail(ctx, ATTN_E_ARGUMENT,
+                             "a page's \"%s\" has queries of %zu heads with %zu numbers each and %s of %zu key heads, "
+                             "expected keys, and a divisor of the heads",
+                             name, v->heads, v->head_size, v->keys ? "keys" : "no keys", v->key_heads);
+        if (!count(&all, v))
             return attn_fail(ctx, ATTN_E_SHAPE,
                              "a page's \"%s\" has %zu layers of %zu heads of %zu × %zu weights, expected at most %d in "
                              "all: fewer layers or a shorter text",

@@ -71,9 +71,9 @@ function merge(v, w) {
 
 // What is drawn: {rows, columns: labels, values}.
 function matrix() {
-  const v = view(), words = by("units").value === "words";
+  const v = view(), neurons = by("form").value === "neurons", words = by("units").value === "words" && !neurons;
   let values = ofTokens(v, state.layer, state.head);
-  if (by("first").value === "hidden") {
+  if (by("first").value === "hidden" && !neurons) {
     const n = v.columns.tokens.length;
     for (let i = 0; i < v.rows.tokens.length; i++) {
       let sum = 0;
@@ -447,8 +447,10 @@ by("grid").onkeydown = event => {
 
 // ---- what is chosen ------------------------------------------------------------------------------------------------
 
+const FORMS = ["map", "lines", "neurons"];
 const said = text => make("bdi", {textContent: text}); // its direction is its own
 function say() {
+  if (by("form").value === "neurons") return sayNeurons();
   const m = shown, r = state.row, c = state.column, cell = by("cell");
   cell.replaceChildren();
   if (r < 0 || r >= m.rows.length) return;
@@ -458,10 +460,10 @@ function say() {
   cell.append(" ← ", said(m.columns[c]), " ", Number.isNaN(w) ? "no weight" : w.toFixed(3));
 }
 function draw() {
-  const lines = by("form").value === "lines";
-  by("map").hidden = lines;
-  by("lines").hidden = !lines;
-  (lines ? drawLines : drawMap)();
+  const form = by("form").value, neurons = form === "neurons";
+  for (const id of FORMS) by(id).hidden = id !== form;
+  for (const id of ["units", "scale", "first"]) by(id).disabled = neurons; // they are those of tokens as they are
+  ({map: drawMap, lines: drawLines, neurons: drawNeurons})[form]();
   say();
 }
 // What the address says after #: cross,2,5,lines; a layer's mean or max in place of a head; encoder,rollout.
@@ -499,15 +501,16 @@ function choose(layer, head) {
   if (several) wanted = {layer, head};
   shown = matrix();
   by("head").textContent = several ? `${v.name}, ${nameOf(v, layer, head)}` : v.name;
-  by("facts").replaceChildren(v.square ? "who looks down the left, what is looked at along the top"
-    : `${v.rows.name} down the left, ${v.columns.name} along the top`);
+  const [rows, columns] = v.square ? ["who looks", "what is looked at"] : [v.rows.name, v.columns.name];
+  by("facts").replaceChildren({map: `${rows} down the left, ${columns} along the top`, lines: `${rows} on the left, ${columns} on the right`,
+    neurons: "a query beside every key, number by number: their products add up to the score"}[by("form").value]);
   if (layer >= 0 && head >= 0) {
     const x = measured(v, layer, head);
     for (const key of meantIn(v))
       if (key in x) by("facts").append("; ", make("span", {textContent: `${MEASURES[key][0]} ${x[key].toFixed(digits(key))}`,
         title: `${x[key].toFixed(3)} ${MEASURES[key][1]}`}));
   }
-  for (const id of ["map", "lines"]) by(id).setAttribute("aria-label", by("head").textContent);
+  for (const id of FORMS) by(id).setAttribute("aria-label", by("head").textContent);
   mark();
   draw();
   note();
@@ -522,6 +525,9 @@ function open(index, layer, head) {
   for (const b of by("views").children) b.setAttribute("aria-pressed", +b.dataset.view === index);
   for (const b of by("views").children) b.style.borderColor = +b.dataset.view === index ? "var(--mark)" : "";
   by("units").parentNode.hidden = same(v.rows) && same(v.columns);
+  const neurons = by("form").querySelector("[value=neurons]");
+  neurons.hidden = neurons.disabled = !v.vectors;
+  if (!v.vectors && by("form").value === "neurons") by("form").value = "map";
   const meant = meantIn(v);
   for (const o of by("order").options) o.hidden = o.disabled = !!o.value && !meant.includes(o.value);
   by("order").value = meant.includes(ordered) ? ordered : "";
@@ -614,7 +620,7 @@ lines.onkeydown = event => {
   say();
 };
 by("save").onclick = () => {
-  const from = by("form").value === "lines" ? lines : map, picture = make("canvas", {width: from.width, height: from.height});
+  const from = by(by("form").value), picture = make("canvas", {width: from.width, height: from.height});
   const g = picture.getContext("2d");
   g.fillStyle = colour("--paper");
   g.fillRect(0, 0, from.width, from.height);
@@ -655,7 +661,15 @@ function start() {
   by("units").onchange = () => { forget(); choose(state.layer, state.head); };
   by("first").onchange = () => choose(state.layer, state.head);
   by("scale").onchange = () => { scaled = true; draw(); };
-  by("form").onchange = () => { draw(); note(); };
+  let form = by("form").value;
+  by("form").onchange = () => {
+    const one = by("form").value === "neurons", other = form === "neurons"; // which are of tokens, and of one head
+    form = by("form").value;
+    if (one !== other) forget();
+    if (one && state.layer >= 0) choose(state.layer, Math.max(0, state.head));
+    else choose(state.layer, state.head);
+  };
+  startNeurons();
   makeTable();
   const redraw = () => { makeTable(); drawOverview(); draw(); };
   dark.onchange = redraw;

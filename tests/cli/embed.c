@@ -167,7 +167,10 @@ static void test_page_of_encoder(void **state) {
     check_page(NULL, NULL, 2, 3, 1, 1);
     check_page("--layer", "2", 1, 3, 2, 1);
     check_page("--head", "3", 2, 1, 1, 3);
-    const outcome *o = RUN("show", "-m", encoder, "-o", in_folder("none.html"), "--head", "4", "a b");
+    const outcome *o = RUN("show", "-m", encoder, "--neurons", "a b");
+    assert_code(o, 2);
+    assert_says(o, "found --neurons, expected -o x.html or -o x.npz with it");
+    o = RUN("show", "-m", encoder, "-o", in_folder("none.html"), "--head", "4", "a b");
     assert_code(o, 1);
     assert_says(o, "layer 0, head 4: the model has 2 layers of 3 heads");
 }

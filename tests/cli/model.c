@@ -392,6 +392,9 @@ static void test_page(void **state) {
     assert_code(RUN("show", "-m", attends, "-o", in_folder("none/x.html"), "Der Hund"), 1);
     const outcome *o;
     for (int html = 0; html < 2; html++) { /* a recurrent model has no heads */
+        o = RUN("show", "-m", attends, "-o", in_folder(html ? "h.html" : "h.npz"), "--neurons", "Der Hund");
+        assert_code(o, 1);
+        assert_says(o, "the bahdanau model has no heads to look at");
         o = RUN("show", "-m", attends, "-o", in_folder(html ? "h.html" : "h.npz"), "--kind", "encoder", "Der Hund");
         assert_code(o, 1);
         assert_says(o, "the bahdanau model has no heads to look at");

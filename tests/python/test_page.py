@@ -210,3 +210,80 @@ def test_scores_of_heads(folder):
         for name, x in scores(w, tokens).items():
             assert abs(found[name] - x) < (0.1 if name in ("entropy", "distance") else 0.004), (name, found[name], x)
     assert json.loads(log[-1]) == ["entropy", "distance", "before", "itself", "first", "same", "induction"]  # it is causal
+
+
+# Of every head the largest difference between its weights and the softmax of the scores of what it may see.
+NEURONS = """
+  const differ = v => {
+    let worst = 0;
+    for (let h = 0; h < v.layers * v.heads; h++) {
+      const layer = Math.floor(h / v.heads), head = h % v.heads, x = vectorsOf(v, layer, head), C = v.columns.tokens.length;
+      const w = ofTokens(v, layer, head);
+      for (let i = 0; i < v.rows.tokens.length; i++) {
+        const seen = j => !v.causal || j <= i, e = Array.from({length: C}, (_, j) => seen(j) ? Math.exp(scoreOf(x, i, j)) : 0);
+        const sum = e.reduce((a, b) => a + b);
+        for (let j = 0; j < C; j++) worst = Math.max(worst, Math.abs(e[j] / sum - w[i * C + j]));
+      }
+    }
+    return worst;
+  };
+  for (const v of data.views) log.push(v.name + " " + (v.vectors ? differ(v) : "none"));
+  log.push(head(), by("form").value, by("neurons").hidden, by("map").hidden, location.hash);
+  set("form", "map");
+  by("grid").querySelector("[data-head='-1']").click();
+  set("units", "words");
+  set("form", "neurons");
+  log.push(head(), shown.rows.length === view().rows.tokens.length);
+  const canvas = by("neurons"), box = canvas.getBoundingClientRect();
+  send(canvas, PointerEvent, "pointermove", {clientX: box.left + 5, clientY: box.top + 2.5 * LINE});
+  log.push(cell(), chosenQuery());
+  send(canvas, MouseEvent, "click", {clientX: box.left + 5, clientY: box.top + 2.5 * LINE});
+  send(canvas, PointerEvent, "pointermove", {clientX: box.left + parts.key, clientY: box.top + 1.5 * LINE});
+  log.push(cell(), chosenQuery());
+  key(canvas, "ArrowUp");
+  key(canvas, "ArrowRight");
+  log.push(chosenQuery(), state.column);
+  key(canvas, "Escape");
+  log.push(state.kept, chosenQuery() === shown.rows.length - 1);
+  by("grid").querySelector("[data-head='-1']").click();
+  log.push(head(), cell() === "");"""
+
+
+def test_neurons(folder):
+    page = show(folder, "de-en", "Der Hund schl\u00e4ft.", "--neurons")
+    log = drive(folder, page, NEURONS, "#cross,2,5,neurons")
+    assert [line.split()[0] for line in log[:4]] == ["encoder", "decoder", "cross", "alignment"] and log[3] == "alignment none"
+    assert all(float(line.split()[1]) < 0.006 for line in log[:3]), log[:3]
+    assert log[4:9] == ["cross, layer 2, head 5", "neurons", "false", "true", "#cross,2,5,neurons"]
+    assert log[9:11] == ["cross, layer 1, head 1", "true"]
+    assert log[12] == "1" and re.fullmatch(
+        r"(\S+) ← (\S+) score −?\d+\.\d{3}, weight 0\.\d{3}; ([+−]\d+\.\d\d from \d+(, )?){4}", log[13]), log[13]
+    assert log[13].startswith(log[11]) and log[14] == "1"
+    assert log[15:19] == ["0", "1", "-1", "true"]
+    assert log[19:] == ["cross, layer 1, mean of its heads", "true"]
+
+
+def test_neurons_of_heads_that_share_keys(folder):
+    text = folder / "text.txt"
+    text.write_text("the dog and the cat sing and the dog and the cat laugh\n")
+    given = ("hidden_size=16", "num_attention_heads=4", "num_key_value_heads=2", "num_hidden_layers=2", "intermediate_size=16",
+             "max_position_embeddings=32")
+    subprocess.run([PROGRAM, "train", "-q", "--model", "llama", "-d", text, "--valid", text, "--steps", "2", *(
+        part for setting in given for part in ("--set", setting)), "-o", folder / "llama"], check=True)
+    script = """
+  const v = view();
+  for (let h = 0; h < v.heads; h++) log.push(JSON.stringify([[...vectorsOf(v, 1, h).q], [...vectorsOf(v, 1, h).k]]));"""
+    for choice in ((), ("--head", "3")):
+        for name in ("page.html", "heads.npz"):
+            subprocess.run([PROGRAM, "show", "-m", folder / "llama", "--neurons", "-o", folder / name, *choice, "the dog and"], check=True)
+        arrays = np.load(folder / "heads.npz")
+        queries, keys = arrays["self_attention_queries"][1], arrays["self_attention_keys"][1]
+        assert (len(queries), len(keys)) == ((1, 1) if choice else (4, 2))
+        log = drive(folder, folder / "page.html", script)
+        for h, line in enumerate(log):
+            q, k = (np.array(x) for x in json.loads(line))
+            assert np.abs(q - queries[h].ravel()).max() < 1e-3 * np.abs(queries).max()
+            assert np.abs(k - keys[h * len(keys) // len(queries)].ravel()).max() < 1e-3 * np.abs(keys).max()
+        assert len(log) == len(queries)
+        if not choice: whole = queries, keys
+        else: assert (queries[0] == whole[0][2]).all() and (keys[0] == whole[1][1]).all()

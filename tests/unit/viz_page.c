@@ -1,4 +1,5 @@
 /* The page of many heads: its weights and words come back as they were, and nothing of them is markup. */
+#include "base/half.h"
 #include "viz_check.h"
 
 #include <jansson.h>
@@ -17,9 +18,11 @@ static const attn_page_axis source = {.name = "<source>", .tokens = sources, .n 
 static const attn_page_axis target = {"target", targets, ROWS, target_words, word, 2};
 static float weights[ALL], square[CELLS * CELLS];
 static const attn_page_view views[] = {
-    {"cross", &target, &source, weights, LAYERS, HEADS, 4, 0, false},
-    {"</title><b>", &source, &source, square, 1, 1, 0, 0, true},
+    {"cross", &target, &source, weights, LAYERS, HEADS, .first_layer = 4},
+    {"</title><b>", &source, &source, square, 1, 1, .whole = true},
 };
+enum { SIZE = 4, KEY_HEADS = 1 };
+static float queries[LAYERS * HEADS * ROWS * SIZE], keys[LAYERS * KEY_HEADS * COLUMNS * SIZE];
 static const attn_page plain = {"A & <title>", "two\nlines\t\x01", views, 2, 0};
 
 static attn_status draw(attn_context *c, char **out) { return attn_page_html(c, out, NULL, &plain); }
@@ -72,6 +75,48 @@ static void weights_come_back(void **state) {
     assert_int_equal(draw(ctx, &again), ATTN_OK);
     assert_string_equal(page, again);
     attn_text_free(ctx, again);
+    attn_text_free(ctx, page);
+}
+
+/* Behind the weights the vectors of each view that has some, in f16. */
+static void vectors_come_back(void **state) {
+    (void)state;
+    enum {
+        QUERIES = sizeof queries / sizeof *queries,
+        KEYS = sizeof keys / sizeof *keys,
+        BEFORE = ALL + COLUMNS * COLUMNS
+    };
+    attn_page_view both[2] = {views[1], views[0]};
+    both[1].queries = queries, both[1].keys = keys, both[1].key_heads = KEY_HEADS, both[1].head_size = SIZE;
+    both[1].scale = 0.5f, both[1].softcap = 30;
+    for (size_t i = 0; i < QUERIES; i++) queries[i] = (float)i / 7 - 5;
+    for (size_t i = 0; i < KEYS; i++) keys[i] = 1e-6f * (float)i; /* subnormal there */
+    keys[1] = -INFINITY, keys[2] = 7e4f, keys[3] = -65504;
+    char *page;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &(attn_page){.views = both, .n = 2}), ATTN_OK);
+    char *text = element(page, "id=\"weights\">"), *words = element(page, "id=\"data\">");
+    uint8_t *packed = malloc(strlen(text) + 1), bytes[BEFORE + 2 * (QUERIES + KEYS) + 1];
+    uLongf n = sizeof bytes;
+    assert_int_equal(uncompress(bytes, &n, packed, unbase64(text, packed)), Z_OK);
+    assert_int_equal(n, sizeof bytes - 1);
+    for (size_t i = 0; i < QUERIES + KEYS; i++) {
+        const uint16_t half = (uint16_t)(bytes[BEFORE + 2 * i] | bytes[BEFORE + 2 * i + 1] << 8);
+        const float found = attn_float_of_f16(half), x = i < QUERIES ? queries[i] : keys[i - QUERIES];
+        if (fabsf(x) > 65504) assert_true(isinf(found) && signbit(found) == signbit(x));
+        else assert_true(fabsf(found - x) <= fmaxf(fabsf(x) * 0x1p-11f, 0x1p-25f));
+    }
+    json_t *root = json_loads(words, 0, NULL), *list = json_object_get(root, "views");
+    assert_true(json_is_null(json_object_get(json_array_get(list, 0), "vectors")));
+    const json_t *found = json_object_get(json_array_get(list, 1), "vectors");
+    assert_int_equal(json_integer_value(json_object_get(found, "at")), BEFORE);
+    assert_int_equal(json_integer_value(json_object_get(found, "keyHeads")), KEY_HEADS);
+    assert_int_equal(json_integer_value(json_object_get(found, "size")), SIZE);
+    assert_true(json_real_value(json_object_get(found, "scale")) == 0.5);
+    assert_true(json_real_value(json_object_get(found, "softcap")) == 30);
+    json_decref(root);
+    free(packed);
+    free(text);
+    free(words);
     attn_text_free(ctx, page);
 }
 
@@ -135,6 +180,11 @@ static void refused(void **state) {
     assert_non_null(strstr(attn_error(ctx), "expected at most 268435456 in all"));
     v = views[0], v.heads = 0;
     assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    v = views[0], v.queries = v.keys = weights, v.head_size = 1, v.key_heads = 2;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    assert_non_null(strstr(attn_error(ctx), "queries of 3 heads with 1 numbers each and keys of 2 key heads"));
+    v.key_heads = 1, v.head_size = SIZE_MAX / 2 + 1;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_SHAPE);
     attn_page_axis beyond = target;
     beyond.n_words = 1;
     v = views[0], v.rows = &beyond;
@@ -156,7 +206,8 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_come_back), cmocka_unit_test(words_stay_words),
-                                       cmocka_unit_test(memory_may_fail_anywhere), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_come_back), cmocka_unit_test(vectors_come_back),
+                                       cmocka_unit_test(words_stay_words), cmocka_unit_test(memory_may_fail_anywhere),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
