@@ -11,7 +11,7 @@ static const attn_look_kind looks[] = {
 static const char *const kind_names[] = {"alignment", "encoder", "decoder", "cross", NULL};
 
 typedef struct settings {
-    const char *model, *output, *target, *title;
+    const char *model, *output, *target, *title, *beside;
     int kind;
     long long beam_size, max_source, layer, head;
     double scale;
@@ -33,6 +33,11 @@ static const option_spec options[] = {
      0, 0, kind_names},
     {"layer", 0, OPTION_INT, AT(layer), "N", "of a head: which layer, from 1 (the last)", 1, 1000, NULL},
     {"head", 0, OPTION_INT, AT(head), "N", "which head of it, from 1 (the mean of all)", 1, 1000, NULL},
+    {"beside", 0, OPTION_TEXT, AT(beside), "TEXT",
+     "with a page or arrays a second text: the page shows the two beside one another and, where they have as many "
+     "tokens, "
+     "how they differ",
+     0, 0, NULL},
     {"neurons", 0, OPTION_FLAG, AT(neurons), NULL,
      "with a page or arrays the queries and keys too, which a page shows number by number: in x.html 2.7 bytes for "
      "each "
@@ -123,21 +128,21 @@ static bool is_gallery(const settings *s) {
     return s->output && (cli_ends_with(s->output, ".html") || cli_ends_with(s->output, ".npz"));
 }
 
-static gallery_choice choice_of(const settings *s, const attn_look_kind *kind, const char *text, const char *about) {
-    return (gallery_choice){kind, (size_t)s->layer, (size_t)s->head, s->neurons, s->title ? s->title : text, about};
+static gallery_choice choice_of(const settings *s, const attn_look_kind *kind, const char *about) {
+    return (gallery_choice){kind, (size_t)s->layer, (size_t)s->head, s->neurons, s->title, about};
 }
 
-static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr) {
+/* n translations, two for a gallery alone. */
+static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr, size_t n) {
     const attn_hypothesis *h = tr->hypothesis;
     picture p;
-    if (!h->alignment) {
-        cli_fail(c, "the text is blank: there is nothing to look at");
-        return false;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (!tr[i].hypothesis->alignment)
+            return cli_fail(c, "%s is blank: there is nothing to look at", i ? "--beside" : "the text") == EXIT_DONE;
     if (is_gallery(s)) {
         const gallery_choice choice =
-            choice_of(s, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], tr->source.text, h->text);
-        return gallery_of_pair(c, t, tr, &choice, s->output);
+            choice_of(s, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], n > 1 ? s->model : h->text);
+        return gallery_of_pairs(c, t, tr, n, &choice, s->output);
     }
     if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
     if (!(s->tokens ? picture_make_tokens(c, &p, t->tokenizer, tr, h) : picture_make(c, &p, tr, h))) return false;
@@ -148,45 +153,42 @@ static bool look(const command *c, const settings *s, const translator *t, const
 
 static bool show(const command *c, const settings *s, const translator *t, const char *text) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
-    const char *const texts[] = {text, s->target}, *const names[] = {"the text", "--target"};
+    const char *const texts[] = {text, s->beside, s->target}, *const names[] = {"the text", "--beside", "--target"};
     bool fine = cli_attends(c, t);
-    for (int i = 0; i < 2 && fine && texts[i]; i++)
-        fine = cli_check_text(c, names[i], 0, texts[i], strlen(texts[i])) &&
-               cli_check_length(c, t->tokenizer, &tokens, names[i], 0, texts[i], strlen(texts[i]), s->max_source);
+    for (int i = 0; i < 3 && fine; i++)
+        if (texts[i])
+            fine = cli_check_text(c, names[i], 0, texts[i], strlen(texts[i])) &&
+                   cli_check_length(c, t->tokenizer, &tokens, names[i], 0, texts[i], strlen(texts[i]), s->max_source);
     attn_tokens_free(cli_context(), &tokens);
     if (!fine) return false;
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.beam_size = (int)s->beam_size;
     o.max_source_tokens = (size_t)s->max_source;
-    attn_translation own = {.source = ATTN_TOKENS_INIT}, tr = own;
-    const char *target = s->target;
+    const size_t n = s->beside ? 2 : 1;
+    attn_translation own[2] = {{.source = ATTN_TOKENS_INIT}, {.source = ATTN_TOKENS_INIT}}, tr[2] = {own[0], own[1]};
+    const char *target[2] = {s->target, s->target};
     attn_status status = ATTN_OK;
-    if (!target) {
-        status = attn_translate(t->model, t->tokenizer, &own, &text, NULL, 1, &o);
-        if (status == ATTN_OK) target = own.hypothesis->text;
+    if (!s->target) {
+        status = attn_translate(t->model, t->tokenizer, own, texts, NULL, n, &o);
+        for (size_t i = 0; i < n && status == ATTN_OK; i++) target[i] = own[i].hypothesis->text;
     }
     o.posterior = s->posterior;
     bool given = s->target || s->posterior;
-    if (status == ATTN_OK && given) status = attn_translate_forced(t->model, t->tokenizer, &tr, &text, &target, 1, &o);
-    fine = status == ATTN_OK ? look(c, s, t, given ? &tr : &own) : cli_fail_status(c) == EXIT_DONE;
-    attn_translation_clear(cli_context(), &own);
-    attn_translation_clear(cli_context(), &tr);
+    if (status == ATTN_OK && given) status = attn_translate_forced(t->model, t->tokenizer, tr, texts, target, n, &o);
+    fine = status == ATTN_OK ? look(c, s, t, given ? tr : own, n) : cli_fail_status(c) == EXIT_DONE;
+    for (size_t i = 0; i < n; i++) {
+        attn_translation_clear(cli_context(), &own[i]);
+        attn_translation_clear(cli_context(), &tr[i]);
+    }
     return fine;
 }
 
 /* ---- language models and encoders: one text ------------------------------------------------------------------- */
 
-static bool look_at_text(const command *c, const settings *s, const translator *t, attn_tokens *tokens) {
+static bool look_at_text(const command *c, const settings *s, const translator *t, const attn_tokens *tokens) {
     attn_context *ctx = cli_context();
     picture p = {0};
     float *weights;
-    if (s->max_source && tokens->count > (size_t)s->max_source)
-        return cli_fail(c, "the text: found %zu tokens, expected at most %lld (--max-source)", tokens->count,
-                        s->max_source) == EXIT_DONE;
-    if (is_gallery(s)) {
-        const gallery_choice choice = choice_of(s, NULL, tokens->text, s->model);
-        return gallery_of_text(c, t, tokens, &choice, s->output);
-    }
     int32_t *ids = picture_ids(c, tokens);
     if (!ids) return false;
     const size_t layer = s->layer ? (size_t)s->layer - 1 : ATTN_LAST_LAYER;
@@ -199,14 +201,27 @@ static bool look_at_text(const command *c, const settings *s, const translator *
     return fine;
 }
 
-static bool show_text(const command *c, const settings *s, const translator *t, const char *text) {
-    attn_tokens tokens = ATTN_TOKENS_INIT;
-    if (!cli_check_text(c, "the text", 0, text, strlen(text))) return false;
+static bool read_text(const command *c, const settings *s, const translator *t, attn_tokens *tokens, const char *text,
+                      const char *name) {
+    if (!cli_check_text(c, name, 0, text, strlen(text))) return false;
     const attn_status status = attn_model_is_encoder(t->model)
-                                   ? attn_tokenize(t->tokenizer, &tokens, text, strlen(text), true)
-                                   : attn_language_tokenize(t->tokenizer, &tokens, text, strlen(text));
-    const bool fine = status == ATTN_OK ? look_at_text(c, s, t, &tokens) : cli_fail_status(c) == EXIT_DONE;
-    attn_tokens_free(cli_context(), &tokens);
+                                   ? attn_tokenize(t->tokenizer, tokens, text, strlen(text), true)
+                                   : attn_language_tokenize(t->tokenizer, tokens, text, strlen(text));
+    if (status != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    if (!s->max_source || tokens->count <= (size_t)s->max_source) return true;
+    return cli_fail(c, "%s: found %zu tokens, expected at most %lld (--max-source)", name, tokens->count,
+                    s->max_source) == EXIT_DONE;
+}
+
+static bool show_text(const command *c, const settings *s, const translator *t, const char *text) {
+    attn_tokens tokens[2] = {ATTN_TOKENS_INIT, ATTN_TOKENS_INIT};
+    const gallery_choice choice = choice_of(s, NULL, s->model);
+    bool fine = read_text(c, s, t, &tokens[0], text, "the text");
+    if (fine && s->beside) fine = read_text(c, s, t, &tokens[1], s->beside, "--beside");
+    if (fine)
+        fine = is_gallery(s) ? gallery_of_texts(c, t, tokens, s->beside ? 2 : 1, &choice, s->output)
+                             : look_at_text(c, s, t, tokens);
+    for (int i = 0; i < 2; i++) attn_tokens_free(cli_context(), &tokens[i]);
     return fine;
 }
 
@@ -235,8 +250,9 @@ static int run(const command *c, int argc, char **argv) {
     if ((code = cli_check_output_name(c, s.output, ends)) != GO_ON) return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
-    if (s.neurons && !is_gallery(&s))
-        return cli_wrong_use(c, "found --neurons, expected -o x.html or -o x.npz with it");
+    if ((s.neurons || s.beside) && !is_gallery(&s))
+        return cli_wrong_use(c, "found %s, expected -o x.html or -o x.npz with it",
+                             s.neurons ? "--neurons" : "--beside");
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
     translator t;
     if (!(s.model ? cli_load_model(c, &t, s.model) : cli_load_translator(c, &t, NULL))) return EXIT_FAILED;
@@ -264,6 +280,7 @@ const command command_show = {
         "  attn show -o alignment.png \"Kannst du mir helfen diesen Satz zu übersetzen\"\n"
         "  attn show --kind encoder --layer 2 --head 1 -o head.svg \"Das Buch, das auf dem Tisch liegt, gehört mir\"\n"
         "  attn show -o heads.html \"Das Buch, das auf dem Tisch liegt, gehört mir\"\n"
+        "  attn show -m models/shakespeare -o two.html --beside \"my lady comes\" \"my lord comes\"\n"
         "  attn show -m smollm2.gguf --layer 3 --head 5 \"The cat that was sitting on the mat jumped\"",
     .options = options,
     .option_count = sizeof options / sizeof options[0],

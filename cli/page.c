@@ -13,16 +13,22 @@ typedef struct side {
     attn_page_axis axis;
 } side;
 
-enum { VIEWS = ATTN_LOOK_CROSS + 2 }; /* each kind, and the alignment */
+enum { TEXTS = 2, VIEWS = TEXTS * (ATTN_LOOK_CROSS + 2) }; /* each kind, and the alignment */
 typedef struct gallery {
-    side side[SIDES];
+    side side[TEXTS][SIDES];
+    char *text[TEXTS]; /* what stands above each; malloc'd */
+    size_t texts;
     attn_page_view view[VIEWS];
     float *weights[VIEWS], *vectors[VIEWS]; /* malloc'd; vectors: queries, then keys, or NULL */
     size_t n, all;                          /* all: what counts of the views so far */
 } gallery;
 
 static void gallery_free(gallery *g) {
-    for (int i = 0; i < SIDES; i++) axis_free(&g->side[i].tokens), axis_free(&g->side[i].words);
+    for (int i = 0; i < TEXTS * SIDES; i++) {
+        side *s = &g->side[i / SIDES][i % SIDES];
+        axis_free(&s->tokens), axis_free(&s->words);
+    }
+    for (size_t i = 0; i < TEXTS; i++) free(g->text[i]);
     for (size_t i = 0; i < VIEWS; i++) free(g->weights[i]), free(g->vectors[i]);
 }
 
@@ -133,32 +139,46 @@ static bool add_kind(const command *c, gallery *g, const translator *t, const ga
     return out != NULL;
 }
 
+/* malloc'd; NULL: no memory. */
+static char *joined(const char *a, const char *between, const char *b) {
+    const size_t bytes = strlen(a) + strlen(between) + strlen(b) + 1;
+    char *out = malloc(bytes);
+    if (out) snprintf(out, bytes, "%s%s%s", a, between, b);
+    return out;
+}
+
 static bool write_page(const command *c, const gallery *g, const gallery_choice *choice, const char *file) {
-    const attn_page page = {choice->title, choice->about, g->view, g->n, g->n - 1};
-    char *html;
+    const bool two = g->texts == 2;
+    const size_t of_text = g->n / g->texts;
+    char *title = choice->title ? strdup(choice->title) : joined(g->text[0], two ? " | " : "", two ? g->text[1] : "");
+    const attn_page page = {
+        title, choice->about, g->view, g->n, of_text - 1, two ? of_text : 0, {g->text[0], g->text[1]}};
+    char *html = NULL;
     size_t bytes;
-    if (attn_page_html(cli_context(), &html, &bytes, &page) != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
-    const bool fine = cli_write(c, file, html, bytes);
+    bool fine = title || cli_fail_memory(c) == EXIT_DONE;
+    if (fine && attn_page_html(cli_context(), &html, &bytes, &page) != ATTN_OK) fine = cli_fail_status(c) == EXIT_DONE;
+    if (fine) fine = cli_write(c, file, html, bytes);
     attn_text_free(cli_context(), html);
+    free(title);
     return fine;
 }
 
-/* A name that can be one in Python. */
-static void python_name(char out[32], const char *name, const char *what) {
-    snprintf(out, 32, "%s%s", name, what);
+/* A name that can be one in Python; that of a second text ends in _2. */
+static void python_name(char out[32], const char *name, const char *what, size_t text) {
+    snprintf(out, 32, "%s%s%s", name, what, text ? "-2" : "");
     for (char *at = out; *at; at++)
         if (*at == ' ' || *at == '-') *at = '_';
 }
 
 typedef struct arrays {
     attn_named_tensor tensor[3 * VIEWS];
-    attn_named_words words[SIDES];
-    char name[3 * VIEWS + SIDES][32];
-    size_t n, n_words;
+    attn_named_words words[TEXTS * SIDES];
+    char name[3 * VIEWS + TEXTS * SIDES][32];
+    size_t n, n_words, text; /* text: of which those are that come */
 } arrays;
 
 static void add_array(arrays *a, const char *view, const char *what, float *data, int rank, const size_t *shape) {
-    python_name(a->name[a->n], view, what);
+    python_name(a->name[a->n], view, what, a->text);
     a->tensor[a->n] = (attn_named_tensor){a->name[a->n], attn_tensor_of(data, ATTN_F32, rank, shape)};
     a->n++;
 }
@@ -176,12 +196,15 @@ static void add_arrays(arrays *a, const attn_page_view *v, float *weights, float
 
 static bool write_arrays(const command *c, const gallery *g, const char *file) {
     arrays a = {0};
-    for (size_t i = 0; i < g->n; i++) add_arrays(&a, &g->view[i], g->weights[i], g->vectors[i]);
-    for (int i = 0; i < SIDES; i++) {
-        const attn_page_axis *axis = &g->side[i].axis;
+    for (size_t i = 0; i < g->n; i++) {
+        a.text = i / (g->n / g->texts);
+        add_arrays(&a, &g->view[i], g->weights[i], g->vectors[i]);
+    }
+    for (size_t i = 0; i < TEXTS * SIDES; i++) {
+        const attn_page_axis *axis = &g->side[i / SIDES][i % SIDES].axis;
         if (!axis->name) continue;
         char *name = a.name[3 * VIEWS + a.n_words];
-        python_name(name, axis->name, "");
+        python_name(name, axis->name, "", i / SIDES);
         a.words[a.n_words++] = (attn_named_words){name, axis->tokens, axis->n};
     }
     return attn_npz_save(cli_context(), file, a.tensor, a.n, a.words, a.n_words) == ATTN_OK ||
@@ -214,8 +237,8 @@ static attn_status pair_vectors(const void *of, attn_look_vectors *got, attn_loo
 }
 
 /* What the translator says looked at what, which needs no other look. */
-static bool add_alignment(const command *c, gallery *g, const attn_hypothesis *h) {
-    const side *rows = &g->side[TARGET], *columns = &g->side[SOURCE];
+static bool add_alignment(const command *c, gallery *g, const side *sides, const attn_hypothesis *h) {
+    const side *rows = &sides[TARGET], *columns = &sides[SOURCE];
     const attn_page_view view = {
         .name = "alignment", .rows = &rows->axis, .columns = &columns->axis, .layers = 1, .heads = 1, .whole = true};
     float *out = add_view(c, g, &view);
@@ -223,28 +246,41 @@ static bool add_alignment(const command *c, gallery *g, const attn_hypothesis *h
     return out != NULL;
 }
 
-bool gallery_of_pair(const command *c, const translator *t, const attn_translation *tr, const gallery_choice *choice,
-                     const char *file) {
+/* The next text: one translation. */
+static bool add_pair(const command *c, gallery *g, const translator *t, const attn_translation *tr,
+                     const gallery_choice *choice) {
     static const struct {
         const char *name;
         int rows, columns;
     } kinds[] = {{"encoder", SOURCE, SOURCE}, {"decoder", READ, READ}, {"cross", TARGET, SOURCE}};
-    gallery g = {0};
+    side *sides = g->side[g->texts];
     pair p = {t->model, picture_ids(c, &tr->source), tr->source.count, tr->hypothesis};
     const reading r = {look_at_pair, pair_vectors, &p};
     bool fine = p.source != NULL;
     for (int i = 0; i < SIDES && fine; i++)
         fine = i == SOURCE
-                   ? make_side(c, &g.side[i], t->tokenizer, tr->source.text, tr->source.token, p.count, side_names[i],
+                   ? make_side(c, &sides[i], t->tokenizer, tr->source.text, tr->source.token, p.count, side_names[i],
                                false)
-                   : make_side(c, &g.side[i], t->tokenizer, p.h->text, p.h->span, p.h->count, side_names[i], i == READ);
+                   : make_side(c, &sides[i], t->tokenizer, p.h->text, p.h->span, p.h->count, side_names[i], i == READ);
     for (attn_look_kind k = ATTN_LOOK_ENCODER; k <= ATTN_LOOK_CROSS && fine; k++)
         if (!choice->kind || *choice->kind == k)
-            fine = add_kind(c, &g, t, choice, k, kinds[k].name, &g.side[kinds[k].rows], &g.side[kinds[k].columns], &r);
-    if (fine && !choice->kind) fine = add_alignment(c, &g, p.h);
+            fine = add_kind(c, g, t, choice, k, kinds[k].name, &sides[kinds[k].rows], &sides[kinds[k].columns], &r);
+    if (fine && !choice->kind) fine = add_alignment(c, g, sides, p.h);
+    free(p.source);
+    return fine;
+}
+
+bool gallery_of_pairs(const command *c, const translator *t, const attn_translation *tr, size_t n,
+                      const gallery_choice *choice, const char *file) {
+    gallery g = {0};
+    bool fine = true;
+    for (; g.texts < n && fine; g.texts++) {
+        const attn_translation *own = &tr[g.texts];
+        g.text[g.texts] = n > 1 ? joined(own->source.text, " → ", own->hypothesis->text) : strdup(own->source.text);
+        fine = g.text[g.texts] ? add_pair(c, &g, t, own, choice) : cli_fail_memory(c) == EXIT_DONE;
+    }
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
-    free(p.source);
     return fine;
 }
 
@@ -266,19 +302,27 @@ static attn_status text_vectors(const void *of, attn_look_vectors *got, attn_loo
     return attn_look_at_text_vectors(x->model, got, where.layer, x->id, NULL, x->count);
 }
 
-bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,
-                     const char *file) {
-    gallery g = {0};
+static bool add_text(const command *c, gallery *g, const translator *t, const attn_tokens *tokens,
+                     const gallery_choice *choice) {
     text x = {t->model, picture_ids(c, tokens), tokens->count};
     const reading r = {look_at_text, text_vectors, &x};
-    bool fine = x.id != NULL;
-    side *own = &g.side[SOURCE];
-    if (fine) fine = make_side(c, own, t->tokenizer, tokens->text, tokens->token, x.count, "text", false);
-    if (fine)
-        fine = add_kind(c, &g, t, choice, attn_model_is_encoder(t->model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER,
-                        "self-attention", own, own, &r);
+    side *own = g->side[g->texts];
+    const bool fine = x.id && make_side(c, own, t->tokenizer, tokens->text, tokens->token, x.count, "text", false) &&
+                      add_kind(c, g, t, choice, attn_model_is_encoder(t->model) ? ATTN_LOOK_ENCODER : ATTN_LOOK_DECODER,
+                               "self-attention", own, own, &r);
+    free(x.id);
+    return fine;
+}
+
+bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *tokens, size_t n,
+                      const gallery_choice *choice, const char *file) {
+    gallery g = {0};
+    bool fine = true;
+    for (; g.texts < n && fine; g.texts++) {
+        g.text[g.texts] = strdup(tokens[g.texts].text);
+        fine = g.text[g.texts] ? add_text(c, &g, t, &tokens[g.texts], choice) : cli_fail_memory(c) == EXIT_DONE;
+    }
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
-    free(x.id);
     return fine;
 }

@@ -47,10 +47,10 @@ typedef struct gallery_choice {
     bool neurons;       /* queries and keys too */
     const char *title, *about;
 } gallery_choice;
-/* Those of a translation in FILE.html or FILE.npz. Prints why not. */
-bool gallery_of_pair(const command *c, const translator *t, const attn_translation *tr, const gallery_choice *choice,
-                     const char *file);
-bool gallery_of_text(const command *c, const translator *t, const attn_tokens *tokens, const gallery_choice *choice,
-                     const char *file);
+/* Those of n translations, one or two beside one another, in FILE.html or FILE.npz. Prints why not. */
+bool gallery_of_pairs(const command *c, const translator *t, const attn_translation *tr, size_t n,
+                      const gallery_choice *choice, const char *file);
+bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *tokens, size_t n,
+                      const gallery_choice *choice, const char *file);
 
 #endif

@@ -106,14 +106,18 @@ typedef struct attn_page {
     const attn_page_view *views;
     size_t n;    /* 1 … 16 */
     size_t open; /* the view that is seen at first */
+    /* Two texts beside one another: view i + beside is of the second what view i is of the first, with as many layers
+     * and heads, and n is 2 · beside; 0: one text. */
+    size_t beside;
+    const char *texts[2]; /* what stands above each */
 } attn_page;
 enum { ATTN_PAGE_WEIGHTS = 1 << 28 }; /* at most; a number of a query or key counts as two */
 
 /* One HTML file that needs nothing else and may load nothing: every head small, one of them large, as a heat map with
  * rulers that can be enlarged, or as lines; words or tokens; means, rollout, heads by their scores; with queries and
- * keys also a head's, number by number. Weights are kept as bytes, to within 0.004, the vectors in f16. Gives text as
- * those above; labels and values that are no weights as there. Errors: besides, ATTN_E_SHAPE for more than
- * ATTN_PAGE_WEIGHTS. */
+ * keys also a head's, number by number; of two texts both, and how they differ. Weights are kept as bytes, to within
+ * 0.004, the vectors in f16. Gives text as those above; labels and values that are no weights as there. Errors:
+ * besides, ATTN_E_SHAPE for more than ATTN_PAGE_WEIGHTS. */
 ATTN_API attn_status attn_page_html(attn_context *ctx, char **out, size_t *bytes, const attn_page *page);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
-/* page.c: many heads as one HTML page. page.html is its text and style, page.js and page_neurons.js its script; the
- * words go in as JSON without a < that could end its element, the weights as bytes, behind them queries and keys in
- * f16, all deflated, in base64. */
+/* page.c: many heads as one HTML page. page.html is its text and style, page.js, page_map.js and page_neurons.js its
+ * script; the words go in as JSON without a < that could end its element, the weights as bytes, behind them queries and
+ * keys in f16, all deflated, in base64. */
 #include "base/half.h"
 #include "viz/drawing.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <zlib.h>
 
-extern const char viz_page_file[], viz_page_script[], viz_page_neurons[]; /* end with a 0 */
+extern const char viz_page_file[], viz_page_script[], viz_page_map[], viz_page_neurons[]; /* end with a 0 */
 
 enum { VIEWS = 16, LEVELS = 254, NO_WEIGHT = 255, TIP = VIZ_TIP_COLUMNS };
 
@@ -162,9 +162,10 @@ static json_t *page_json(attn_buffer *text, const attn_page *page) {
     for (size_t i = 0; i < VIZ_MAP_STOPS; i++)
         append(&map, json_pack("[i, i, i]", viz_map_stops[i].r, viz_map_stops[i].g, viz_map_stops[i].b));
     /* the mean of the last layer, where there are several heads */
-    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "title", line(text, page->title), "about",
+    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:[o, o]}", "title", line(text, page->title), "about",
                      line(text, page->about), "map", map, "views", views, "view", (json_int_t)page->open, "layer",
-                     (json_int_t)open->layers - 1, "head", open->heads > 1 ? -1 : 0);
+                     (json_int_t)open->layers - 1, "head", open->heads > 1 ? -1 : 0, "beside", (json_int_t)page->beside,
+                     "texts", line(text, page->texts[0]), line(text, page->texts[1]));
 }
 
 /* ASCII alone, and no <, > or & in its strings: nothing of it means anything to HTML. */
@@ -202,6 +203,7 @@ static attn_status add_title(attn_buffer *out, const attn_page *page) {
 static attn_status add_script(attn_buffer *out, const attn_page *page) {
     (void)page;
     attn_buffer_text(out, viz_page_script);
+    attn_buffer_text(out, viz_page_map);
     attn_buffer_text(out, viz_page_neurons);
     return out->status;
 }
@@ -236,14 +238,23 @@ static attn_status check(attn_context *ctx, const attn_page *page) {
     if (!page || !page->views || page->n < 1 || page->n > VIEWS || page->open >= page->n)
         return attn_fail(ctx, ATTN_E_ARGUMENT, "a page has %zu views, of which number %zu is open; expected 1 to %d",
                          page ? page->n : 0, page ? page->open : 0, VIEWS);
+    if (page->beside && (page->n != 2 * page->beside || page->open >= page->beside))
+        return attn_fail(ctx, ATTN_E_ARGUMENT,
+                         "a page of two texts has %zu views, of which number %zu is open; expected "
+                         "twice %zu, and one of the first text",
+                         page->n, page->open, page->beside);
     size_t all = 0;
     for (size_t i = 0; i < page->n; i++) {
-        const attn_page_view *v = &page->views[i];
+        const attn_page_view *v = &page->views[i], *other = &page->views[page->beside ? i % page->beside : i];
         const char *name = v->name ? v->name : "";
         ATTN_TRY(check_axis(ctx, v->rows, name));
         ATTN_TRY(check_axis(ctx, v->columns, name));
         if (!v->weights || !v->layers || !v->heads)
             return attn_fail(ctx, ATTN_E_ARGUMENT, "a page's \"%s\" has no weights", name);
+        if (v->layers != other->layers || v->heads != other->heads || !v->queries != !other->queries)
+            return attn_fail(ctx, ATTN_E_ARGUMENT,
+                             "a page's \"%s\" has %zu layers of %zu heads, expected the %zu of %zu of the first text",
+                             name, v->layers, v->heads, other->layers, other->heads);
         if (v->queries && (!v->keys || !v->head_size || !v->key_heads || v->heads % v->key_heads))
             return attn_fail(ctx, ATTN_E_ARGUMENT,
                              "a page's \"%s\" has queries of %zu heads with %zu numbers each and %s of %zu key heads, "

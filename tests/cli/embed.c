@@ -170,6 +170,15 @@ static void test_page_of_encoder(void **state) {
     const outcome *o = RUN("show", "-m", encoder, "--neurons", "a b");
     assert_code(o, 2);
     assert_says(o, "found --neurons, expected -o x.html or -o x.npz with it");
+    o = RUN("show", "-m", encoder, "--beside", "b", "-o", in_folder("x.png"), "a b");
+    assert_code(o, 2);
+    assert_says(o, "found --beside, expected -o x.html or -o x.npz with it");
+    assert_code(RUN("show", "-m", encoder, "--beside", "b", "--neurons", "-o", in_folder("two.npz"), "a b"), 0);
+    o = RUN("show", "-m", encoder, "--beside", "b", "--max-source", "3", "-o", in_folder("two.npz"), "b");
+    assert_code(o, 0);
+    o = RUN("show", "-m", encoder, "--beside", "a b", "--max-source", "3", "-o", in_folder("two.npz"), "b");
+    assert_code(o, 1);
+    assert_says(o, "--beside: found 4 tokens, expected at most 3 (--max-source)");
     o = RUN("show", "-m", encoder, "-o", in_folder("none.html"), "--head", "4", "a b");
     assert_code(o, 1);
     assert_says(o, "layer 0, head 4: the model has 2 layers of 3 heads");

@@ -390,6 +390,14 @@ static void test_page(void **state) {
     json_decref(root);
     free(page);
     assert_code(RUN("show", "-m", attends, "-o", in_folder("none/x.html"), "Der Hund"), 1);
+    assert_code(RUN("show", "-m", attends, "-o", in_folder("two.html"), "--beside", "Hund", "--target", "The dog",
+                    "--posterior", "Der Hund"),
+                0);
+    page = read_file(in_folder("two.html"), &bytes);
+    assert_non_null(strstr(page, "<title>Der Hund → The dog | Hund → The dog</title>"));
+    free(page);
+    assert_says(RUN("show", "-m", attends, "-o", in_folder("two.html"), "--beside", " ", "Der Hund"),
+                "--beside is blank");
     const outcome *o;
     for (int html = 0; html < 2; html++) { /* a recurrent model has no heads */
         o = RUN("show", "-m", attends, "-o", in_folder(html ? "h.html" : "h.npz"), "--neurons", "Der Hund");

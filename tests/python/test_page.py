@@ -1,4 +1,5 @@
 """attn show -o x.html in a browser, where there is one."""
+import html
 import json
 import os
 import pathlib
@@ -77,6 +78,7 @@ const wait = setInterval(() => {
   const log = [], send = (to, Kind, type, rest) => to.dispatchEvent(new Kind(type, {bubbles: true, cancelable: true, ...rest}));
   const key = (to, name, rest) => send(to, KeyboardEvent, "keydown", {key: name, ...rest}), head = () => by("head").textContent;
   const set = (id, value) => { by(id).value = value; by(id).onchange(); }, cell = () => by("cell").textContent;
+  const [panel] = panels, {canvas} = panel, values = () => panel.m.values;
 %s
   document.body.append(make("pre", {id: "log", textContent: log.join("\\n")}));
 }, 50);
@@ -89,18 +91,18 @@ def drive(folder, page, script, place=""):
 
 
 MOUSE_AND_KEYS = """
-  const box = map.getBoundingClientRect(), at = {clientX: box.left + place.left + 5, clientY: box.top + place.top + 5};
-  send(map, PointerEvent, "pointermove", at);
+  const box = canvas.getBoundingClientRect(), at = {clientX: box.left + panel.place.left + 5, clientY: box.top + panel.place.top + 5};
+  send(canvas, PointerEvent, "pointermove", at);
   log.push(cell());
-  send(map, WheelEvent, "wheel", {...at, deltaY: -100});
+  send(canvas, WheelEvent, "wheel", {...at, deltaY: -100});
   log.push(state.zoom);
-  key(map, "0");
-  for (const name of ["ArrowDown", "ArrowDown", "ArrowRight"]) key(map, name);
+  key(canvas, "0");
+  for (const name of ["ArrowDown", "ArrowDown", "ArrowRight"]) key(canvas, name);
   log.push(state.zoom, cell());
   set("form", "lines");
-  const row = {clientX: 50, clientY: lines.getBoundingClientRect().top + 2.2 * LINE};
-  send(lines, PointerEvent, "pointermove", row);
-  send(lines, MouseEvent, "click", row);
+  const row = {clientX: 50, clientY: canvas.getBoundingClientRect().top + 2.2 * LINE};
+  send(canvas, PointerEvent, "pointermove", row);
+  send(canvas, MouseEvent, "click", row);
   log.push(cell(), state.kept);
   by("views").children[0].click();
   by("grid").querySelector("button").focus();
@@ -111,10 +113,10 @@ MOUSE_AND_KEYS = """
   log.push(found.length, found.every((x, i) => !i || x <= found[i - 1]));
   set("order", "");
   [...by("grid").querySelectorAll("button")].pop().click();
-  const n = shown.columns.length, sum = i => shown.values.slice(i * n, i * n + n).reduce((a, b) => a + b, 0);
+  const n = panel.m.columns.length, sum = i => values().slice(i * n, i * n + n).reduce((a, b) => a + b, 0);
   log.push(head(), Math.abs(sum(0) - 1) < 1e-3 && Math.abs(sum(n - 1) - 1) < 1e-3);
   set("first", "hidden");
-  log.push(shown.values[0], Math.abs(sum(1) - 1) < 1e-3);"""
+  log.push(values()[0], Math.abs(sum(1) - 1) < 1e-3);"""
 
 
 def test_mouse_and_keys(folder):
@@ -142,19 +144,19 @@ CHOICES = """
   click("alignment");
   click("encoder");
   log.push(head(), by("scale").value, by("order").value, location.hash);
-  const at = i => shown.values[i], most = shown.values.indexOf(Math.max(...shown.values));
-  log.push(percentile(at(most)), percentile(0), [...shown.values].every(w => percentile(w) <= 1));
+  const most = Math.max(...values());
+  log.push(percentile(panel.m, most), percentile(panel.m, 0), [...values()].every(w => percentile(panel.m, w) <= 1));
   choose(0, -1);
   set("order", "entropy");
   log.push(location.hash, by("grid").querySelectorAll("[tabindex='0']").length);
-  map.focus();
+  canvas.focus();
   const zoom = state.zoom;
-  log.push(key(map, "+", {ctrlKey: true}), state.zoom === zoom, key(map, "+"), state.zoom > zoom);
+  log.push(key(canvas, "+", {ctrlKey: true}), state.zoom === zoom, key(canvas, "+"), state.zoom > zoom);
   set("first", "hidden");
   log.push(state.zoom > zoom);
-  key(map, "ArrowDown");
+  key(canvas, "ArrowDown");
   const before = cell();
-  key(map, "Escape");
+  key(canvas, "Escape");
   log.push(before.includes("\u2190"), cell() === "");
   log.push(follow("#encoder,rollout"), head(), follow("#cross,1,max"), head(), follow("#cross,rollout"), follow("#cross,0,1"));
   dispatchEvent(new Event("beforeprint"));
@@ -228,23 +230,23 @@ NEURONS = """
     return worst;
   };
   for (const v of data.views) log.push(v.name + " " + (v.vectors ? differ(v) : "none"));
-  log.push(head(), by("form").value, by("neurons").hidden, by("map").hidden, location.hash);
+  log.push(head(), by("form").value, canvas.className, location.hash);
   set("form", "map");
   by("grid").querySelector("[data-head='-1']").click();
   set("units", "words");
   set("form", "neurons");
-  log.push(head(), shown.rows.length === view().rows.tokens.length);
-  const canvas = by("neurons"), box = canvas.getBoundingClientRect();
+  log.push(head(), panel.m.rows.length === view().rows.tokens.length);
+  const box = canvas.getBoundingClientRect();
   send(canvas, PointerEvent, "pointermove", {clientX: box.left + 5, clientY: box.top + 2.5 * LINE});
-  log.push(cell(), chosenQuery());
+  log.push(cell(), chosenQuery(panel.m));
   send(canvas, MouseEvent, "click", {clientX: box.left + 5, clientY: box.top + 2.5 * LINE});
-  send(canvas, PointerEvent, "pointermove", {clientX: box.left + parts.key, clientY: box.top + 1.5 * LINE});
-  log.push(cell(), chosenQuery());
+  send(canvas, PointerEvent, "pointermove", {clientX: box.left + panel.parts.key, clientY: box.top + 1.5 * LINE});
+  log.push(cell(), chosenQuery(panel.m));
   key(canvas, "ArrowUp");
   key(canvas, "ArrowRight");
-  log.push(chosenQuery(), state.column);
+  log.push(chosenQuery(panel.m), state.column);
   key(canvas, "Escape");
-  log.push(state.kept, chosenQuery() === shown.rows.length - 1);
+  log.push(state.kept, chosenQuery(panel.m) === panel.m.rows.length - 1);
   by("grid").querySelector("[data-head='-1']").click();
   log.push(head(), cell() === "");"""
 
@@ -254,7 +256,8 @@ def test_neurons(folder):
     log = drive(folder, page, NEURONS, "#cross,2,5,neurons")
     assert [line.split()[0] for line in log[:4]] == ["encoder", "decoder", "cross", "alignment"] and log[3] == "alignment none"
     assert all(float(line.split()[1]) < 0.006 for line in log[:3]), log[:3]
-    assert log[4:9] == ["cross, layer 2, head 5", "neurons", "false", "true", "#cross,2,5,neurons"]
+    assert log[4:8] == ["cross, layer 2, head 5", "neurons", "neurons", "#cross,2,5,neurons"]
+    log.insert(8, "")
     assert log[9:11] == ["cross, layer 1, head 1", "true"]
     assert log[12] == "1" and re.fullmatch(
         r"(\S+) ← (\S+) score −?\d+\.\d{3}, weight 0\.\d{3}; ([+−]\d+\.\d\d from \d+(, )?){4}", log[13]), log[13]
@@ -287,3 +290,57 @@ def test_neurons_of_heads_that_share_keys(folder):
         assert len(log) == len(queries)
         if not choice: whole = queries, keys
         else: assert (queries[0] == whole[0][2]).all() and (keys[0] == whole[1][1]).all()
+
+
+TWO = """
+  const [a, b, d] = panels, {rows, columns} = d.m;
+  log.push(JSON.stringify(rows), d.m.signed, [...d.m.values].every((x, i) => x === Math.fround(b.m.values[i] - a.m.values[i])));
+  log.push(a.place.cell === b.place.cell, a.place.top === d.place.top);
+  const box = b.canvas.getBoundingClientRect(), at = {clientX: box.left + b.place.left + 5, clientY: box.top + b.place.top + 1.5 * b.place.cell};
+  send(b.canvas, PointerEvent, "pointermove", at);
+  log.push(cell());
+  send(b.canvas, WheelEvent, "wheel", {...at, deltaY: -50});
+  log.push(a.place.cell === b.place.cell, a.place.x === b.place.x && a.place.y === d.place.y, state.zoom);
+  set("units", "tokens");
+  log.push(d.m.rows.length, JSON.stringify([0, 1, 2, 3].map(h => measured(view(), 2, h).difference)));
+  set("order", "difference");
+  log.push([...by("grid").querySelectorAll("button")].length, /difference 0\\.\\d\\d$|difference 0\\.\\d\\d;/.test(by("facts").textContent));
+  set("form", "lines");
+  log.push(d.box.hidden, panels.map(p => p.canvas.className).join());
+  set("form", "neurons");
+  const x = vectorsOf(b.view(), state.layer, state.head);
+  log.push(d.box.hidden, x.v === data.views[1], chosenQuery(b.m));"""
+
+
+def test_two_texts(folder):
+    texts = "my lord comes", "my lady comes"
+    page = show(folder, "shakespeare", texts[0], "--beside", texts[1], "--neurons")
+    log = drive(folder, page, TWO, "#self-attention,3,1")
+    assert json.loads(log[0]) == ["my", "lord → lady", "comes"]
+    assert log[1:5] == ["true"] * 4
+    assert re.fullmatch(r"lord ← my 0\.\d{3}; lady ← my 0\.\d{3}; lord → lady ← my [+−]0\.\d{3}", log[5]), log[5]
+    assert log[6:9] == ["true", "true", str(1.25**0.5)]
+    subprocess.run([PROGRAM, "show", "-m", ROOT / "models/shakespeare", "--beside", texts[1], "-o", folder / "two.npz", texts[0]], check=True)
+    arrays = np.load(folder / "two.npz")
+    assert len(arrays["text_2"]) == len(texts[1])
+    differ = np.abs(arrays["self_attention"][2] - arrays["self_attention_2"][2]).sum(-1).mean(-1) / 2
+    assert log[9] == "13" and np.abs(np.array(json.loads(log[10])) - differ).max() < 0.01
+    assert log[11:13] == ["16", "true"]
+    assert log[13:] == ["true", "lines,lines,lines", "true", "true", "12"]
+
+
+def test_two_texts_of_different_lengths(folder):
+    page = show(folder, "de-en", "Der Hund schläft.", "--beside", "Der große Hund schläft.")
+    log = drive(folder, page, """
+  by("views").children[0].click();
+  log.push(panels[2].m, panels[2].box.hidden, by("facts").textContent, meantIn(view()).includes("difference"));
+  log.push(panels[0].caption.textContent, firsts().length, by("views").children.length);
+  set("form", "lines");
+  set("form", "map");
+  state.row = panels[1].m.rows.length - 1;
+  state.column = 0;
+  draw();
+  log.push(cell());""", "#cross,1,1")
+    assert log[:2] == ["", "true"] and log[2].endswith("; no difference is drawn: 4 and 5 words look at 4 and 5") and log[3] == "false"
+    assert log[4].startswith("Der Hund schläft. → ") and log[5:7] == ["4", "4"]
+    assert re.fullmatch(r"</s> ← Der 0\.\d{3}", html.unescape(log[7])), log[7]

@@ -23,7 +23,7 @@ static const attn_page_view views[] = {
 };
 enum { SIZE = 4, KEY_HEADS = 1 };
 static float queries[LAYERS * HEADS * ROWS * SIZE], keys[LAYERS * KEY_HEADS * COLUMNS * SIZE];
-static const attn_page plain = {"A & <title>", "two\nlines\t\x01", views, 2, 0};
+static const attn_page plain = {"A & <title>", "two\nlines\t\x01", .views = views, .n = 2};
 
 static attn_status draw(attn_context *c, char **out) { return attn_page_html(c, out, NULL, &plain); }
 
@@ -159,6 +159,32 @@ static void words_stay_words(void **state) {
     attn_text_free(ctx, page);
 }
 
+/* Two texts beside one another: what is the second's is said, and what does not fit is refused. */
+static void two_texts(void **state) {
+    (void)state;
+    const attn_page_view both[] = {views[1], views[0], views[1], views[0]};
+    attn_page p = {.views = both, .n = 4, .open = 1, .beside = 2, .texts = {"<one>", "two"}};
+    char *page;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_OK);
+    char *words = element(page, "id=\"data\">");
+    json_t *root = json_loads(words, 0, NULL), *texts = json_object_get(root, "texts");
+    assert_int_equal(json_integer_value(json_object_get(root, "beside")), 2);
+    assert_string_equal(json_string_value(json_array_get(texts, 0)), "<one>");
+    assert_string_equal(json_string_value(json_array_get(texts, 1)), "two");
+    json_decref(root);
+    free(words);
+    attn_text_free(ctx, page);
+    p.open = 2;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_E_ARGUMENT);
+    p.open = 0, p.n = 3;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_E_ARGUMENT);
+    assert_non_null(strstr(attn_error(ctx), "a page of two texts has 3 views"));
+    p.n = 2, p.beside = 1;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_E_ARGUMENT);
+    assert_string_equal(attn_error(ctx),
+                        "a page's \"cross\" has 2 layers of 3 heads, expected the 1 of 1 of the first text");
+}
+
 static void memory_may_fail_anywhere(void **state) {
     (void)state;
     check_failing_memory(draw);
@@ -174,7 +200,7 @@ static void refused(void **state) {
     assert_null(out);
     assert_int_equal(attn_page_html(ctx, &out, NULL, NULL), ATTN_E_ARGUMENT);
     attn_page_view v = views[0];
-    p = (attn_page){NULL, NULL, &v, 1, 0};
+    p = (attn_page){.views = &v, .n = 1};
     v.layers = (size_t)1 << 40, v.heads = (size_t)1 << 30;
     assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_SHAPE);
     assert_non_null(strstr(attn_error(ctx), "expected at most 268435456 in all"));
@@ -206,8 +232,8 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_come_back), cmocka_unit_test(vectors_come_back),
-                                       cmocka_unit_test(words_stay_words), cmocka_unit_test(memory_may_fail_anywhere),
-                                       cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(weights_come_back), cmocka_unit_test(vectors_come_back),        cmocka_unit_test(two_texts),
+        cmocka_unit_test(words_stay_words),  cmocka_unit_test(memory_may_fail_anywhere), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
