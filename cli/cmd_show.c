@@ -12,6 +12,7 @@ static const char *const kind_names[] = {"alignment", "encoder", "decoder", "cro
 
 typedef struct settings {
     const char *model, *output, *target, *title, *beside;
+    char *command; /* as it was given */
     int kind;
     long long beam_size, max_source, layer, head;
     double scale;
@@ -24,7 +25,8 @@ static const option_spec options[] = {
      0, NULL},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE",
      "x.png, x.svg, x.npy (the weights alone, rows by columns), or - for text (the default); of every head, or of "
-     "those chosen, a page x.html, or x.npz (arrays of layers by heads by rows by columns, and the tokens)",
+     "those chosen, a page x.html, x.npz (arrays of layers by heads by rows by columns, and the tokens), or "
+     "x.safetensors (the same, with the tokens' ids and bytes in the text, kinds, layers, model and command)",
      0, 0, NULL},
     {"target", 0, OPTION_TEXT, AT(target), "TEXT", "look at this translation instead of the model's own", 0, 0, NULL},
     {"kind", 0, OPTION_CHOICE, AT(kind), "NAME",
@@ -125,11 +127,20 @@ static bool look_at_head(const command *c, const settings *s, const translator *
 }
 
 static bool is_gallery(const settings *s) {
-    return s->output && (cli_ends_with(s->output, ".html") || cli_ends_with(s->output, ".npz"));
+    return s->output && (cli_ends_with(s->output, ".html") || cli_ends_with(s->output, ".npz") ||
+                         cli_ends_with(s->output, ".safetensors"));
 }
 
-static gallery_choice choice_of(const settings *s, const attn_look_kind *kind, const char *about) {
-    return (gallery_choice){kind, (size_t)s->layer, (size_t)s->head, s->neurons, s->title, about};
+static gallery_choice choice_of(const settings *s, const translator *t, const attn_look_kind *kind, const char *about) {
+    return (gallery_choice){.kind = kind,
+                            .layer = (size_t)s->layer,
+                            .head = (size_t)s->head,
+                            .neurons = s->neurons,
+                            .title = s->title,
+                            .about = about,
+                            .model = s->model ? s->model : "models/de-en",
+                            .type = attn_model_type(t->model),
+                            .command = s->command};
 }
 
 /* n translations, two for a gallery alone. */
@@ -141,7 +152,7 @@ static bool look(const command *c, const settings *s, const translator *t, const
             return cli_fail(c, "%s is blank: there is nothing to look at", i ? "--beside" : "the text") == EXIT_DONE;
     if (is_gallery(s)) {
         const gallery_choice choice =
-            choice_of(s, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], n > 1 ? s->model : h->text);
+            choice_of(s, t, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], n > 1 ? s->model : h->text);
         return gallery_of_pairs(c, t, tr, n, &choice, s->output);
     }
     if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
@@ -215,7 +226,7 @@ static bool read_text(const command *c, const settings *s, const translator *t, 
 
 static bool show_text(const command *c, const settings *s, const translator *t, const char *text) {
     attn_tokens tokens[2] = {ATTN_TOKENS_INIT, ATTN_TOKENS_INIT};
-    const gallery_choice choice = choice_of(s, NULL, s->model);
+    const gallery_choice choice = choice_of(s, t, NULL, s->model);
     bool fine = read_text(c, s, t, &tokens[0], text, "the text");
     if (fine && s->beside) fine = read_text(c, s, t, &tokens[1], s->beside, "--beside");
     if (fine)
@@ -241,17 +252,35 @@ static int check_kind(const command *c, const settings *s, const attn_model *mod
     return GO_ON;
 }
 
-static int run(const command *c, int argc, char **argv) {
-    settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
-    int first, code = options_parse(c, &s, argc, argv, &first);
-    if (code != GO_ON) return code;
+/* The words of a command as a shell takes them; malloc'd, NULL without memory. */
+static char *command_line(int argc, char **argv) {
+    size_t bytes = sizeof "attn";
+    for (int i = 0; i < argc; i++) bytes += 4 * strlen(argv[i]) + 3; /* each byte may be a quote */
+    char *out = malloc(bytes), *to = out;
+    if (out) to += snprintf(out, bytes, "attn");
+    for (int i = 0; i < argc && out; i++) {
+        const bool plain = *argv[i] && !strpbrk(argv[i], " \t\r\n'\"\\$`!*?[](){}<>|&;#~");
+        *to++ = ' ';
+        if (!plain) *to++ = '\'';
+        for (const char *at = argv[i]; *at; at++) {
+            if (!plain && *at == '\'') memcpy(to, "'\\'", 3), to += 3;
+            *to++ = *at;
+        }
+        if (!plain) *to++ = '\'';
+        *to = 0;
+    }
+    return out;
+}
+
+static int show_what(const command *c, settings s, int argc, char **argv, int first) {
+    int code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
-    static const char *const ends[] = {".png", ".svg", ".npy", ".html", ".npz", NULL};
+    static const char *const ends[] = {".png", ".svg", ".npy", ".html", ".npz", ".safetensors", NULL};
     if ((code = cli_check_output_name(c, s.output, ends)) != GO_ON) return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
     if ((s.neurons || s.beside) && !is_gallery(&s))
-        return cli_wrong_use(c, "found %s, expected -o x.html or -o x.npz with it",
+        return cli_wrong_use(c, "found %s, expected -o x.html, x.npz or x.safetensors with it",
                              s.neurons ? "--neurons" : "--beside");
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
     translator t;
@@ -263,6 +292,16 @@ static int run(const command *c, int argc, char **argv) {
         free(given);
     }
     cli_free_translator(&t);
+    return code;
+}
+
+static int run(const command *c, int argc, char **argv) {
+    settings s = {.beam_size = 5, .scale = 1, .max_source = CLI_MAX_SOURCE};
+    s.command = command_line(argc, argv);
+    if (!s.command) return cli_fail_memory(c);
+    int first, code = options_parse(c, &s, argc, argv, &first);
+    if (code == GO_ON) code = show_what(c, s, argc, argv, first);
+    free(s.command);
     return code;
 }
 

@@ -1,27 +1,12 @@
 /* page.c: every head there is, as a page or as arrays. See picture.h. */
-#include "picture.h"
+#include "gallery.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SOURCE, READ, TARGET, SIDES }; /* READ: what the decoder reads, a start and the target without its end */
 static const char *const side_names[SIDES] = {"source", "target read", "target"};
-
-typedef struct side {
-    picture_axis tokens, words;
-    attn_page_axis axis;
-} side;
-
-enum { TEXTS = 2, VIEWS = TEXTS * (ATTN_LOOK_CROSS + 2) }; /* each kind, and the alignment */
-typedef struct gallery {
-    side side[TEXTS][SIDES];
-    char *text[TEXTS]; /* what stands above each; malloc'd */
-    size_t texts;
-    attn_page_view view[VIEWS];
-    float *weights[VIEWS], *vectors[VIEWS]; /* malloc'd; vectors: queries, then keys, or NULL */
-    size_t n, all;                          /* all: what counts of the views so far */
-} gallery;
+static const char *const kind_names[] = {"encoder", "decoder", "cross"};
 
 static void gallery_free(gallery *g) {
     for (int i = 0; i < TEXTS * SIDES; i++) {
@@ -37,6 +22,7 @@ static bool make_side(const command *c, side *s, const attn_tokenizer *k, const 
     if (!axis_make(&s->tokens, k, text, token, n, start, false) ||
         !axis_make(&s->words, k, text, token, n, start, true))
         return cli_fail_memory(c) == EXIT_DONE;
+    s->text = text, s->token = token, s->start = start;
     s->axis = (attn_page_axis){.name = name,
                                .tokens = (const char *const *)s->tokens.label,
                                .n = n,
@@ -126,6 +112,7 @@ static bool add_kind(const command *c, gallery *g, const translator *t, const ga
                                  .first_head = choice->head,
                                  .whole = !choice->layer && !choice->head};
     float *out = add_view(c, g, &view);
+    if (out) g->kind[g->n - 1] = kind_names[kind];
     const size_t bytes = view.heads * rows->axis.n * columns->axis.n * sizeof *out;
     for (size_t l = 0; l < view.layers && out; l++) {
         const attn_look where = {kind, choice->layer ? choice->layer - 1 : l,
@@ -163,56 +150,10 @@ static bool write_page(const command *c, const gallery *g, const gallery_choice 
     return fine;
 }
 
-/* A name that can be one in Python; that of a second text ends in _2. */
-static void python_name(char out[32], const char *name, const char *what, size_t text) {
-    snprintf(out, 32, "%s%s%s", name, what, text ? "-2" : "");
-    for (char *at = out; *at; at++)
-        if (*at == ' ' || *at == '-') *at = '_';
-}
-
-typedef struct arrays {
-    attn_named_tensor tensor[3 * VIEWS];
-    attn_named_words words[TEXTS * SIDES];
-    char name[3 * VIEWS + TEXTS * SIDES][32];
-    size_t n, n_words, text; /* text: of which those are that come */
-} arrays;
-
-static void add_array(arrays *a, const char *view, const char *what, float *data, int rank, const size_t *shape) {
-    python_name(a->name[a->n], view, what, a->text);
-    a->tensor[a->n] = (attn_named_tensor){a->name[a->n], attn_tensor_of(data, ATTN_F32, rank, shape)};
-    a->n++;
-}
-
-static void add_arrays(arrays *a, const attn_page_view *v, float *weights, float *vectors) {
-    const size_t shape[] = {v->layers, v->heads, v->rows->n, v->columns->n};
-    const bool one = !strcmp(v->name, "alignment"); /* has no layers */
-    add_array(a, v->name, "", weights, one ? 2 : 4, one ? shape + 2 : shape);
-    if (!vectors) return;
-    const size_t queries[] = {v->layers, v->heads, v->rows->n, v->head_size};
-    const size_t keys[] = {v->layers, v->key_heads, v->columns->n, v->head_size};
-    add_array(a, v->name, "-queries", vectors, 4, queries);
-    add_array(a, v->name, "-keys", vectors + queries[0] * queries[1] * queries[2] * queries[3], 4, keys);
-}
-
-static bool write_arrays(const command *c, const gallery *g, const char *file) {
-    arrays a = {0};
-    for (size_t i = 0; i < g->n; i++) {
-        a.text = i / (g->n / g->texts);
-        add_arrays(&a, &g->view[i], g->weights[i], g->vectors[i]);
-    }
-    for (size_t i = 0; i < TEXTS * SIDES; i++) {
-        const attn_page_axis *axis = &g->side[i / SIDES][i % SIDES].axis;
-        if (!axis->name) continue;
-        char *name = a.name[3 * VIEWS + a.n_words];
-        python_name(name, axis->name, "", i / SIDES);
-        a.words[a.n_words++] = (attn_named_words){name, axis->tokens, axis->n};
-    }
-    return attn_npz_save(cli_context(), file, a.tensor, a.n, a.words, a.n_words) == ATTN_OK ||
-           cli_fail_status(c) == EXIT_DONE;
-}
-
 static bool write_gallery(const command *c, const gallery *g, const gallery_choice *choice, const char *file) {
-    return cli_ends_with(file, ".npz") ? write_arrays(c, g, file) : write_page(c, g, choice, file);
+    if (cli_ends_with(file, ".npz")) return gallery_write_arrays(c, g, file);
+    if (cli_ends_with(file, ".safetensors")) return gallery_write_capture(c, g, choice, file);
+    return write_page(c, g, choice, file);
 }
 
 /* ---- a translation -------------------------------------------------------------------------------------------- */
@@ -242,6 +183,7 @@ static bool add_alignment(const command *c, gallery *g, const side *sides, const
     const attn_page_view view = {
         .name = "alignment", .rows = &rows->axis, .columns = &columns->axis, .layers = 1, .heads = 1, .whole = true};
     float *out = add_view(c, g, &view);
+    if (out) g->kind[g->n - 1] = view.name;
     if (out) memcpy(out, h->alignment, rows->axis.n * columns->axis.n * sizeof *out);
     return out != NULL;
 }
@@ -249,10 +191,7 @@ static bool add_alignment(const command *c, gallery *g, const side *sides, const
 /* The next text: one translation. */
 static bool add_pair(const command *c, gallery *g, const translator *t, const attn_translation *tr,
                      const gallery_choice *choice) {
-    static const struct {
-        const char *name;
-        int rows, columns;
-    } kinds[] = {{"encoder", SOURCE, SOURCE}, {"decoder", READ, READ}, {"cross", TARGET, SOURCE}};
+    static const struct { int rows, columns; } kinds[] = {{SOURCE, SOURCE}, {READ, READ}, {TARGET, SOURCE}};
     side *sides = g->side[g->texts];
     pair p = {t->model, picture_ids(c, &tr->source), tr->source.count, tr->hypothesis};
     const reading r = {look_at_pair, pair_vectors, &p};
@@ -264,7 +203,7 @@ static bool add_pair(const command *c, gallery *g, const translator *t, const at
                    : make_side(c, &sides[i], t->tokenizer, p.h->text, p.h->span, p.h->count, side_names[i], i == READ);
     for (attn_look_kind k = ATTN_LOOK_ENCODER; k <= ATTN_LOOK_CROSS && fine; k++)
         if (!choice->kind || *choice->kind == k)
-            fine = add_kind(c, g, t, choice, k, kinds[k].name, &sides[kinds[k].rows], &sides[kinds[k].columns], &r);
+            fine = add_kind(c, g, t, choice, k, kind_names[k], &sides[kinds[k].rows], &sides[kinds[k].columns], &r);
     if (fine && !choice->kind) fine = add_alignment(c, g, sides, p.h);
     free(p.source);
     return fine;

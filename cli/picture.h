@@ -46,8 +46,10 @@ typedef struct gallery_choice {
     size_t layer, head; /* from 1 */
     bool neurons;       /* queries and keys too */
     const char *title, *about;
+    const char *model, *type, *command; /* what it was made of */
 } gallery_choice;
-/* Those of n translations, one or two beside one another, in FILE.html or FILE.npz. Prints why not. */
+/* Those of n translations, one or two beside one another, in FILE.html, FILE.npz or FILE.safetensors. Prints why not.
+ */
 bool gallery_of_pairs(const command *c, const translator *t, const attn_translation *tr, size_t n,
                       const gallery_choice *choice, const char *file);
 bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *tokens, size_t n,

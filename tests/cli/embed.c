@@ -169,10 +169,10 @@ static void test_page_of_encoder(void **state) {
     check_page("--head", "3", 2, 1, 1, 3);
     const outcome *o = RUN("show", "-m", encoder, "--neurons", "a b");
     assert_code(o, 2);
-    assert_says(o, "found --neurons, expected -o x.html or -o x.npz with it");
+    assert_says(o, "found --neurons, expected -o x.html, x.npz or x.safetensors with it");
     o = RUN("show", "-m", encoder, "--beside", "b", "-o", in_folder("x.png"), "a b");
     assert_code(o, 2);
-    assert_says(o, "found --beside, expected -o x.html or -o x.npz with it");
+    assert_says(o, "found --beside, expected -o x.html, x.npz or x.safetensors with it");
     assert_code(RUN("show", "-m", encoder, "--beside", "b", "--neurons", "-o", in_folder("two.npz"), "a b"), 0);
     o = RUN("show", "-m", encoder, "--beside", "b", "--max-source", "3", "-o", in_folder("two.npz"), "b");
     assert_code(o, 0);

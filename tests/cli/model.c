@@ -409,7 +409,7 @@ static void test_page(void **state) {
     }
     o = RUN("show", "-m", attends, "-o", "x.htm", "Der Hund");
     assert_code(o, 2);
-    assert_says(o, "expected a name that ends in .png, .svg, .npy, .html or .npz");
+    assert_says(o, "expected a name that ends in .png, .svg, .npy, .html, .npz or .safetensors");
 }
 
 static void test_models_without_attention(void **state) {

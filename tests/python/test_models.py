@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -103,6 +104,63 @@ def test_arrays_of_a_translation(translator, tmp_path):
         with pytest.raises(NotImplementedError, match="a bahdanau model has no heads"):
             recurrent.attention(recurrent.translate(text))
         assert not np.triu(arrays["decoder"], 1).any() and arrays["target_read"][0] == "</s>"
+
+
+# ---- a capture, read as docs/models.md reads it --------------------------------------------------------------
+
+
+def capture(folder, *words):
+    """The document's own program on a capture: what it says of itself, its arrays, and what was printed."""
+    program("show", "-o", folder / "heads.safetensors", *words)
+    block = re.search(r"^```py\n(.*?)^```$", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.S | re.M).group(1)
+    printed, before = [], os.getcwd()
+    scope = {"print": lambda *x: printed.append(x)}
+    os.chdir(folder)
+    try:
+        exec(block, scope)
+    finally:
+        os.chdir(before)
+    return scope["about"], scope["arrays"], printed
+
+
+def test_capture_of_a_translation(translator, tmp_path):
+    text = "Der Hund läuft."
+    about, arrays, printed = capture(tmp_path, "--neurons", text)
+    want = translator.translate(text)
+    assert (about["format"], about["model"], about["model_type"]) == ("attn.capture.1", "models/de-en", "transformer")
+    assert about["command"] == f"attn show -o {tmp_path}/heads.safetensors --neurons '{text}'"
+    assert [view["kind"] for view in about["views"]] == ["encoder", "decoder", "cross", "alignment"]
+    np.testing.assert_array_equal(arrays["alignment"], want.alignment)
+    for view in about["views"][:3]:
+        np.testing.assert_array_equal(arrays[view["weights"]][1], translator.attention(want, kind=view["kind"], layer=1, head="all"))
+        scores = view["scale"] * arrays[view["queries"]] @ arrays[view["keys"]].swapaxes(-1, -2)
+        if view["kind"] == "decoder":
+            scores[..., ~np.tri(scores.shape[-1], dtype=bool)] = -np.inf
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        np.testing.assert_allclose(weights, arrays[view["weights"]], atol=2e-6)
+        assert view["first_layer"] == view["first_head"] == 1
+    source, read = about["sides"]["source"], about["sides"]["target_read"]
+    assert source["tokens"] == list(want.source_tokens) and about["sides"]["target"]["tokens"] == list(want.tokens)
+    spans = [source["text"].encode()[first:end].decode() for first, end in arrays["source_spans"]]
+    assert "".join(spans) == source["text"] == text and spans[-1] == "" and len(spans) == len(arrays["source_ids"])
+    assert read["tokens"] == ["</s>", *want.tokens[:-1]]
+    np.testing.assert_array_equal(arrays["target_read_ids"], [arrays["target_ids"][-1], *arrays["target_ids"][:-1]])
+    np.testing.assert_array_equal(arrays["target_read_spans"][1:], arrays["target_spans"][:-1])
+    assert ("encoder", arrays["encoder"].shape, source["tokens"]) in printed and ("Der",) in printed
+    before = (tmp_path / "heads.safetensors").read_bytes()
+    capture(tmp_path, "--neurons", text)
+    assert (tmp_path / "heads.safetensors").read_bytes() == before
+
+
+def test_capture_of_two_texts(tiny, language, tmp_path):
+    about, arrays, _ = capture(tmp_path, "-m", tiny, "--layer", "2", "--head", "1", "--beside", "a cat", "--title", "it's", "the dog")
+    assert about["command"].endswith(r"--beside 'a cat' --title 'it'\''s' 'the dog'") and about["model"] == str(tiny)
+    assert [(view["weights"], view["rows"], view["first_layer"]) for view in about["views"]] == [
+        ("self_attention", "text", 2), ("self_attention_2", "text_2", 2)]
+    for name, text in (("", "the dog"), ("_2", "a cat")):
+        np.testing.assert_array_equal(arrays["self_attention" + name][0, 0], language.attention(text, layer=1, head=0))
+        assert about["sides"]["text" + name]["text"] == text
+        assert [text[first:end] for first, end in arrays[f"text{name}_spans"]] == list(text)
 
 
 # ---- language models ------------------------------------------------------------------------------------
