@@ -149,11 +149,23 @@ size_t attn_ahead_add(attn_ahead *ahead, const attn_view *view, size_t b, size_t
 size_t attn_ahead_keys(attn_ahead *ahead, const attn_attention *at, const attn_sequence *x, size_t key_head, size_t key,
                        size_t rows);
 
-/* S = K Qᵀ and the like: c[row][lane] = Σ a[row][term] b[term][lane] in chains of ATTN_CHAIN terms. row_ends and
- * ahead as in attn_product. */
+/* S = K Qᵀ and the like: a product of any number of terms, not added to C, in chains of ATTN_CHAIN terms. */
 typedef void attn_product_kernel(const attn_product *product);
-void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends, attn_ahead *ahead);
+void attn_chained_product(attn_product_kernel *kernel, const attn_product *product);
+/* The scores of a tile: rows of k times the queries of a block, [D][lanes]. */
+static inline attn_product attn_score_product(float *s, size_t keys, size_t terms, size_t lanes, const float *k,
+                                              ptrdiff_t k_row, const float *q) {
+    return (attn_product){.rows = keys,
+                          .terms = terms,
+                          .lanes = lanes,
+                          .a = k,
+                          .a_row = k_row,
+                          .a_term = 1,
+                          .b = q,
+                          .b_term = (ptrdiff_t)lanes,
+                          .c = s,
+                          .c_row = (ptrdiff_t)lanes};
+}
 
 /* c[row][column] += Σ a[row][term] · x for the elements x of b[term][column] that are not finite, over visible pairs.
  * Rows are keys and terms lanes, or (rows_are_lanes) the other way round. Everything else of the product was made with

@@ -251,23 +251,13 @@ const float *attn_tile_keep(const attn_tile *tile, attn_extras *extras, const at
 
 /* ---- products --------------------------------------------------------------------------------------- */
 
-void attn_chained_product(attn_product_kernel *kernel, float *c, size_t rows, size_t terms, size_t lanes,
-                          const float *a, ptrdiff_t a_row, const float *b, const uint8_t *row_ends, attn_ahead *ahead) {
-    for (size_t first = 0; first < terms; first += ATTN_CHAIN) {
-        attn_product product = {.rows = rows,
-                                .terms = ATTN_MIN(terms - first, (size_t)ATTN_CHAIN),
-                                .lanes = lanes,
-                                .a = a + first,
-                                .a_row = a_row,
-                                .a_term = 1,
-                                .b = b + first * lanes,
-                                .b_term = (ptrdiff_t)lanes,
-                                .c = c,
-                                .c_row = (ptrdiff_t)lanes,
-                                .add = first > 0,
-                                .row_ends = row_ends,
-                                .ahead = ahead};
-        kernel(&product);
+void attn_chained_product(attn_product_kernel *kernel, const attn_product *product) {
+    attn_product chain = *product;
+    for (size_t left = product->terms; left > 0; left -= chain.terms) {
+        chain.terms = ATTN_MIN(left, (size_t)ATTN_CHAIN);
+        kernel(&chain);
+        chain.a += (ptrdiff_t)chain.terms * chain.a_term, chain.b += (ptrdiff_t)chain.terms * chain.b_term;
+        chain.add = true;
     }
 }
 

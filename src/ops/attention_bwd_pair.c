@@ -153,11 +153,15 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     const size_t dv = at->fast ? pairs_of(at->dv) : attn_whole(at, at->dv), dv_terms = at->fast ? dv : at->dv;
     const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
     attn_product_kernel *product = at->fast ? kernels->attention_product_bf16 : kernels->attention_product;
-    attn_chained_product(product, to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d, (ptrdiff_t)d,
-                         b->q_columns, ends, ahead);
+    attn_product scores = attn_score_product(to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d,
+                                             (ptrdiff_t)d, b->q_columns);
+    scores.row_ends = ends, scores.ahead = ahead;
+    attn_chained_product(product, &scores);
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);
-    attn_chained_product(product, to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv, (ptrdiff_t)dv,
-                         b->dout_columns, ends, ahead);
+    attn_product dp = attn_score_product(to->ds, tile->keys, dv_terms, lanes, keys->v_rows + skipped * dv,
+                                         (ptrdiff_t)dv, b->dout_columns);
+    dp.row_ends = ends, dp.ahead = ahead;
+    attn_chained_product(product, &dp);
     uint64_t seen[ATTN_TILE]; /* with a bias of −inf a pair is not visible either */
     const uint64_t *visible = tile->class == ATTN_TILE_PARTIAL ? tile->visible : NULL;
     if (b->extras.bias) {

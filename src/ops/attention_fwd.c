@@ -149,8 +149,10 @@ static void weigh(forward_scratch *f, forward_block *b, const forward_keys *keys
     const float *k = keys->k + (ptrdiff_t)(tile->key - keys->key) * keys->k_row;
     const bool partial = tile->class == ATTN_TILE_PARTIAL;
     const uint8_t *ends = partial && tile->ragged ? tile->ends : NULL;
-    attn_chained_product(at->fast ? kernels->attention_product_bf16 : kernels->attention_product, f->s, tile->keys,
-                         at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q, ends, &f->ahead);
+    attn_product scores =
+        attn_score_product(f->s, tile->keys, at->fast ? (at->d + 1) / 2 : at->d, lanes, k, keys->k_row, b->q);
+    scores.row_ends = ends, scores.ahead = &f->ahead;
+    attn_chained_product(at->fast ? kernels->attention_product_bf16 : kernels->attention_product, &scores);
     attn_tile_logits(tile, f->s, &b->extras, &b->block, at);
     attn_softmax_tile softmax = {.keys = tile->keys,
                                  .lanes = lanes,

@@ -75,8 +75,9 @@ static void scores_task(void *argument, size_t index, void *memory) {
         if (f->tile.class == ATTN_TILE_NONE) continue;
         ptrdiff_t k_row;
         const float *k = attn_look_keys(look, &x, h, f->tile.key, f->tile.keys, f->k, &k_row);
-        attn_chained_product(at->kernels->attention_product, f->s, f->tile.keys, at->d, f->block.block.lanes, k, k_row,
-                             f->block.q, NULL, NULL);
+        const attn_product product =
+            attn_score_product(f->s, f->tile.keys, at->d, f->block.block.lanes, k, k_row, f->block.q);
+        attn_chained_product(at->kernels->attention_product, &product);
         logits(f, at);
         void *to[ATTN_MAX_LANES] = {NULL};
         for (size_t lane = 0; lane < f->block.block.count; lane++) to[lane] = rows + lane * at->s + f->tile.key;

@@ -91,8 +91,8 @@ const float *attn_look_keys(const attn_look *look, const attn_sequence *x, size_
 bool attn_look_weights(float *s, attn_look_block *b, const attn_look *look, const attn_tile *tile, const float *k,
                        ptrdiff_t k_row, attn_weights_tile job) {
     const attn_attention *at = &look->at;
-    attn_chained_product(at->kernels->attention_product, s, tile->keys, at->d, b->block.lanes, k, k_row, b->q, NULL,
-                         NULL);
+    const attn_product product = attn_score_product(s, tile->keys, at->d, b->block.lanes, k, k_row, b->q);
+    attn_chained_product(at->kernels->attention_product, &product);
     attn_tile_logits(tile, s, &b->extras, &b->block, at);
     job.keys = tile->keys, job.lanes = b->block.lanes;
     job.s = s, job.factor = at->factor, job.lse = b->lse, job.live = b->live;

@@ -358,34 +358,54 @@ V_FN V softmax_weights(const bool masked, const attn_softmax_tile *t, size_t lan
     return chain;
 }
 
+/* What a vector of lanes of softmax_pairs goes through: where the next key is, and sums so far. */
+typedef struct softmax_lanes {
+    const float *s, *keep;
+    float *to;
+    V c, down, chain, rounded;
+} softmax_lanes;
+
+/* Weights of n keys from j on, times `keep`, as pairs; the sums are of what they were before that, exact and rounded. */
+V_FN void softmax_pairs_some(const bool masked, const int n, const attn_softmax_tile *t, size_t j, size_t lane,
+                             softmax_lanes *x) {
+    const size_t lanes = t->lanes;
+    const V one = v_set(1.0f), ones = v_pair_bf16(one, one);
+    V p[EXP2_MOST];
+    ATTN_UNROLL for (int i = 0; i < n; i++) p[i] = v_fma(v_load(x->s + (size_t)i * lanes), x->c, x->down);
+    v_exp2_bf16_all(n, p);
+    ATTN_UNROLL for (int i = 0; i < n; i++) {
+        if (masked) p[i] = v_and_mask(v_of_bits((uint32_t)(t->visible[j + (size_t)i] >> lane)), p[i]);
+        x->chain = v_add(x->chain, p[i]);
+    }
+    ATTN_UNROLL for (int i = 0; i < n; i += 2) {
+        V low = p[i], high = i + 1 < n ? p[i + 1] : v_zero(), both = v_pair_bf16(low, high);
+        x->rounded = v_dot_bf16(both, ones, x->rounded);
+        if (x->keep) {
+            low = v_mul(low, v_load(x->keep + (size_t)i * lanes));
+            if (i + 1 < n) high = v_mul(high, v_load(x->keep + (size_t)(i + 1) * lanes));
+            both = v_pair_bf16(low, high);
+        }
+        v_store(x->to + (size_t)(i / 2) * lanes, both);
+    }
+    x->s += (size_t)n * lanes, x->to += (size_t)(n / 2) * lanes;
+    if (x->keep) x->keep += (size_t)n * lanes;
+}
+
 /* Weights, times `keep`, to `pairs`, and the sum of the rounded ones before that. */
 V_FN V softmax_pairs(const bool masked, const attn_softmax_tile *t, size_t lane, size_t keys, V c, V down) {
-    const uint64_t *visible = t->visible;
-    const size_t lanes = t->lanes;
-    const float *s = t->s + lane, *keep = t->keep ? t->keep + lane : NULL;
-    float *to = t->pairs + lane;
-    const V ones = v_pair_bf16(v_set(1.0f), v_set(1.0f));
-    V chain = v_zero(), rounded = v_zero();
-    for (size_t j = 0; j < keys; j += 2, s += 2 * lanes, to += lanes) {
-        V p = v_exp2_bf16(v_fma(v_load(s), c, down)), q = v_zero();
-        if (masked) p = v_and_mask(v_of_bits((uint32_t)(visible[j] >> lane)), p);
-        if (j + 1 < keys) {
-            q = v_exp2_bf16(v_fma(v_load(s + lanes), c, down));
-            if (masked) q = v_and_mask(v_of_bits((uint32_t)(visible[j + 1] >> lane)), q);
-        }
-        chain = v_add(v_add(chain, p), q);
-        V both = v_pair_bf16(p, q);
-        rounded = v_dot_bf16(both, ones, rounded);
-        if (keep) {
-            p = v_mul(p, v_load(keep));
-            if (j + 1 < keys) q = v_mul(q, v_load(keep + lanes));
-            both = v_pair_bf16(p, q);
-            keep += 2 * lanes;
-        }
-        v_store(to, both);
-    }
-    v_store(t->rounded_sum + lane, v_fma(v_load(t->rounded_sum + lane), v_load(t->rescale + lane), rounded));
-    return chain;
+    softmax_lanes x = {.s = t->s + lane,
+                       .keep = t->keep ? t->keep + lane : NULL,
+                       .to = t->pairs + lane,
+                       .c = c,
+                       .down = down,
+                       .chain = v_zero(),
+                       .rounded = v_zero()};
+    size_t j = 0;
+    for (; j + EXP2_MOST <= keys; j += EXP2_MOST) softmax_pairs_some(masked, EXP2_MOST, t, j, lane, &x);
+    for (; j + 2 <= keys; j += 2) softmax_pairs_some(masked, 2, t, j, lane, &x);
+    if (j < keys) softmax_pairs_some(masked, 1, t, j, lane, &x);
+    v_store(t->rounded_sum + lane, v_fma(v_load(t->rounded_sum + lane), v_load(t->rescale + lane), x.rounded));
+    return x.chain;
 }
 
 V_FN bool softmax_vector(const bool masked, const bool pairs, const attn_softmax_tile *t, size_t lane) {

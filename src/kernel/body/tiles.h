@@ -131,14 +131,13 @@ static void tile_sums_run_even(const tile_sums *s) { tile_sums_any(true, s); }
 
 /* ---- attention ------------------------------------------------------------------------------------ */
 
-/* attention_product_bf16 by tiles: the groups are added to C one after the other. row_ends are not needed; where a
- * vector has few terms only those are used. */
-static void attention_product_bf16(const attn_product *p) {
+/* A product whose operands may have to be copied, since rows or terms are less than a tile or the vectors need different
+ * numbers of terms. */
+static void product_of_places(const attn_product *p) {
     float a_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     float b_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     tile_place a[2][T_MOST_GROUPS], b[2][T_MOST_GROUPS];
     tile_sums sums = {.a = {a[0], a[1]}, .b = {b[0], b[1]}, .c_row = p->c_row, .add = p->add};
-    assert(p->terms <= ATTN_CHAIN);
     for (size_t row = 0; row < p->rows; row += 2 * T_SIDE) {
         const size_t rows = p->rows - row < 2 * T_SIDE ? p->rows - row : 2 * T_SIDE;
         for (size_t i = 0; i * T_SIDE < rows; i++)
@@ -163,6 +162,53 @@ static void attention_product_bf16(const attn_product *p) {
             if (sums.groups > 0 || !p->add) tile_sums_run(&sums);
         }
     }
+}
+
+/* 2 × 2 tiles of C, all groups whole: operands are read where they lie. */
+V_FN void product_square(const attn_product *p, const float *a, const float *b, float *c) {
+    const ptrdiff_t a_row = p->a_row, b_row = p->b_term, c_row = p->c_row;
+    if (p->add) {
+        T_LOAD(0, c, c_row);
+        T_LOAD(1, c + T_SIDE, c_row);
+        T_LOAD(2, c + T_SIDE * c_row, c_row);
+        T_LOAD(3, c + T_SIDE * c_row + T_SIDE, c_row);
+    } else {
+        T_ZERO(0);
+        T_ZERO(1);
+        T_ZERO(2);
+        T_ZERO(3);
+    }
+    for (size_t n = p->terms / T_SIDE; n > 0; n--, a += T_SIDE, b += T_SIDE * b_row) {
+        T_LOAD(6, b, b_row);
+        T_LOAD(4, a, a_row);
+        T_DOT(0, 4, 6);
+        T_LOAD(7, b + T_SIDE, b_row);
+        T_DOT(1, 4, 7);
+        T_LOAD(5, a + T_SIDE * a_row, a_row);
+        T_DOT(2, 5, 6);
+        T_DOT(3, 5, 7);
+    }
+    T_STORE(0, c, c_row);
+    T_STORE(1, c + T_SIDE, c_row);
+    T_STORE(2, c + T_SIDE * c_row, c_row);
+    T_STORE(3, c + T_SIDE * c_row + T_SIDE, c_row);
+}
+
+/* attention_product_bf16 by tiles: the groups are added to C one after the other. row_ends are not needed; where a
+ * vector has few terms only those are used. */
+static void attention_product_bf16(const attn_product *p) {
+    enum { SIDE = 2 * T_SIDE };
+    assert(p->terms <= ATTN_CHAIN);
+    if (p->rows % SIDE || p->lanes % SIDE || p->terms % T_SIDE || p->a_term != 1 || p->term_ends) {
+        product_of_places(p);
+        return;
+    }
+    for (size_t row = 0; row < p->rows; row += SIDE)
+        for (size_t lane = 0; lane < p->lanes; lane += SIDE) {
+            if (p->ahead) product_ahead(p->ahead);
+            product_square(p, p->a + (ptrdiff_t)row * p->a_row, p->b + lane,
+                           p->c + (ptrdiff_t)row * p->c_row + lane);
+        }
 }
 
 #endif
