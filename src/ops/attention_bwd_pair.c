@@ -153,8 +153,8 @@ void attn_backward_pair(const attn_backward_results *to, attn_backward_block *b,
     const size_t dv = at->fast ? pairs_of(at->dv) : attn_whole(at, at->dv), dv_terms = at->fast ? dv : at->dv;
     const uint8_t *ends = tile->class == ATTN_TILE_PARTIAL && tile->ragged ? tile->ends : NULL;
     attn_product_kernel *product = at->fast ? kernels->attention_product_bf16 : kernels->attention_product;
-    attn_product scores = attn_score_product(to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d,
-                                             (ptrdiff_t)d, b->q_columns);
+    attn_product scores =
+        attn_score_product(to->s, tile->keys, d_terms, lanes, keys->k_rows + skipped * d, (ptrdiff_t)d, b->q_columns);
     scores.row_ends = ends, scores.ahead = ahead;
     attn_chained_product(product, &scores);
     attn_tile_logits(tile, to->s, &b->extras, &b->block, at);

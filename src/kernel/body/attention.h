@@ -365,7 +365,8 @@ typedef struct softmax_lanes {
     V c, down, chain, rounded;
 } softmax_lanes;
 
-/* Weights of n keys from j on, times `keep`, as pairs; the sums are of what they were before that, exact and rounded. */
+/* Weights of n keys from j on, times `keep`, as pairs; the sums are of what they were before that, exact and rounded.
+ */
 V_FN void softmax_pairs_some(const bool masked, const int n, const attn_softmax_tile *t, size_t j, size_t lane,
                              softmax_lanes *x) {
     const size_t lanes = t->lanes;

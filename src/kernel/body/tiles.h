@@ -131,8 +131,8 @@ static void tile_sums_run_even(const tile_sums *s) { tile_sums_any(true, s); }
 
 /* ---- attention ------------------------------------------------------------------------------------ */
 
-/* A product whose operands may have to be copied, since rows or terms are less than a tile or the vectors need different
- * numbers of terms. */
+/* A product whose operands may have to be copied, since rows or terms are less than a tile or the vectors need
+ * different numbers of terms. */
 static void product_of_places(const attn_product *p) {
     float a_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
     float b_copies[2][T_MOST_GROUPS][T_FLOATS] __attribute__((aligned(64)));
@@ -206,8 +206,7 @@ static void attention_product_bf16(const attn_product *p) {
     for (size_t row = 0; row < p->rows; row += SIDE)
         for (size_t lane = 0; lane < p->lanes; lane += SIDE) {
             if (p->ahead) product_ahead(p->ahead);
-            product_square(p, p->a + (ptrdiff_t)row * p->a_row, p->b + lane,
-                           p->c + (ptrdiff_t)row * p->c_row + lane);
+            product_square(p, p->a + (ptrdiff_t)row * p->a_row, p->b + lane, p->c + (ptrdiff_t)row * p->c_row + lane);
         }
 }
 
