@@ -147,7 +147,8 @@ function pixel(m, w, most) {
   return m.signed ? signs[w < 0 ? 255 - step : 255 + step] : table[step];
 }
 function rowMaxima(m) {
-  const n = m.columns.length, out = new Float32Array(m.rows.length);
+  if (m.maxima) return m.maxima;
+  const n = m.columns.length, out = m.maxima = new Float32Array(m.rows.length);
   for (let i = 0; i < out.length; i++) for (let j = 0; j < n; j++) out[i] = Math.max(out[i], Math.abs(m.values[i * n + j]) || 0);
   return out;
 }
@@ -362,14 +363,13 @@ const MANY = {mean: -1, max: -2};
 function follow(address) {
   const [name, layer, head, form] = address.slice(1).split(",");
   const index = firsts().findIndex(v => encodeURIComponent(v.name) === name), v = data.views[index];
-  const known = [...by("form").options].some(o => o.value === form && !o.disabled);
-  by("form").value = known ? form : "map";
   if (!v) return false;
   const number = (text, first, n) => /^\d+$/.test(text) && text - first >= 0 && text - first < n ? text - first : null;
   let l = number(layer, v.first, v.layers), h = number(head, v.firstHead, v.heads);
   if (layer === "rollout" && hasRollout(v)) l = -1, h = 0;
   else if (v.heads > 1 && Object.hasOwn(MANY, head)) h = MANY[head];
   if (l === null || h === null) return false;
+  wantedForm = Object.hasOwn(FORMS, form) ? form : "map";
   open(index, l, h);
   return true;
 }
@@ -420,7 +420,7 @@ function choose(layer, head) {
   note();
 }
 function forget() { Object.assign(state, {zoom: 1, x: 0, y: 0, row: -1, column: -1, kept: -1}); }
-let scaled = false, ordered = ""; // what was chosen by hand stays
+let scaled = false, ordered = "", wantedForm = "map"; // what was chosen by hand stays
 function open(index, layer, head) {
   state.view = index;
   forget();
@@ -432,7 +432,7 @@ function open(index, layer, head) {
   by("units").parentNode.hidden = texts.every(x => same(x.rows) && same(x.columns));
   const neurons = by("form").querySelector("[value=neurons]");
   neurons.hidden = neurons.disabled = !v.vectors;
-  if (!v.vectors && by("form").value === "neurons") by("form").value = "map";
+  by("form").value = wantedForm === "neurons" && !v.vectors ? "map" : wantedForm;
   const meant = meantIn(v);
   for (const o of by("order").options) o.hidden = o.disabled = !!o.value && !meant.includes(o.value);
   by("order").value = meant.includes(ordered) ? ordered : "";
@@ -494,10 +494,9 @@ function start() {
   by("units").onchange = () => { forget(); choose(state.layer, state.head); };
   by("first").onchange = () => choose(state.layer, state.head);
   by("scale").onchange = () => { scaled = true; draw(); };
-  let form = by("form").value;
   by("form").onchange = () => {
-    const one = by("form").value === "neurons", other = form === "neurons"; // which are of tokens, and of one head
-    form = by("form").value;
+    const one = by("form").value === "neurons", other = panels[0].canvas.className === "neurons"; // which are of tokens, and of one head
+    wantedForm = by("form").value;
     if (one !== other) forget();
     if (one && state.layer >= 0) choose(state.layer, Math.max(0, state.head));
     else choose(state.layer, state.head);

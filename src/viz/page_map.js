@@ -25,6 +25,27 @@ function widest(g, labels, most) {
   for (const text of labels) if (out < most) out = Math.min(most, Math.max(out, g.measureText(text).width));
   return out;
 }
+// Rows r0 … r1 − 1 and columns c0 … c1 − 1, the greatest of k × k cells a pixel. It is kept while it stays the same.
+function cellsOf(p, k, r0, c0, r1, c1) {
+  const {m} = p, C = m.columns.length, key = [k, r0, c0, r1, c1, by("scale").value, isDark()].join();
+  if (p.cells?.m === m && p.cells.key === key) return p.cells.canvas;
+  const w = Math.max(1, Math.ceil((c1 - c0) / k)), h = Math.max(1, Math.ceil((r1 - r0) / k));
+  const image = new ImageData(w, h), bits = new Uint32Array(image.data.buffer), maxima = rowMaxima(m);
+  for (let i = 0; i < h; i++)
+    for (let j = 0; j < w; j++) {
+      let best = 0, of = 0;
+      for (let r = r0 + i * k; r < Math.min(r1, r0 + (i + 1) * k); r++)
+        for (let c = c0 + j * k; c < Math.min(c1, c0 + (j + 1) * k); c++) {
+          const value = m.values[r * C + c];
+          if (Math.abs(value) > Math.abs(best) || Number.isNaN(value)) best = value, of = maxima[r];
+        }
+      bits[i * w + j] = pixel(m, best, of);
+    }
+  const canvas = make("canvas", {width: w, height: h});
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  p.cells = {m, key, canvas};
+  return canvas;
+}
 // Where the cells lie: p.place = {left, top, width, height, cell: pixels of one, x, y: the cell at the upper left corner}.
 function drawMap(p) {
   const {m, canvas} = p, R = m.rows.length, C = m.columns.length, width = canvas.parentNode.clientWidth, g0 = canvas.getContext("2d");
@@ -42,26 +63,13 @@ function drawMap(p) {
   const k = Math.max(1, Math.floor(1 / cell)); // cells a pixel shows the greatest of
   const r0 = Math.floor(y / k) * k, c0 = Math.floor(x / k) * k;
   const r1 = Math.min(R, Math.ceil(y + h / cell)), c1 = Math.min(C, Math.ceil(x + w / cell));
-  const iw = Math.max(1, Math.ceil((c1 - c0) / k)), ih = Math.max(1, Math.ceil((r1 - r0) / k));
-  const image = new ImageData(iw, ih), bits = new Uint32Array(image.data.buffer), maxima = rowMaxima(m);
-  for (let i = 0; i < ih; i++)
-    for (let j = 0; j < iw; j++) {
-      let best = 0, of = 0;
-      for (let r = r0 + i * k; r < Math.min(r1, r0 + (i + 1) * k); r++)
-        for (let c = c0 + j * k; c < Math.min(c1, c0 + (j + 1) * k); c++) {
-          const value = m.values[r * C + c];
-          if (Math.abs(value) > Math.abs(best) || Number.isNaN(value)) best = value, of = maxima[r];
-        }
-      bits[i * iw + j] = pixel(m, best, of);
-    }
-  const small = make("canvas", {width: iw, height: ih});
-  small.getContext("2d").putImageData(image, 0, 0);
+  const small = cellsOf(p, k, r0, c0, r1, c1);
   g.save();
   g.beginPath();
   g.rect(left, top, w, h);
   g.clip();
   g.imageSmoothingEnabled = false;
-  g.drawImage(small, left + (c0 - x) * cell, top + (r0 - y) * cell, iw * k * cell, ih * k * cell);
+  g.drawImage(small, left + (c0 - x) * cell, top + (r0 - y) * cell, small.width * k * cell, small.height * k * cell);
   if (cell >= 12) {
     g.fillStyle = colour(m.signed ? "--line" : "--paper");
     for (let j = c0; j <= c1; j++) g.fillRect(left + (j - x) * cell - 0.5, top, 1, h);

@@ -248,7 +248,12 @@ NEURONS = """
   key(canvas, "Escape");
   log.push(state.kept, chosenQuery(panel.m) === panel.m.rows.length - 1);
   by("grid").querySelector("[data-head='-1']").click();
-  log.push(head(), cell() === "");"""
+  log.push(head(), cell() === "");
+  const views = [...by("views").children];
+  views[3].click();
+  log.push(by("form").value, canvas.className, by("form").querySelector("[value=neurons]").disabled);
+  views[0].click();
+  log.push(by("form").value, location.hash);"""
 
 
 def test_neurons(folder):
@@ -263,7 +268,8 @@ def test_neurons(folder):
         r"(\S+) ← (\S+) score −?\d+\.\d{3}, weight 0\.\d{3}; ([+−]\d+\.\d\d from \d+(, )?){4}", log[13]), log[13]
     assert log[13].startswith(log[11]) and log[14] == "1"
     assert log[15:19] == ["0", "1", "-1", "true"]
-    assert log[19:] == ["cross, layer 1, mean of its heads", "true"]
+    assert log[19:21] == ["cross, layer 1, mean of its heads", "true"]
+    assert log[21:] == ["map", "map", "true", "neurons", "#encoder,1,mean,neurons"]
 
 
 def test_neurons_of_heads_that_share_keys(folder):
