@@ -158,13 +158,14 @@ bool gallery_write_capture(const command *c, const gallery *g, const gallery_cho
     for (; x->n < x->a.n; x->n++) x->tensor[x->n] = x->a.tensor[x->n];
     json_t *sides = sides_json(x, g), *views = views_json(g), *line = text_json(choice->command);
     char *about_sides = sides ? json_dumps(sides, JSON_COMPACT) : NULL, *about_views = json_dumps(views, JSON_COMPACT);
-    const attn_key_value metadata[] = {{"format", "attn.capture.1"}, {"command", json_string_value(line)},
-                                       {"model", choice->model},     {"model_type", choice->type},
-                                       {"views", about_views},       {"sides", about_sides}};
+    const attn_key_value metadata[] = {{"format", "attn.capture.1"},  {"command", json_string_value(line)},
+                                       {"model", choice->model[0]},   {"model_type", choice->type[0]},
+                                       {"views", about_views},        {"sides", about_sides},
+                                       {"model_2", choice->model[1]}, {"model_type_2", choice->type[1]}};
+    const size_t n = sizeof metadata / sizeof *metadata - (choice->model[1] ? 0 : 2);
     bool fine = (about_sides && about_views && line) || cli_fail_memory(c) == EXIT_DONE;
     if (fine)
-        fine = attn_safetensors_save(cli_context(), file, x->tensor, x->n, metadata,
-                                     sizeof metadata / sizeof *metadata) == ATTN_OK ||
+        fine = attn_safetensors_save(cli_context(), file, x->tensor, x->n, metadata, n) == ATTN_OK ||
                cli_fail_status(c) == EXIT_DONE;
     for (size_t i = 0; i < TEXTS * SIDES; i++) free(x->numbers[i]);
     free(about_sides);

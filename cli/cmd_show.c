@@ -11,7 +11,7 @@ static const attn_look_kind looks[] = {
 static const char *const kind_names[] = {"alignment", "encoder", "decoder", "cross", NULL};
 
 typedef struct settings {
-    const char *model, *output, *target, *title, *beside;
+    const char *model, *output, *target, *title, *beside, *beside_model;
     char *command; /* as it was given */
     int kind;
     long long beam_size, max_source, layer, head;
@@ -39,6 +39,11 @@ static const option_spec options[] = {
      "with a page or arrays a second text: the page shows the two beside one another and, where they have as many "
      "tokens, "
      "how they differ",
+     0, 0, NULL},
+    {"beside-model", 0, OPTION_TEXT, AT(beside_model), "DIR",
+     "with a page or arrays another model, of as many layers and heads, on the second text, or on the same where there "
+     "is "
+     "none",
      0, 0, NULL},
     {"neurons", 0, OPTION_FLAG, AT(neurons), NULL,
      "with a page or arrays the queries and keys too, which a page shows number by number: in x.html 2.7 bytes for "
@@ -131,6 +136,7 @@ static bool is_gallery(const settings *s) {
                          cli_ends_with(s->output, ".safetensors"));
 }
 
+/* t: the model, and the second, which may be the same. */
 static gallery_choice choice_of(const settings *s, const translator *t, const attn_look_kind *kind, const char *about) {
     return (gallery_choice){.kind = kind,
                             .layer = (size_t)s->layer,
@@ -138,10 +144,13 @@ static gallery_choice choice_of(const settings *s, const translator *t, const at
                             .neurons = s->neurons,
                             .title = s->title,
                             .about = about,
-                            .model = s->model ? s->model : "models/de-en",
-                            .type = attn_model_type(t->model),
+                            .model = {s->model ? s->model : "models/de-en", s->beside_model},
+                            .type = {attn_model_type(t[0].model), attn_model_type(t[1].model)},
                             .command = s->command};
 }
+
+/* Two models stand with their texts. */
+static const char *about_two(const settings *s) { return s->beside_model ? NULL : s->model; }
 
 /* n translations, two for a gallery alone. */
 static bool look(const command *c, const settings *s, const translator *t, const attn_translation *tr, size_t n) {
@@ -152,7 +161,7 @@ static bool look(const command *c, const settings *s, const translator *t, const
             return cli_fail(c, "%s is blank: there is nothing to look at", i ? "--beside" : "the text") == EXIT_DONE;
     if (is_gallery(s)) {
         const gallery_choice choice =
-            choice_of(s, t, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], n > 1 ? s->model : h->text);
+            choice_of(s, t, s->kind == KIND_ALIGNMENT ? NULL : &looks[s->kind], n > 1 ? about_two(s) : h->text);
         return gallery_of_pairs(c, t, tr, n, &choice, s->output);
     }
     if (s->kind != KIND_ALIGNMENT) return look_at_head(c, s, t, tr);
@@ -162,30 +171,38 @@ static bool look(const command *c, const settings *s, const translator *t, const
     return finish(c, s, &p, fine);
 }
 
-static bool show(const command *c, const settings *s, const translator *t, const char *text) {
+static bool check_length(const command *c, const settings *s, const translator *t, const char *name, const char *text) {
     attn_tokens tokens = ATTN_TOKENS_INIT;
-    const char *const texts[] = {text, s->beside, s->target}, *const names[] = {"the text", "--beside", "--target"};
-    bool fine = cli_attends(c, t);
-    for (int i = 0; i < 3 && fine; i++)
-        if (texts[i])
-            fine = cli_check_text(c, names[i], 0, texts[i], strlen(texts[i])) &&
-                   cli_check_length(c, t->tokenizer, &tokens, names[i], 0, texts[i], strlen(texts[i]), s->max_source);
+    const bool fine = cli_check_text(c, name, 0, text, strlen(text)) &&
+                      cli_check_length(c, t->tokenizer, &tokens, name, 0, text, strlen(text), s->max_source);
     attn_tokens_free(cli_context(), &tokens);
+    return fine;
+}
+
+static size_t of_texts(const settings *s) { return s->beside || s->beside_model ? 2 : 1; }
+
+static bool show(const command *c, const settings *s, const translator *t, const char *text) {
+    const size_t n = of_texts(s);
+    const char *const texts[] = {text, s->beside ? s->beside : text};
+    bool fine = true;
+    for (size_t i = 0; i < n && fine; i++)
+        fine = cli_attends(c, &t[i]) && check_length(c, s, &t[i], i && s->beside ? "--beside" : "the text", texts[i]) &&
+               (!s->target || check_length(c, s, &t[i], "--target", s->target));
     if (!fine) return false;
     attn_translate_options o = ATTN_TRANSLATE_OPTIONS_INIT;
     o.beam_size = (int)s->beam_size;
     o.max_source_tokens = (size_t)s->max_source;
-    const size_t n = s->beside ? 2 : 1;
     attn_translation own[2] = {{.source = ATTN_TOKENS_INIT}, {.source = ATTN_TOKENS_INIT}}, tr[2] = {own[0], own[1]};
     const char *target[2] = {s->target, s->target};
     attn_status status = ATTN_OK;
-    if (!s->target) {
-        status = attn_translate(t->model, t->tokenizer, own, texts, NULL, n, &o);
-        for (size_t i = 0; i < n && status == ATTN_OK; i++) target[i] = own[i].hypothesis->text;
+    for (size_t i = 0; i < n && status == ATTN_OK && !s->target; i++) {
+        status = attn_translate(t[i].model, t[i].tokenizer, &own[i], &texts[i], NULL, 1, &o);
+        if (status == ATTN_OK) target[i] = own[i].hypothesis->text;
     }
     o.posterior = s->posterior;
     bool given = s->target || s->posterior;
-    if (status == ATTN_OK && given) status = attn_translate_forced(t->model, t->tokenizer, tr, texts, target, n, &o);
+    for (size_t i = 0; i < n && status == ATTN_OK && given; i++)
+        status = attn_translate_forced(t[i].model, t[i].tokenizer, &tr[i], &texts[i], &target[i], 1, &o);
     fine = status == ATTN_OK ? look(c, s, t, given ? tr : own, n) : cli_fail_status(c) == EXIT_DONE;
     for (size_t i = 0; i < n; i++) {
         attn_translation_clear(cli_context(), &own[i]);
@@ -226,11 +243,12 @@ static bool read_text(const command *c, const settings *s, const translator *t, 
 
 static bool show_text(const command *c, const settings *s, const translator *t, const char *text) {
     attn_tokens tokens[2] = {ATTN_TOKENS_INIT, ATTN_TOKENS_INIT};
-    const gallery_choice choice = choice_of(s, t, NULL, s->model);
+    const gallery_choice choice = choice_of(s, t, NULL, about_two(s));
     bool fine = read_text(c, s, t, &tokens[0], text, "the text");
-    if (fine && s->beside) fine = read_text(c, s, t, &tokens[1], s->beside, "--beside");
+    if (fine && of_texts(s) > 1)
+        fine = read_text(c, s, &t[1], &tokens[1], s->beside ? s->beside : text, s->beside ? "--beside" : "the text");
     if (fine)
-        fine = is_gallery(s) ? gallery_of_texts(c, t, tokens, s->beside ? 2 : 1, &choice, s->output)
+        fine = is_gallery(s) ? gallery_of_texts(c, t, tokens, of_texts(s), &choice, s->output)
                              : look_at_text(c, s, t, tokens);
     for (int i = 0; i < 2; i++) attn_tokens_free(cli_context(), &tokens[i]);
     return fine;
@@ -272,6 +290,20 @@ static char *command_line(int argc, char **argv) {
     return out;
 }
 
+static bool reads_text(const attn_model *model) {
+    return attn_model_is_encoder(model) || attn_model_is_language_model(model);
+}
+
+/* t[1], which reads as t[0] does; freed already where it is not GO_ON. */
+static int load_second(const command *c, const settings *s, translator *t) {
+    if (!cli_load_model(c, &t[1], s->beside_model)) return EXIT_FAILED;
+    if (reads_text(t[0].model) == reads_text(t[1].model)) return GO_ON;
+    cli_fail(c, "%s: found a %s model, expected one that %s, as the first", s->beside_model,
+             attn_model_type(t[1].model), reads_text(t[0].model) ? "reads one text" : "translates");
+    cli_free_translator(&t[1]);
+    return EXIT_FAILED;
+}
+
 static int show_what(const command *c, settings s, int argc, char **argv, int first) {
     int code;
     if (first == argc) return cli_wrong_use(c, "found no TEXT, expected one to translate and look at");
@@ -279,19 +311,24 @@ static int show_what(const command *c, settings s, int argc, char **argv, int fi
     if ((code = cli_check_output_name(c, s.output, ends)) != GO_ON) return code;
     if (s.posterior && s.kind != KIND_ALIGNMENT)
         return cli_wrong_use(c, "found --posterior and --kind %s, expected one of them", kind_names[s.kind]);
-    if ((s.neurons || s.beside) && !is_gallery(&s))
+    if ((s.neurons || of_texts(&s) > 1) && !is_gallery(&s))
         return cli_wrong_use(c, "found %s, expected -o x.html, x.npz or x.safetensors with it",
-                             s.neurons ? "--neurons" : "--beside");
+                             s.neurons  ? "--neurons"
+                             : s.beside ? "--beside"
+                                        : "--beside-model");
     if (s.json && s.output) return cli_wrong_use(c, "found -o and --json, expected one of them");
-    translator t;
-    if (!(s.model ? cli_load_model(c, &t, s.model) : cli_load_translator(c, &t, NULL))) return EXIT_FAILED;
-    if ((code = check_kind(c, &s, t.model)) == GO_ON) {
-        const bool text = attn_model_is_encoder(t.model) || attn_model_is_language_model(t.model);
+    translator t[2];
+    if (!(s.model ? cli_load_model(c, &t[0], s.model) : cli_load_translator(c, &t[0], NULL))) return EXIT_FAILED;
+    code = check_kind(c, &s, t[0].model);
+    t[1] = t[0];
+    if (code == GO_ON && s.beside_model) code = load_second(c, &s, t);
+    if (code == GO_ON) {
         char *given = cli_join(c, argv + first, argc - first);
-        code = given && (text ? show_text : show)(c, &s, &t, given) ? EXIT_DONE : EXIT_FAILED;
+        code = given && (reads_text(t[0].model) ? show_text : show)(c, &s, t, given) ? EXIT_DONE : EXIT_FAILED;
         free(given);
+        if (s.beside_model) cli_free_translator(&t[1]);
     }
-    cli_free_translator(&t);
+    cli_free_translator(&t[0]);
     return code;
 }
 

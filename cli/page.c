@@ -156,6 +156,31 @@ static bool write_gallery(const command *c, const gallery *g, const gallery_choi
     return write_page(c, g, choice, file);
 }
 
+/* What stands above a text: itself, its translation or NULL, and its model where there are two. */
+static bool put_caption(const command *c, gallery *g, const gallery_choice *choice, const char *text,
+                        const char *translation) {
+    const char *model = choice->model[1] ? choice->model[g->texts] : NULL;
+    char *whole = joined(text, translation ? " → " : "", translation ? translation : "");
+    char *named = whole && model ? joined(whole, " · ", model) : NULL;
+    if (model) free(whole), whole = named;
+    g->text[g->texts] = whole;
+    return whole || cli_fail_memory(c) == EXIT_DONE;
+}
+
+/* Two texts have the same views. */
+static bool check_alike(const command *c, const gallery *g, const translator *t) {
+    const size_t n = g->n / g->texts;
+    bool alike = n * g->texts == g->n;
+    for (size_t i = n; i < g->n && alike; i++) {
+        const attn_page_view *a = &g->view[i - n], *b = &g->view[i];
+        alike = !strcmp(a->name, b->name) && a->layers == b->layers && a->heads == b->heads;
+    }
+    return alike || cli_fail(c,
+                             "--beside-model: found a %s model with other layers or heads than the %s model has, "
+                             "expected as many of each kind",
+                             attn_model_type(t[1].model), attn_model_type(t[0].model)) == EXIT_DONE;
+}
+
 /* ---- a translation -------------------------------------------------------------------------------------------- */
 
 typedef struct pair {
@@ -215,9 +240,10 @@ bool gallery_of_pairs(const command *c, const translator *t, const attn_translat
     bool fine = true;
     for (; g.texts < n && fine; g.texts++) {
         const attn_translation *own = &tr[g.texts];
-        g.text[g.texts] = n > 1 ? joined(own->source.text, " → ", own->hypothesis->text) : strdup(own->source.text);
-        fine = g.text[g.texts] ? add_pair(c, &g, t, own, choice) : cli_fail_memory(c) == EXIT_DONE;
+        fine = put_caption(c, &g, choice, own->source.text, n > 1 ? own->hypothesis->text : NULL) &&
+               add_pair(c, &g, &t[g.texts], own, choice);
     }
+    if (fine) fine = check_alike(c, &g, t);
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
     return fine;
@@ -258,9 +284,10 @@ bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *
     gallery g = {0};
     bool fine = true;
     for (; g.texts < n && fine; g.texts++) {
-        g.text[g.texts] = strdup(tokens[g.texts].text);
-        fine = g.text[g.texts] ? add_text(c, &g, t, &tokens[g.texts], choice) : cli_fail_memory(c) == EXIT_DONE;
+        fine = put_caption(c, &g, choice, tokens[g.texts].text, NULL) &&
+               add_text(c, &g, &t[g.texts], &tokens[g.texts], choice);
     }
+    if (fine) fine = check_alike(c, &g, t);
     if (fine) fine = write_gallery(c, &g, choice, file);
     gallery_free(&g);
     return fine;

@@ -46,9 +46,10 @@ typedef struct gallery_choice {
     size_t layer, head; /* from 1 */
     bool neurons;       /* queries and keys too */
     const char *title, *about;
-    const char *model, *type, *command; /* what it was made of */
+    const char *model[2], *type[2], *command; /* what it was made of; a second model that is another, or NULL */
 } gallery_choice;
-/* Those of n translations, one or two beside one another, in FILE.html, FILE.npz or FILE.safetensors. Prints why not.
+/* Those of n translations, one or two beside one another, each by its model t[i], in FILE.html, FILE.npz or
+ * FILE.safetensors. Prints why not.
  */
 bool gallery_of_pairs(const command *c, const translator *t, const attn_translation *tr, size_t n,
                       const gallery_choice *choice, const char *file);

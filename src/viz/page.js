@@ -452,12 +452,12 @@ function change(index) {
 // The panels under one another.
 by("save").onclick = () => {
   const all = panels.filter(p => !p.box.hidden).map(p => p.canvas);
-  const picture = make("canvas", {width: Math.max(...all.map(c => c.width)), height: all.reduce((sum, c) => sum + c.height, 0)});
-  const g = picture.getContext("2d");
+  const width = Math.max(...all.map(c => c.width)), height = all.reduce((sum, c) => sum + c.height, 0), scale = Math.min(1, 32767 / height);
+  const picture = make("canvas", {width: Math.round(width * scale), height: Math.round(height * scale)}), g = picture.getContext("2d");
   g.fillStyle = colour("--paper");
   g.fillRect(0, 0, picture.width, picture.height);
   let y = 0;
-  for (const c of all) g.drawImage(c, 0, y), y += c.height;
+  for (const c of all) g.drawImage(c, 0, y * scale, c.width * scale, c.height * scale), y += c.height;
   picture.toBlob(blob => {
     const name = decodeURIComponent(named().slice(1)).replace(/[^\p{L}\p{N}]+/gu, "-");
     const link = make("a", {href: URL.createObjectURL(blob), download: name + ".png"});

@@ -173,6 +173,12 @@ static void test_page_of_encoder(void **state) {
     o = RUN("show", "-m", encoder, "--beside", "b", "-o", in_folder("x.png"), "a b");
     assert_code(o, 2);
     assert_says(o, "found --beside, expected -o x.html, x.npz or x.safetensors with it");
+    o = RUN("show", "-m", encoder, "--beside-model", encoder, "a b");
+    assert_code(o, 2);
+    assert_says(o, "found --beside-model, expected -o x.html");
+    assert_code(RUN("show", "-m", encoder, "--beside-model", encoder, "-o", in_folder("two.html"), "a b"), 0);
+    assert_code(RUN("show", "-m", encoder, "--beside-model", in_folder("nowhere"), "-o", in_folder("two.html"), "a b"),
+                1);
     assert_code(RUN("show", "-m", encoder, "--beside", "b", "--neurons", "-o", in_folder("two.npz"), "a b"), 0);
     o = RUN("show", "-m", encoder, "--beside", "b", "--max-source", "3", "-o", in_folder("two.npz"), "b");
     assert_code(o, 0);

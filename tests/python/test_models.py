@@ -163,6 +163,23 @@ def test_capture_of_two_texts(tiny, language, tmp_path):
         assert [text[first:end] for first, end in arrays[f"text{name}_spans"]] == list(text)
 
 
+def test_capture_of_two_models(tiny, language, tmp_path):
+    other = tmp_path / "other"
+    program("train", "-q", "--model", "gpt", "-d", tiny.parent / "text.txt", "--valid", tiny.parent / "text.txt", "--steps", 2, "--seed", 7,
+            "-o", other, *(part for value in ("n_embd=16", "n_head=2", "n_layer=2", "n_positions=64") for part in ("--set", value)))
+    about, arrays, _ = capture(tmp_path, "-m", tiny, "--beside-model", other, "the dog")
+    assert (about["model"], about["model_2"], about["model_type_2"]) == (str(tiny), str(other), "gpt2")
+    second = attn.load(other)
+    for name, model in (("", language), ("_2", second)):
+        for layer in range(2):
+            np.testing.assert_array_equal(arrays["self_attention" + name][layer], model.attention("the dog", layer=layer, head="all"))
+    assert np.abs(arrays["self_attention"] - arrays["self_attention_2"]).max() > 1e-3
+    for model, said in (("models/shakespeare", "as many of each kind"), ("models/de-en", "expected one that reads one text, as the first")):
+        done = subprocess.run([PROGRAM, "show", "-m", tiny, "--beside-model", ROOT / model, "-o", tmp_path / "x.npz", "the dog"],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+
+
 # ---- language models ------------------------------------------------------------------------------------
 
 

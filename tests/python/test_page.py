@@ -335,6 +335,15 @@ def test_two_texts(folder):
     assert log[13:] == ["true", "lines,lines,lines", "true", "true", "12"]
 
 
+def test_two_models(folder):
+    page = show(folder, "de-en", "Der Hund schläft.", "--beside-model", ROOT / "models/en-fr", "--target", "The dog")
+    log = drive(folder, page, """
+  log.push(panels[0].caption.textContent, panels[1].caption.textContent, by("about").textContent, canvas.getAttribute("aria-label"));""",
+                "#cross,1,1")
+    assert log[0] == f"Der Hund schläft. → The dog · {ROOT}/models/de-en" and log[1] == f"Der Hund schläft. → The dog · {ROOT}/models/en-fr"
+    assert log[2:] == ["", "cross, layer 1, head 1: " + log[0]]
+
+
 def test_two_texts_of_different_lengths(folder):
     page = show(folder, "de-en", "Der Hund schläft.", "--beside", "Der große Hund schläft.")
     log = drive(folder, page, """
