@@ -156,14 +156,21 @@ bool gallery_write_capture(const command *c, const gallery *g, const gallery_cho
     if (!x) return cli_fail_memory(c) == EXIT_DONE;
     add_all(&x->a, g);
     for (; x->n < x->a.n; x->n++) x->tensor[x->n] = x->a.tensor[x->n];
+    const bool two = choice->model[1] != NULL;
     json_t *sides = sides_json(x, g), *views = views_json(g), *line = text_json(choice->command);
+    json_t *model[2] = {text_json(choice->model[0]), two ? text_json(choice->model[1]) : NULL};
     char *about_sides = sides ? json_dumps(sides, JSON_COMPACT) : NULL, *about_views = json_dumps(views, JSON_COMPACT);
-    const attn_key_value metadata[] = {{"format", "attn.capture.1"},  {"command", json_string_value(line)},
-                                       {"model", choice->model[0]},   {"model_type", choice->type[0]},
-                                       {"views", about_views},        {"sides", about_sides},
-                                       {"model_2", choice->model[1]}, {"model_type_2", choice->type[1]}};
-    const size_t n = sizeof metadata / sizeof *metadata - (choice->model[1] ? 0 : 2);
-    bool fine = (about_sides && about_views && line) || cli_fail_memory(c) == EXIT_DONE;
+    const attn_key_value metadata[] = {{"format", "attn.capture.1"},
+                                       {"command", json_string_value(line)},
+                                       {"views", about_views},
+                                       {"sides", about_sides},
+                                       {"model_type", choice->type[0]},
+                                       {"model", json_string_value(model[0])},
+                                       {"model_type_2", choice->type[1]},
+                                       {"model_2", json_string_value(model[1])}};
+    const size_t n = sizeof metadata / sizeof *metadata - (two ? 0 : 2);
+    bool fine =
+        (about_sides && about_views && line && model[0] && (model[1] || !two)) || cli_fail_memory(c) == EXIT_DONE;
     if (fine)
         fine = attn_safetensors_save(cli_context(), file, x->tensor, x->n, metadata, n) == ATTN_OK ||
                cli_fail_status(c) == EXIT_DONE;
@@ -173,6 +180,7 @@ bool gallery_write_capture(const command *c, const gallery *g, const gallery_cho
     json_decref(sides);
     json_decref(views);
     json_decref(line);
+    for (size_t i = 0; i < 2; i++) json_decref(model[i]);
     free(x);
     return fine;
 }

@@ -37,18 +37,15 @@ static const option_spec options[] = {
     {"head", 0, OPTION_INT, AT(head), "N", "which head of it, from 1 (the mean of all)", 1, 1000, NULL},
     {"beside", 0, OPTION_TEXT, AT(beside), "TEXT",
      "with a page or arrays a second text: the page shows the two beside one another and, where they have as many "
-     "tokens, "
-     "how they differ",
+     "tokens, how they differ",
      0, 0, NULL},
     {"beside-model", 0, OPTION_TEXT, AT(beside_model), "DIR",
      "with a page or arrays another model, of as many layers and heads, on the second text, or on the same where there "
-     "is "
-     "none",
+     "is none",
      0, 0, NULL},
     {"neurons", 0, OPTION_FLAG, AT(neurons), NULL,
      "with a page or arrays the queries and keys too, which a page shows number by number: in x.html 2.7 bytes for "
-     "each "
-     "number of each token's, so for GPT-2 (124 M) 49 KB a token",
+     "each number of each token's, so for GPT-2 (124 M) 49 KB a token",
      0, 0, NULL},
     {"title", 0, OPTION_TEXT, AT(title), "TEXT", "above the picture", 0, 0, NULL},
     {"tokens", 0, OPTION_FLAG, AT(tokens), NULL, "tokens and </s> instead of whole words", 0, 0, NULL},
@@ -236,6 +233,7 @@ static bool read_text(const command *c, const settings *s, const translator *t, 
                                    ? attn_tokenize(t->tokenizer, tokens, text, strlen(text), true)
                                    : attn_language_tokenize(t->tokenizer, tokens, text, strlen(text));
     if (status != ATTN_OK) return cli_fail_status(c) == EXIT_DONE;
+    if (!tokens->count) return cli_fail(c, "%s has no tokens, expected at least one", name) == EXIT_DONE;
     if (!s->max_source || tokens->count <= (size_t)s->max_source) return true;
     return cli_fail(c, "%s: found %zu tokens, expected at most %lld (--max-source)", name, tokens->count,
                     s->max_source) == EXIT_DONE;

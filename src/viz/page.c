@@ -251,10 +251,16 @@ static attn_status check(attn_context *ctx, const attn_page *page) {
         ATTN_TRY(check_axis(ctx, v->columns, name));
         if (!v->weights || !v->layers || !v->heads)
             return attn_fail(ctx, ATTN_E_ARGUMENT, "a page's \"%s\" has no weights", name);
-        if (v->layers != other->layers || v->heads != other->heads || !v->queries != !other->queries)
+        if (v->layers != other->layers || v->heads != other->heads)
             return attn_fail(ctx, ATTN_E_ARGUMENT,
                              "a page's \"%s\" has %zu layers of %zu heads, expected the %zu of %zu of the first text",
                              name, v->layers, v->heads, other->layers, other->heads);
+        if (!v->queries != !other->queries)
+            return attn_fail(ctx, ATTN_E_ARGUMENT, "a page's \"%s\" has %s, expected %s as the first text has", name,
+                             v->queries ? "queries" : "no queries", v->queries ? "none" : "them");
+        if (v->queries && !(isfinite(v->scale) && isfinite(v->softcap)))
+            return attn_fail(ctx, ATTN_E_ARGUMENT, "a page's \"%s\" has the scale %g and softcap %g, expected numbers",
+                             name, (double)v->scale, (double)v->softcap);
         if (v->queries && (!v->keys || !v->head_size || !v->key_heads || v->heads % v->key_heads))
             return attn_fail(ctx, ATTN_E_ARGUMENT,
                              "a page's \"%s\" has queries of %zu heads with %zu numbers each and %s of %zu key heads, "

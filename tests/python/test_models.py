@@ -180,6 +180,19 @@ def test_capture_of_two_models(tiny, language, tmp_path):
         assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_capture_of_a_model_whose_name_is_not_utf8(tiny, tmp_path):
+    odd = shutil.copytree(tiny, os.path.join(tmp_path, os.fsdecode(b"gpt\xff")))
+    about, _, _ = capture(tmp_path, "-m", tiny, "--beside-model", odd, "the dog")
+    assert about["model"] == str(tiny) and about["model_2"] == f"{tmp_path}/gpt<0xFF>"
+    assert about["model_type"] == about["model_type_2"] == "gpt2"
+
+
+def test_which_text_has_no_tokens(tiny, tmp_path):
+    for beside, text, name in (("", "the dog", "--beside"), ("the dog", "", "the text")):
+        done = subprocess.run([PROGRAM, "show", "-m", tiny, "-o", tmp_path / "x.npz", "--beside", beside, text], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, f"attn show: {name} has no tokens, expected at least one\n")
+
+
 # ---- language models ------------------------------------------------------------------------------------
 
 

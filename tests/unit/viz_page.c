@@ -183,11 +183,24 @@ static void two_texts(void **state) {
     assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_E_ARGUMENT);
     assert_string_equal(attn_error(ctx),
                         "a page's \"cross\" has 2 layers of 3 heads, expected the 1 of 1 of the first text");
+    const attn_page_view unlike[] = {views[1], {.name = "x", &source, &source, square, 1, 1, .queries = square}};
+    p.views = unlike;
+    assert_int_equal(attn_page_html(ctx, &page, NULL, &p), ATTN_E_ARGUMENT);
+    assert_string_equal(attn_error(ctx), "a page's \"x\" has queries, expected none as the first text has");
+}
+
+/* All that a page can have. */
+static attn_status draw_two(attn_context *c, char **out) {
+    attn_page_view of_one = views[0];
+    of_one.queries = queries, of_one.keys = keys, of_one.key_heads = KEY_HEADS, of_one.head_size = SIZE;
+    const attn_page_view both[] = {of_one, of_one};
+    return attn_page_html(c, out, NULL, &(attn_page){.views = both, .n = 2, .beside = 1, .texts = {"one", "two"}});
 }
 
 static void memory_may_fail_anywhere(void **state) {
     (void)state;
     check_failing_memory(draw);
+    check_failing_memory(draw_two);
 }
 
 static void refused(void **state) {
@@ -209,7 +222,12 @@ static void refused(void **state) {
     v = views[0], v.queries = v.keys = weights, v.head_size = 1, v.key_heads = 2;
     assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
     assert_non_null(strstr(attn_error(ctx), "queries of 3 heads with 1 numbers each and keys of 2 key heads"));
-    v.key_heads = 1, v.head_size = SIZE_MAX / 2 + 1;
+    v.key_heads = 1, v.scale = INFINITY;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    assert_string_equal(attn_error(ctx), "a page's \"cross\" has the scale inf and softcap 0, expected numbers");
+    v.scale = 1, v.softcap = NAN;
+    assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_ARGUMENT);
+    v.softcap = 0, v.head_size = SIZE_MAX / 2 + 1;
     assert_int_equal(attn_page_html(ctx, &out, NULL, &p), ATTN_E_SHAPE);
     attn_page_axis beyond = target;
     beyond.n_words = 1;
