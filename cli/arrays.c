@@ -57,8 +57,7 @@ bool gallery_write_arrays(const command *c, const gallery *g, const char *file) 
            cli_fail_status(c) == EXIT_DONE;
 }
 
-/* ---- a capture: the arrays in a safetensors file, what they are in its metadata -----------------------------------
- */
+/* ---- a capture: the arrays in a safetensors file, what they are in its metadata ------------------------------- */
 
 /* A byte that is not of UTF-8 makes all above ASCII <0xE2>. */
 static json_t *text_json(const char *text) {

@@ -1,4 +1,4 @@
-/* page.c: every head there is, as a page or as arrays. See picture.h. */
+/* page.c: every head there is, for a page or for arrays (arrays.c). See picture.h, gallery.h. */
 #include "gallery.h"
 
 #include <stdio.h>

@@ -49,8 +49,7 @@ typedef struct gallery_choice {
     const char *model[2], *type[2], *command; /* what it was made of; a second model that is another, or NULL */
 } gallery_choice;
 /* Those of n translations, one or two beside one another, each by its model t[i], in FILE.html, FILE.npz or
- * FILE.safetensors. Prints why not.
- */
+ * FILE.safetensors. Prints why not. */
 bool gallery_of_pairs(const command *c, const translator *t, const attn_translation *tr, size_t n,
                       const gallery_choice *choice, const char *file);
 bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *tokens, size_t n,

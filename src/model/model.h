@@ -66,8 +66,7 @@ typedef struct attn_stored_form {
 } attn_stored_form;
 typedef struct attn_weights attn_weights; /* model/weights.h */
 
-/* An attention that was computed: q (B, T, heads·D), k (B, S, key_heads·D), or without B for one sequence, and its LSE.
- */
+/* An attention that was computed: q (B, T, heads·D), k (B, S, key_heads·D), without B for one sequence; LSE. */
 typedef struct attn_head_of {
     const attn_var *q, *k, *lse;
     size_t heads, key_heads;
