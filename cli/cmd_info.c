@@ -52,7 +52,8 @@ static void add_tensor(json_t *root, const char *name, const attn_tensor *t) {
 static int tensors(const command *c, const settings *s, const char *path) {
     attn_safetensors *file;
     if (attn_safetensors_open(&file, cli_context(), path) != ATTN_OK) return cli_fail_status(c);
-    static const char *const keys[] = {"format", "model_type", "state.step", "state.steps", "state.epoch"};
+    static const char *const keys[] = {"format",     "model",       "model_type", "command",
+                                       "state.step", "state.steps", "state.epoch"};
     json_t *root = json_object();
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *value = attn_safetensors_metadata(file, keys[i]);

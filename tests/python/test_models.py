@@ -129,6 +129,8 @@ def test_capture_of_a_translation(translator, tmp_path):
     want = translator.translate(text)
     assert (about["format"], about["model"], about["model_type"]) == ("attn.capture.1", "models/de-en", "transformer")
     assert about["command"] == f"attn show -o {tmp_path}/heads.safetensors --neurons '{text}'"
+    told = json.loads(program("info", "--json", tmp_path / "heads.safetensors"))
+    assert (told["model"], told["command"]) == (about["model"], about["command"])
     assert [view["kind"] for view in about["views"]] == ["encoder", "decoder", "cross", "alignment"]
     np.testing.assert_array_equal(arrays["alignment"], want.alignment)
     for view in about["views"][:3]:
