@@ -25,10 +25,12 @@ static void add_array(arrays *a, const char *view, const char *what, float *data
     a->n++;
 }
 
+/* The alignment is of no layer. */
+static bool has_layers(const attn_page_view *v) { return strcmp(v->name, "alignment") != 0; }
+
 static void add_arrays(arrays *a, const attn_page_view *v, float *weights, float *vectors) {
     const size_t shape[] = {v->layers, v->heads, v->rows->n, v->columns->n};
-    const bool one = !strcmp(v->name, "alignment"); /* has no layers */
-    add_array(a, v->name, "", weights, one ? 2 : 4, one ? shape + 2 : shape);
+    add_array(a, v->name, "", weights, has_layers(v) ? 4 : 2, has_layers(v) ? shape : shape + 2);
     if (!vectors) return;
     const size_t queries[] = {v->layers, v->heads, v->rows->n, v->head_size};
     const size_t keys[] = {v->layers, v->key_heads, v->columns->n, v->head_size};
@@ -135,7 +137,7 @@ static json_t *views_json(const gallery *g) {
         python_name(name[2], v->name, "-keys", text);
         json_t *one = json_pack("{s:s, s:s, s:o, s:o}", "weights", name[0], "kind", g->kind[i], "rows",
                                 axis_name(v->rows, text), "columns", axis_name(v->columns, text));
-        if (strcmp(v->name, "alignment") != 0) { /* which is of no layer */
+        if (has_layers(v)) {
             json_object_set_new(one, "first_layer", json_integer((json_int_t)(v->first_layer ? v->first_layer : 1)));
             json_object_set_new(one, "first_head", json_integer((json_int_t)(v->first_head ? v->first_head : 1)));
         }

@@ -181,6 +181,14 @@ static bool check_alike(const command *c, const gallery *g, const translator *t)
                              attn_model_type(t[1].model), attn_model_type(t[0].model)) == EXIT_DONE;
 }
 
+/* Writes it where all texts are in it, and frees it. */
+static bool give_gallery(const command *c, gallery *g, const translator *t, const gallery_choice *choice,
+                         const char *file, bool complete) {
+    const bool fine = complete && check_alike(c, g, t) && write_gallery(c, g, choice, file);
+    gallery_free(g);
+    return fine;
+}
+
 /* ---- a translation -------------------------------------------------------------------------------------------- */
 
 typedef struct pair {
@@ -243,10 +251,7 @@ bool gallery_of_pairs(const command *c, const translator *t, const attn_translat
         fine = put_caption(c, &g, choice, own->source.text, n > 1 ? own->hypothesis->text : NULL) &&
                add_pair(c, &g, &t[g.texts], own, choice);
     }
-    if (fine) fine = check_alike(c, &g, t);
-    if (fine) fine = write_gallery(c, &g, choice, file);
-    gallery_free(&g);
-    return fine;
+    return give_gallery(c, &g, t, choice, file, fine);
 }
 
 /* ---- one text ------------------------------------------------------------------------------------------------- */
@@ -287,8 +292,5 @@ bool gallery_of_texts(const command *c, const translator *t, const attn_tokens *
         fine = put_caption(c, &g, choice, tokens[g.texts].text, NULL) &&
                add_text(c, &g, &t[g.texts], &tokens[g.texts], choice);
     }
-    if (fine) fine = check_alike(c, &g, t);
-    if (fine) fine = write_gallery(c, &g, choice, file);
-    gallery_free(&g);
-    return fine;
+    return give_gallery(c, &g, t, choice, file, fine);
 }

@@ -37,9 +37,13 @@ V_FN tile_place tile_find(float *copy, const float *x, ptrdiff_t row, ptrdiff_t 
     return (tile_place){copy, T_SIDE};
 }
 
+/* Where the groups of A and B lie: each has a place, or it is a step after the last one. T_COPIES: A's are in L2. */
+typedef enum tile_groups { T_PLACES, T_STEPS, T_COPIES } tile_groups;
+
 typedef struct tile_sums {
     size_t groups;
-    const tile_place *a[2], *b[2]; /* [groups], or `even`: [1], each group T_FLOATS after the last one */
+    const tile_place *a[2], *b[2]; /* [groups], or [1] and steps */
+    ptrdiff_t a_step, b_step;      /* in floats */
     float *c;
     ptrdiff_t c_row;
     size_t rows;    /* of C, at most 16 · row tiles */
@@ -84,33 +88,34 @@ V_FN size_t tile_columns(const tile_sums *s, size_t lane_tile) {
     return left < T_SIDE ? left : T_SIDE;
 }
 
-V_FN tile_place tile_of_group(const bool even, const tile_place *first, size_t g) {
-    return even ? (tile_place){first->at + g * T_FLOATS, T_SIDE} : first[g];
+V_FN tile_place tile_of_group(const tile_groups kind, const tile_place *first, ptrdiff_t step, size_t g) {
+    return kind == T_PLACES ? first[g] : (tile_place){first->at + (ptrdiff_t)g * step, first->row};
 }
-/* The tiles of a copy of A come from L2: those that are needed next but one are fetched meanwhile. */
-V_FN void tile_fetch(const tile_place a) {
+/* The tiles of a copy of A: those that are needed next but one are fetched meanwhile. */
+V_FN void tile_fetch(const tile_groups kind, const tile_place a) {
+    if (kind != T_COPIES) return;
     ATTN_UNROLL for (int line = 0; line < T_SIDE; line++) __builtin_prefetch(a.at + 2 * T_FLOATS + line * T_SIDE);
 }
 
 /* Always inlined with constant numbers of tiles. */
-V_FN void tile_sums_of(const bool even, const int row_tiles, const int lane_tiles, const tile_sums *s) {
+V_FN void tile_sums_of(const tile_groups kind, const int row_tiles, const int lane_tiles, const tile_sums *s) {
     float edge[T_FLOATS] __attribute__((aligned(64)));
     const bool whole = s->rows == (size_t)row_tiles * T_SIDE && s->columns == (size_t)lane_tiles * T_SIDE;
     T_EACH_C(T_BEGIN_C)
     for (size_t g = 0; g < s->groups; g++) {
-        const tile_place a = tile_of_group(even, s->a[0], g), b = tile_of_group(even, s->b[0], g);
-        if (even) tile_fetch(a);
+        const tile_place a = tile_of_group(kind, s->a[0], s->a_step, g), b = tile_of_group(kind, s->b[0], s->b_step, g);
+        tile_fetch(kind, a);
         T_LOAD(6, b.at, b.row);
         T_LOAD(4, a.at, a.row);
         T_DOT(0, 4, 6);
         if (lane_tiles > 1) {
-            const tile_place next = tile_of_group(even, s->b[1], g);
+            const tile_place next = tile_of_group(kind, s->b[1], s->b_step, g);
             T_LOAD(7, next.at, next.row);
             T_DOT(1, 4, 7);
         }
         if (row_tiles > 1) {
-            const tile_place next = tile_of_group(even, s->a[1], g);
-            if (even) tile_fetch(next);
+            const tile_place next = tile_of_group(kind, s->a[1], s->a_step, g);
+            tile_fetch(kind, next);
             T_LOAD(5, next.at, next.row);
             T_DOT(2, 5, 6);
             if (lane_tiles > 1) T_DOT(3, 5, 7);
@@ -119,15 +124,15 @@ V_FN void tile_sums_of(const bool even, const int row_tiles, const int lane_tile
     T_EACH_C(T_END_C)
 }
 
-V_FN void tile_sums_any(const bool even, const tile_sums *s) {
+V_FN void tile_sums_any(const tile_groups kind, const tile_sums *s) {
     const bool tall = s->rows > T_SIDE, wide = s->columns > T_SIDE;
-    if (tall && wide) tile_sums_of(even, 2, 2, s);
-    else if (tall) tile_sums_of(even, 2, 1, s);
-    else if (wide) tile_sums_of(even, 1, 2, s);
-    else tile_sums_of(even, 1, 1, s);
+    if (tall && wide) tile_sums_of(kind, 2, 2, s);
+    else if (tall) tile_sums_of(kind, 2, 1, s);
+    else if (wide) tile_sums_of(kind, 1, 2, s);
+    else tile_sums_of(kind, 1, 1, s);
 }
-static void tile_sums_run(const tile_sums *s) { tile_sums_any(false, s); }
-static void tile_sums_run_even(const tile_sums *s) { tile_sums_any(true, s); }
+static void tile_sums_run(const tile_sums *s) { tile_sums_any(T_PLACES, s); }
+static void tile_sums_run_copies(const tile_sums *s) { tile_sums_any(T_COPIES, s); }
 
 /* ---- attention ------------------------------------------------------------------------------------ */
 
@@ -166,32 +171,19 @@ static void product_of_places(const attn_product *p) {
 
 /* 2 × 2 tiles of C, all groups whole: operands are read where they lie. */
 V_FN void product_square(const attn_product *p, const float *a, const float *b, float *c) {
-    const ptrdiff_t a_row = p->a_row, b_row = p->b_term, c_row = p->c_row;
-    if (p->add) {
-        T_LOAD(0, c, c_row);
-        T_LOAD(1, c + T_SIDE, c_row);
-        T_LOAD(2, c + T_SIDE * c_row, c_row);
-        T_LOAD(3, c + T_SIDE * c_row + T_SIDE, c_row);
-    } else {
-        T_ZERO(0);
-        T_ZERO(1);
-        T_ZERO(2);
-        T_ZERO(3);
-    }
-    for (size_t n = p->terms / T_SIDE; n > 0; n--, a += T_SIDE, b += T_SIDE * b_row) {
-        T_LOAD(6, b, b_row);
-        T_LOAD(4, a, a_row);
-        T_DOT(0, 4, 6);
-        T_LOAD(7, b + T_SIDE, b_row);
-        T_DOT(1, 4, 7);
-        T_LOAD(5, a + T_SIDE * a_row, a_row);
-        T_DOT(2, 5, 6);
-        T_DOT(3, 5, 7);
-    }
-    T_STORE(0, c, c_row);
-    T_STORE(1, c + T_SIDE, c_row);
-    T_STORE(2, c + T_SIDE * c_row, c_row);
-    T_STORE(3, c + T_SIDE * c_row + T_SIDE, c_row);
+    const tile_place places[4] = {
+        {a, p->a_row}, {a + T_SIDE * p->a_row, p->a_row}, {b, p->b_term}, {b + T_SIDE, p->b_term}};
+    const tile_sums sums = {.groups = p->terms / T_SIDE,
+                            .a = {places, places + 1},
+                            .b = {places + 2, places + 3},
+                            .a_step = T_SIDE,
+                            .b_step = T_SIDE * p->b_term,
+                            .c = c,
+                            .c_row = p->c_row,
+                            .rows = 2 * T_SIDE,
+                            .columns = 2 * T_SIDE,
+                            .add = p->add};
+    tile_sums_of(T_STEPS, 2, 2, &sums);
 }
 
 /* attention_product_bf16 by tiles: the groups are added to C one after the other. row_ends are not needed; where a

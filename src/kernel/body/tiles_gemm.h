@@ -58,12 +58,14 @@ static void tile_two_panels(const attn_gemm_block *g, size_t row, size_t rows, s
             const tile_sums s = {.groups = some / T_SIDE,
                                  .a = {&places[0][0], &places[0][1]},
                                  .b = {&places[1][0], &places[1][1]},
+                                 .a_step = T_FLOATS,
+                                 .b_step = T_FLOATS,
                                  .c = g->c + (ptrdiff_t)(row + i) * g->c_row + column,
                                  .c_row = g->c_row,
                                  .rows = rows - i < 2 * T_SIDE ? rows - i : 2 * T_SIDE,
                                  .columns = columns,
                                  .add = g->accumulate || line + done > 0};
-            tile_sums_run_even(&s);
+            tile_sums_run_copies(&s);
         }
     }
 }
